@@ -1,0 +1,50 @@
+# Every target makes .venv by itself when it is missing. PYTHON=python3.13 make test  picks the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fix constraints clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Making $(VENV) (once; needs the network for Python packages)..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]' --group dev
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Watch a thousand real jobs run against the embedded server
+	@$(BIN)/spooled demo
+
+test: $(STAMP) ## Run the whole test suite
+	@$(BIN)/python -m pytest -n 2
+
+check: $(STAMP) ## Lint, format, types, and the generated sync client
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/generate_sync.py --check
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Measure the worker against the embedded server
+	$(BIN)/python -m benchmarks
+
+fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python scripts/generate_sync.py
+
+constraints: ## Resolve the newest versions again and pin them in constraints.txt
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[all]' --group dev
+	{ echo "# Versions that are tested together. Names and versions only; written by: make constraints"; \
+	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools; } > constraints.txt
+	touch $(STAMP)
+
+clean: ## Remove .venv and everything that can be made again
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
