@@ -1,0 +1,1 @@
+"""One request, one response: messages, transports, the retry policy, and the wire's JSON. Private."""

@@ -1,0 +1,208 @@
+"""The default transports, over httpx. Slow to import, so only a client that is used imports it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+
+from spooled._http._deadline import deadline_of_this_thread, install_deadlines
+from spooled._http._messages import Request, Response
+from spooled._http._proxy import proxy_for
+from spooled.config import ClientConfig
+from spooled.errors import NetworkError, TimeoutError
+
+# Shorter than uvicorn's 5 s, so that the client closes an idle connection before the server does and a POST
+# does not run into the closing.
+KEEPALIVE_SECONDS = 4.0
+
+
+class _Translator:
+    """Between our messages and httpx's. Works below `httpx.Client`: redirects, cookies and auth are not for us."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._base_url = config.base_url
+        self._connect_timeout = config.connect_timeout
+        self._cached: tuple[object, httpx.Headers] = (None, httpx.Headers())
+
+    def request(self, request: Request) -> httpx.Request:
+        url = self._base_url + request.path
+        if request.query:
+            url += "?" + urlencode(request.query)
+        seconds = request.timeout
+        return httpx.Request(
+            request.method,
+            url,
+            headers=self._headers(request.headers),
+            content=request.body,
+            extensions={
+                "timeout": {
+                    "connect": min(self._connect_timeout, seconds),
+                    "read": seconds,
+                    "write": seconds,
+                    "pool": seconds,
+                }
+            },
+        )
+
+    def response(self, response: httpx.Response, body: bytes) -> Response:
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw
+        }
+        return Response(response.status_code, headers, body)
+
+    def overdue(self, request: Request) -> TimeoutError:
+        return overdue(request)
+
+    def broken(self, request: Request, error: Exception) -> NetworkError:
+        return broken(self._base_url, request, error)
+
+    def _headers(self, headers: Mapping[str, str]) -> httpx.Headers:
+        # A session sends the same mapping until its credentials change, so its parsed form is kept.
+        given, parsed = self._cached
+        if given is not headers:
+            parsed = httpx.Headers(headers)
+            self._cached = (headers, parsed)
+        return parsed
+
+    def pool_options(self, config: ClientConfig, max_connections: int | None) -> dict[str, Any]:
+        limit = config.max_connections if max_connections is None else max_connections
+        return {
+            "limits": httpx.Limits(
+                max_connections=limit,
+                max_keepalive_connections=limit,
+                keepalive_expiry=KEEPALIVE_SECONDS,
+            ),
+            "proxy": proxy_for(config.base_url),
+            # Loading the certificates takes tens of milliseconds and plain HTTP has no use for them.
+            "verify": config.base_url.startswith("https:"),
+        }
+
+
+def overdue(request: Request) -> TimeoutError:
+    return TimeoutError(
+        f"{request.method} {request.path}: no complete answer within {request.timeout:g} s",
+        timeout_seconds=request.timeout,
+    )
+
+
+def broken(base_url: str, request: Request, error: Exception) -> NetworkError:
+    reason = str(error) or type(error).__name__
+    return NetworkError(f"{request.method} {request.path} at {base_url}: {reason}")
+
+
+class HttpxTransport:
+    """Sends requests through an `httpx.BaseTransport`, from any number of threads.
+
+    Args:
+        config: Address, timeouts, connection limit.
+        transport: A transport of the user's. It is used as it is and not closed. Default: a connection pool.
+        max_connections: Overrides the configuration's.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        self._translate = _Translator(config)
+        self._config = config
+        self._max_connections = max_connections
+        self._owned = transport is None
+        self._pid = os.getpid()
+        self._transport = transport or self._pool()
+        self._inherited: list[httpx.BaseTransport] = []
+
+    def send(self, request: Request) -> Response:
+        if self._pid != os.getpid():
+            self._leave_parent()
+        deadline = time.monotonic() + request.timeout
+        try:
+            with deadline_of_this_thread(deadline):
+                response = self._transport.handle_request(self._translate.request(request))
+                try:
+                    body = bytearray()
+                    for chunk in response.iter_bytes():
+                        body += chunk
+                        if time.monotonic() > deadline:
+                            raise overdue(request)
+                finally:
+                    response.close()
+        except httpx.TimeoutException as error:
+            raise overdue(request) from error
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise self._translate.broken(request, error) from error
+        return self._translate.response(response, bytes(body))
+
+    def close(self) -> None:
+        if self._owned:
+            self._transport.close()
+
+    def _pool(self) -> httpx.BaseTransport:
+        pool = httpx.HTTPTransport(**self._translate.pool_options(self._config, self._max_connections))
+        install_deadlines(pool)
+        return pool
+
+    def _leave_parent(self) -> None:
+        """After a fork: the parent goes on using the connections, so open new ones and leave those alone."""
+        if self._owned:
+            self._inherited.append(self._transport)
+            self._transport = self._pool()
+        self._pid = os.getpid()
+
+
+class AsyncHttpxTransport:
+    """Sends requests through an `httpx.AsyncBaseTransport`, on one event loop.
+
+    Args:
+        config: Address, timeouts, connection limit.
+        transport: A transport of the user's. It is used as it is and not closed. One that is only a
+            `httpx.BaseTransport` is called in a thread. Default: a connection pool.
+        max_connections: Overrides the configuration's.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        transport: httpx.AsyncBaseTransport | httpx.BaseTransport | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        self._translate = _Translator(config)
+        self._owned = transport is None
+        self._blocking: HttpxTransport | None = None
+        if transport is None:
+            transport = httpx.AsyncHTTPTransport(**self._translate.pool_options(config, max_connections))
+        if isinstance(transport, httpx.AsyncBaseTransport):
+            self._transport = transport
+        else:
+            self._blocking = HttpxTransport(config, transport=transport)
+
+    async def send(self, request: Request) -> Response:
+        if self._blocking is not None:
+            return await asyncio.to_thread(self._blocking.send, request)
+        try:
+            async with asyncio.timeout(request.timeout):
+                response = await self._transport.handle_async_request(self._translate.request(request))
+                try:
+                    body = await response.aread()
+                finally:
+                    await response.aclose()
+        except (httpx.TimeoutException, asyncio.TimeoutError) as error:
+            raise overdue(request) from error
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
+            raise self._translate.broken(request, error) from error
+        return self._translate.response(response, body)
+
+    async def aclose(self) -> None:
+        if self._owned:
+            await self._transport.aclose()

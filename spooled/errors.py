@@ -1,0 +1,504 @@
+"""Every exception the client raises, and how an HTTP answer becomes one of them.
+
+Catch `SpooledError` for "anything Spooled", a subclass for a case you can act on. `str(error)` carries the
+status, the code, the server's message, the request id and what to do about it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeGuard
+
+import msgspec
+
+_TEXT_LIMIT = 500
+_DEFAULT_RETRY_AFTER = 60.0
+
+
+class SpooledError(Exception):
+    """Root of all errors of this package.
+
+    Attributes:
+        message: What went wrong, without status, code or hint.
+        status_code: HTTP status; 0 when no response was involved.
+        code: Machine-readable code, e.g. `LEASE_EXPIRED` (contract: error body).
+        details: Field errors `[{"field", "message", "code"}]` or whatever else the server sent; None if nothing.
+        request_id: The server's `X-Request-Id`, to quote in a bug report; None when unknown.
+        hint: What to do about it.
+        server_wait: Seconds the server asked to wait (`Retry-After`); None when it did not ask.
+        attempts: How many times the request was sent before this error was raised.
+    """
+
+    default_code: ClassVar[str] = "error"
+    default_hint: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int = 0,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        *,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code or self.default_code
+        self.details = details
+        self.request_id = request_id
+        self.hint = self.default_hint if hint is None else hint
+        self.server_wait: float | None = None
+        self.attempts = 1
+
+    def is_retryable(self) -> bool:
+        """Whether sending the same request again may succeed. Says nothing about whether that is safe."""
+        return self.status_code == 408
+
+    def __str__(self) -> str:
+        label = f"{self.status_code} {self.code}" if self.status_code else self.code
+        text = f"[{label}] {self.message}"
+        if self.request_id:
+            text += f" (request id {self.request_id})"
+        if self.attempts > 1:
+            text += f" (after {self.attempts} attempts)"
+        if self.hint:
+            text = f"{text if text.endswith(('.', '!', '?')) else text + '.'} {self.hint}"
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions cross process borders (Celery, multiprocessing); Exception's own way would call
+        # __init__ with the message alone and lose the rest.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[SpooledError], args: tuple[Any, ...], state: dict[str, Any]) -> SpooledError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(SpooledError, ValueError):
+    """An option, or the environment variable it was read from, is missing or wrong."""
+
+    default_code = "configuration_error"
+
+
+class ValidationError(SpooledError, ValueError):
+    """A field breaks a rule: found here before anything was sent (status_code 0), or by the server (400, 422)."""
+
+    default_code = "VALIDATION_ERROR"
+
+
+class AuthenticationError(SpooledError):
+    """401: the credential is missing, unknown, expired or revoked."""
+
+    default_code = "UNAUTHORIZED"
+    default_hint = (
+        "Check that the API key (api_key= or SPOOLED_API_KEY) belongs to the server at base_url, "
+        "is complete, active and not expired."
+    )
+
+
+class AuthorizationError(SpooledError):
+    """403: the credential is good, but not for this."""
+
+    default_code = "ACCESS_DENIED"
+    default_hint = (
+        "Use a key whose queues include this one, or an unrestricted key for organisation-wide calls."
+    )
+
+
+class NotFoundError(SpooledError):
+    """404: no such thing, or the key's queue scope hides it."""
+
+    default_code = "NOT_FOUND"
+    default_hint = "Check the id or name; a key that is limited to some queues cannot see the others."
+
+
+class ConflictError(SpooledError):
+    """409: the thing exists, but its state does not allow this."""
+
+    default_code = "CONFLICT"
+    default_hint = "Read its current status first; the action needs another one."
+
+
+class LeaseExpiredError(ConflictError):
+    """409 `LEASE_EXPIRED`: the lease ended or is not the current one, so the job is no longer this worker's."""
+
+    default_code = "LEASE_EXPIRED"
+    default_hint = (
+        "Drop this execution's result: the server gives the job to another worker. For longer jobs, "
+        "send heartbeats before the lease ends or claim with a larger lease_duration_secs."
+    )
+
+
+class PayloadTooLargeError(SpooledError):
+    """413: the payload is larger than the plan allows."""
+
+    default_code = "PAYLOAD_TOO_LARGE"
+    default_hint = "Store the data elsewhere and put a reference to it in the payload, or upgrade the plan."
+
+
+class RateLimitError(SpooledError):
+    """429: too many requests.
+
+    Attributes:
+        retry_after: Seconds to wait before the next request; 60 when the server named no time.
+        limit: Capacity of the bucket that is empty.
+        remaining: Requests left in it.
+        reset: Unix time in seconds at which it is full again.
+        scope: Whose bucket it is, e.g. `organization`.
+    """
+
+    default_code = "RATE_LIMIT_EXCEEDED"
+    default_hint = "Wait retry_after seconds, then send fewer requests: claim in batches and enqueue in bulk."
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int = 429,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        *,
+        retry_after: float = _DEFAULT_RETRY_AFTER,
+        limit: int | None = None,
+        remaining: int | None = None,
+        reset: int | None = None,
+        scope: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, status_code, code, details, request_id, hint=hint)
+        self.retry_after = retry_after
+        self.limit = limit
+        self.remaining = remaining
+        self.reset = reset
+        self.scope = scope
+
+    def get_retry_after(self) -> float:
+        """Seconds to wait before the next request."""
+        return self.retry_after
+
+    def is_retryable(self) -> bool:
+        return True
+
+
+class QuotaExceededError(RateLimitError):
+    """429 `QUOTA_EXCEEDED`: a cap of the plan is reached. Waiting seconds does not help, so it is never retried.
+
+    Attributes:
+        resource: What is capped, e.g. `active_jobs`.
+        current: How many there are now.
+        limit: How many the plan allows.
+        plan: The plan.
+        upgrade_to: The plan that allows more; None when there is none.
+    """
+
+    default_code = "QUOTA_EXCEEDED"
+    default_hint = "Let jobs finish or remove what is no longer used, or upgrade the plan."
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int = 429,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        *,
+        resource: str | None = None,
+        current: int | None = None,
+        limit: int | None = None,
+        plan: str | None = None,
+        upgrade_to: str | None = None,
+        remaining: int | None = None,
+        reset: int | None = None,
+        scope: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            status_code,
+            code,
+            details,
+            request_id,
+            retry_after=0.0,
+            limit=limit,
+            remaining=remaining,
+            reset=reset,
+            scope=scope,
+            hint=hint,
+        )
+        self.resource = resource
+        self.current = current
+        self.plan = plan
+        self.upgrade_to = upgrade_to
+
+    def is_retryable(self) -> bool:
+        return False
+
+
+class ServerError(SpooledError):
+    """5xx: the server failed."""
+
+    default_code = "INTERNAL_ERROR"
+    default_hint = "The fault is on the server's side: try again later and quote the request id if it stays."
+
+    def is_retryable(self) -> bool:
+        return True
+
+
+class NetworkError(SpooledError):
+    """The server was not reached, or the connection broke. Whether it acted on the request is unknown."""
+
+    default_code = "network_error"
+    default_hint = (
+        "Check that the server runs, and that base_url (or SPOOLED_BASE_URL) and the proxy settings name it."
+    )
+
+    def is_retryable(self) -> bool:
+        return True
+
+
+class TimeoutError(SpooledError, builtins.TimeoutError):  # noqa: A001 - the official name
+    """No complete answer within the deadline. Whether the server acted on the request is unknown.
+
+    Attributes:
+        timeout_seconds: The deadline that passed.
+    """
+
+    default_code = "timeout"
+    default_hint = "Check the server and the network between; if answers are slow by nature, raise timeout=."
+
+    def __init__(
+        self,
+        message: str,
+        status_code: int = 0,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        *,
+        timeout_seconds: float = 0.0,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, status_code, code, details, request_id, hint=hint)
+        self.timeout_seconds = timeout_seconds
+
+    def is_retryable(self) -> bool:
+        return True
+
+
+class CircuitBreakerOpenError(SpooledError):
+    """Kept for code that catches it. This client has no circuit breaker, so it is never raised."""
+
+    default_code = "circuit_breaker_open"
+
+
+class UnsupportedOperationError(SpooledError):
+    """The server cannot do this, whoever asks."""
+
+    default_code = "unsupported_operation"
+
+
+class JobAbortedError(Exception):
+    """For handlers to raise when they stop because their job was aborted. Not a `SpooledError`: no call failed."""
+
+
+def is_spooled_error(error: object) -> TypeGuard[SpooledError]:
+    """Whether `error` came from this package."""
+    return isinstance(error, SpooledError)
+
+
+def is_lease_expired(error: object) -> TypeGuard[ConflictError]:
+    """Whether `error` says that the lease used in an ack or heartbeat is over."""
+    return isinstance(error, ConflictError) and error.code == "LEASE_EXPIRED"
+
+
+def parse_retry_after(value: str | None, *, now: float | None = None) -> float | None:
+    """Seconds to wait, from a `Retry-After` header: a number of seconds or an HTTP-date. None if neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        # Imported here: it pulls in sockets and locales, and dates are rare in this header.
+        from email.utils import mktime_tz, parsedate_tz
+
+        parts = parsedate_tz(value)
+        if parts is None:
+            return None
+        try:
+            seconds = mktime_tz(parts) - (time.time() if now is None else now)
+        except (ValueError, OverflowError):
+            return None
+    # The comparison is false for NaN as well.
+    return max(seconds, 0.0) if seconds < float("inf") else None
+
+
+_CLASS_BY_STATUS: dict[int, type[SpooledError]] = {
+    400: ValidationError,
+    401: AuthenticationError,
+    403: AuthorizationError,
+    404: NotFoundError,
+    409: ConflictError,
+    413: PayloadTooLargeError,
+    422: ValidationError,
+}
+
+_CODE_BY_STATUS = {
+    400: "BAD_REQUEST",
+    405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    503: "SERVICE_UNAVAILABLE",
+}
+
+_HINT_BY_CODE = {
+    "FEATURE_DISABLED": "The organisation's plan does not include this feature: upgrade, or do without it.",
+    "INVALID_JSON": "The server could not read the request body; a body above 2 MiB is reported this way, too.",
+    "METHOD_NOT_ALLOWED": "Check that base_url names a Spooled server and not a page in front of it.",
+}
+
+
+def create_error_from_response(
+    status_code: int,
+    body: bytes | str | Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+) -> SpooledError:
+    """The error that an HTTP answer outside 200-299 stands for.
+
+    Args:
+        status_code: HTTP status.
+        body: The response body: raw, or already decoded from JSON. Text that is not JSON becomes the message.
+        headers: Response headers, names in any case.
+        request_id: Overrides the `X-Request-Id` header.
+    """
+    low = {name.lower(): value for name, value in (headers or {}).items()}
+    fields, text = _read_body(body)
+    request_id = request_id or low.get("x-request-id")
+    code = _code(fields)
+    message = (
+        _first_text(fields, "message", "error")
+        or text
+        or f"The server answered {status_code} without a message."
+    )
+    details = fields.get("details")
+    wait = parse_retry_after(low.get("retry-after"))
+
+    error: SpooledError
+    if status_code == 429:
+        error = _too_many(message, code, details, request_id, fields, low, wait)
+    else:
+        kind = _CLASS_BY_STATUS.get(status_code, ServerError if status_code >= 500 else SpooledError)
+        if status_code == 409 and code == "LEASE_EXPIRED":
+            kind = LeaseExpiredError
+        hint = _HINT_BY_CODE.get(code or "")
+        if 300 <= status_code < 400:
+            hint = f"Set base_url to where it redirects: {low.get('location', 'unknown')}."
+        code = code or _CODE_BY_STATUS.get(status_code)
+        error = kind(message, status_code, code, details, request_id, hint=hint)
+    error.server_wait = wait
+    return error
+
+
+def _too_many(
+    message: str,
+    code: str | None,
+    details: Any,
+    request_id: str | None,
+    fields: Mapping[str, Any],
+    headers: Mapping[str, str],
+    wait: float | None,
+) -> RateLimitError:
+    limit = _whole(headers.get("x-ratelimit-limit")) or _whole(fields.get("limit"))
+    remaining = _whole(headers.get("x-ratelimit-remaining", fields.get("remaining")))
+    reset = _whole(headers.get("x-ratelimit-reset", fields.get("reset_at")))
+    scope = headers.get("x-ratelimit-scope")
+    # Servers before the `code` field are told apart by the shape of the body.
+    quota = code == "QUOTA_EXCEEDED" or (
+        wait is None
+        and (fields.get("error") == "limit_exceeded" or {"resource", "limit", "plan"} <= fields.keys())
+    )
+    if quota:
+        return QuotaExceededError(
+            message,
+            429,
+            "QUOTA_EXCEEDED",
+            details,
+            request_id,
+            resource=_first_text(fields, "resource"),
+            current=_whole(fields.get("current")),
+            limit=_whole(fields.get("limit")),
+            plan=_first_text(fields, "plan"),
+            upgrade_to=_first_text(fields, "upgrade_to"),
+            remaining=remaining,
+            reset=reset,
+            scope=scope,
+        )
+    return RateLimitError(
+        message,
+        429,
+        code,
+        details,
+        request_id,
+        retry_after=_DEFAULT_RETRY_AFTER if wait is None else wait,
+        limit=limit,
+        remaining=remaining,
+        reset=reset,
+        scope=scope,
+    )
+
+
+def _read_body(body: bytes | str | Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:
+    """The JSON object in the body, else the body's own text so that a proxy's error page is not lost."""
+    if isinstance(body, Mapping):
+        return body, ""
+    if not body:
+        return {}, ""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        decoded = None
+    if isinstance(decoded, dict):
+        return decoded, ""
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    text = " ".join(text.split())
+    return {}, text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT] + "…"
+
+
+def _code(fields: Mapping[str, Any]) -> str | None:
+    code = fields.get("code")
+    if isinstance(code, str) and code:
+        return code
+    # Older servers sent only `error`; it is a code when it looks like an identifier.
+    legacy = fields.get("error")
+    if isinstance(legacy, str) and 0 < len(legacy) <= 64 and legacy.isascii():
+        plain = legacy.replace("-", "_").replace(".", "_")
+        if plain.replace("_", "a").isalnum():
+            return plain.upper()
+    return None
+
+
+def _first_text(fields: Mapping[str, Any], *names: str) -> str | None:
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
