@@ -1,6 +1,7 @@
 """What a client can be told: options, their environment variables, defaults and rules.
 
-An argument wins over its environment variable, which wins over the default. An empty variable counts as unset.
+An argument wins over its environment variable, which wins over the default. An empty variable counts as
+unset.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class RetryConfig:
 class CircuitBreakerConfig:
     """Accepted so that code for the official SDK runs unchanged; it has no effect.
 
-    This client has no circuit breaker: one that opens on failing claims would also refuse the acks and heartbeats of
-    jobs that are running, and lose their results.
+    This client has no circuit breaker: one that opens on failing claims would also refuse the acks and heartbeats
+    of jobs that are running, and lose their results.
     """
 
     enabled: bool = True
@@ -165,7 +166,7 @@ class ClientConfig:
             raise _refusal(option, f"environment variable {variable}: {error.message}") from None
 
     def replace(self, **overrides: Any) -> ClientConfig:
-        """A copy with these options changed. A new credential replaces the old ones, whatever kind they were."""
+        """A copy with these options changed. A new credential replaces the old ones, whatever their kind."""
         changes = dict(known_options(overrides))
         if changes.keys() & _BEARERS:
             changes = dict.fromkeys(_BEARERS) | changes

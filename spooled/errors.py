@@ -24,7 +24,7 @@ class SpooledError(Exception):
         message: What went wrong, without status, code or hint.
         status_code: HTTP status; 0 when no response was involved.
         code: Machine-readable code, e.g. `LEASE_EXPIRED` (contract: error body).
-        details: Field errors `[{"field", "message", "code"}]` or whatever else the server sent; None if nothing.
+        details: Field errors `[{"field", "message", "code"}]`, or whatever else the server sent; None if none.
         request_id: The server's `X-Request-Id`, to quote in a bug report; None when unknown.
         hint: What to do about it.
         server_wait: Seconds the server asked to wait (`Retry-After`); None when it did not ask.
@@ -89,7 +89,7 @@ class ConfigurationError(SpooledError, ValueError):
 
 
 class ValidationError(SpooledError, ValueError):
-    """A field breaks a rule: found here before anything was sent (status_code 0), or by the server (400, 422)."""
+    """A field breaks a rule. Found before anything was sent (status_code 0) or by the server (400, 422)."""
 
     default_code = "VALIDATION_ERROR"
 
@@ -128,7 +128,7 @@ class ConflictError(SpooledError):
 
 
 class LeaseExpiredError(ConflictError):
-    """409 `LEASE_EXPIRED`: the lease ended or is not the current one, so the job is no longer this worker's."""
+    """409 `LEASE_EXPIRED`: the lease ended or is not the current one; the job is no longer this worker's."""
 
     default_code = "LEASE_EXPIRED"
     default_hint = (
@@ -189,7 +189,7 @@ class RateLimitError(SpooledError):
 
 
 class QuotaExceededError(RateLimitError):
-    """429 `QUOTA_EXCEEDED`: a cap of the plan is reached. Waiting seconds does not help, so it is never retried.
+    """429 `QUOTA_EXCEEDED`: a cap of the plan is reached. Waiting does not help, so it is never retried.
 
     Attributes:
         resource: What is capped, e.g. `active_jobs`.
@@ -305,7 +305,7 @@ class UnsupportedOperationError(SpooledError):
 
 
 class JobAbortedError(Exception):
-    """For handlers to raise when they stop because their job was aborted. Not a `SpooledError`: no call failed."""
+    """For handlers to raise when they stop because their job was aborted. No call failed: not a `SpooledError`."""
 
 
 def is_spooled_error(error: object) -> TypeGuard[SpooledError]:
@@ -360,7 +360,7 @@ _CODE_BY_STATUS = {
 
 _HINT_BY_CODE = {
     "FEATURE_DISABLED": "The organisation's plan does not include this feature: upgrade, or do without it.",
-    "INVALID_JSON": "The server could not read the request body; a body above 2 MiB is reported this way, too.",
+    "INVALID_JSON": "The server could not read the request body; a body above 2 MiB is reported like this, too.",
     "METHOD_NOT_ALLOWED": "Check that base_url names a Spooled server and not a page in front of it.",
 }
 

@@ -1,4 +1,4 @@
-"""What the server answers, as frozen msgspec Structs. Unknown fields are ignored, absent optional ones default.
+"""What the server answers, as frozen msgspec Structs. Unknown fields are ignored, absent ones default.
 
 Timestamps are aware datetimes. Texts such as a job's `status` stay plain strings: a newer server may say
 something this version does not know.
@@ -221,7 +221,7 @@ class JobStatusInfo(_Model, frozen=True):
 
 
 class JobHistoryEvent(_Model, frozen=True):
-    """Something that happened to a job. `event_type` is an open set: created, claimed, completed, failed, ..."""
+    """Something that happened to a job. `event_type` is an open set: created, claimed, completed, ..."""
 
     id: str
     job_id: str
@@ -240,7 +240,7 @@ class BoostPriorityResponse(_Model, frozen=True):
 
 
 class RetryDlqResponse(_Model, frozen=True):
-    """Answer to `jobs.dlq.retry`. `skipped_jobs` stayed dead: the plan's workflow cap would have been passed."""
+    """Answer to `jobs.dlq.retry`. `skipped_jobs` stayed dead: they would have passed the workflow cap."""
 
     retried_count: int = 0
     retried_jobs: list[str] = []

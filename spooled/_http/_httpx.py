@@ -12,26 +12,24 @@ from urllib.parse import urlencode
 import httpx
 
 from spooled._http._deadline import deadline_of_this_thread, install_deadlines
+from spooled._http._failures import broken, overdue
 from spooled._http._messages import Request, Response
 from spooled._http._proxy import proxy_for
+from spooled._http._transport import KEEPALIVE_SECONDS
 from spooled.config import ClientConfig
-from spooled.errors import NetworkError, TimeoutError
-
-# Shorter than uvicorn's 5 s, so that the client closes an idle connection before the server does and a POST
-# does not run into the closing.
-KEEPALIVE_SECONDS = 4.0
+from spooled.errors import SpooledError
 
 
 class _Translator:
-    """Between our messages and httpx's. Works below `httpx.Client`: redirects, cookies and auth are not for us."""
+    """Between our messages and httpx's, below `httpx.Client`: we need no redirects, cookies or auth flows."""
 
     def __init__(self, config: ClientConfig) -> None:
-        self._base_url = config.base_url
+        self.base_url = config.base_url
         self._connect_timeout = config.connect_timeout
         self._cached: tuple[object, httpx.Headers] = (None, httpx.Headers())
 
     def request(self, request: Request) -> httpx.Request:
-        url = self._base_url + request.path
+        url = self.base_url + request.path
         if request.query:
             url += "?" + urlencode(request.query)
         seconds = request.timeout
@@ -56,12 +54,6 @@ class _Translator:
         }
         return Response(response.status_code, headers, body)
 
-    def overdue(self, request: Request) -> TimeoutError:
-        return overdue(request)
-
-    def broken(self, request: Request, error: Exception) -> NetworkError:
-        return broken(self._base_url, request, error)
-
     def _headers(self, headers: Mapping[str, str]) -> httpx.Headers:
         # A session sends the same mapping until its credentials change, so its parsed form is kept.
         given, parsed = self._cached
@@ -82,18 +74,6 @@ class _Translator:
             # Loading the certificates takes tens of milliseconds and plain HTTP has no use for them.
             "verify": config.base_url.startswith("https:"),
         }
-
-
-def overdue(request: Request) -> TimeoutError:
-    return TimeoutError(
-        f"{request.method} {request.path}: no complete answer within {request.timeout:g} s",
-        timeout_seconds=request.timeout,
-    )
-
-
-def broken(base_url: str, request: Request, error: Exception) -> NetworkError:
-    reason = str(error) or type(error).__name__
-    return NetworkError(f"{request.method} {request.path} at {base_url}: {reason}")
 
 
 class HttpxTransport:
@@ -135,12 +115,12 @@ class HttpxTransport:
                             raise overdue(request)
                 finally:
                     response.close()
+        except SpooledError:
+            raise
         except httpx.TimeoutException as error:
             raise overdue(request) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise
-            raise self._translate.broken(request, error) from error
+            raise broken(self._translate.base_url, request, error) from error
         return self._translate.response(response, bytes(body))
 
     def close(self) -> None:
@@ -197,10 +177,10 @@ class AsyncHttpxTransport:
                     body = await response.aread()
                 finally:
                     await response.aclose()
-        except (httpx.TimeoutException, asyncio.TimeoutError) as error:
+        except (httpx.TimeoutException, TimeoutError) as error:
             raise overdue(request) from error
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise self._translate.broken(request, error) from error
+            raise broken(self._translate.base_url, request, error) from error
         return self._translate.response(response, body)
 
     async def aclose(self) -> None:
