@@ -1,0 +1,166 @@
+"""`SpooledWorker`: handlers are plain functions and run in threads."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from spooled.client import AsyncSpooledClient, SpooledClient
+from spooled.worker._bridge import session_opener
+from spooled.worker._engine import Engine
+from spooled.worker._front_door import FrontDoor, WorkerKeywords
+from spooled.worker._io_thread import IoThread
+from spooled.worker._runners import ThreadRunner
+from spooled.worker._sinks import ThreadSink
+from spooled.worker.context import JobContext
+
+H = TypeVar("H", bound=Callable[[JobContext[Any]], object])
+
+
+class SpooledWorker(FrontDoor):
+    """Claims jobs from one queue and runs a handler for each, in threads.
+
+    Delivery is at least once: a job is acked after its handler returned, and runs again when its lease was lost
+    before that. Handlers should therefore be safe to repeat.
+
+    Args:
+        client: Whose key, server and transport to use. The worker opens connections of its own; the client may
+            be used freely meanwhile and is not closed by the worker.
+        queue_name: The queue to claim from.
+        concurrency: The most jobs at once, 1 to 100. Default 5.
+        poll_interval: The longest pause in seconds between two looks at an empty queue. Default 1.0. While
+            there is work the worker does not pause at all.
+        lease_duration: Seconds that a claimed job is reserved for, 5 to 3600; renewed by heartbeats for as long
+            as the handler runs. Default 30.
+        heartbeat_fraction: Renew after this share of the lease, above 0 and up to 1. Default 0.5.
+        shutdown_timeout: Seconds that `stop()` gives running jobs. Default 30.0.
+        hostname: Shown in the worker list. Default: this machine's name.
+        worker_id: A fixed id, 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: a new one for each start.
+        worker_type: Shown in the worker list. Default `python`.
+        version: Shown in the worker list. Default: the version of this library.
+        metadata: JSON to keep with the worker, at most 64 KiB.
+        auto_start: Start in the background as soon as a handler is registered. Default False.
+
+    Raises:
+        TypeError: An option is unknown or of the wrong type.
+        ValueError: An option is out of range (contract api-v1 §3.7, §5).
+    """
+
+    def __init__(
+        self,
+        client: SpooledClient | AsyncSpooledClient,
+        queue_name: str,
+        *,
+        auto_start: bool = False,
+        **options: Unpack[WorkerKeywords],
+    ) -> None:
+        super().__init__(client, queue_name, **options)
+        self._auto_start = auto_start
+        self._runner: ThreadRunner | None = None
+        self._sink: ThreadSink | None = None
+
+    def process(self, handler: H) -> H:
+        """Register the function that runs the jobs. Use it as a decorator.
+
+        Its return value becomes the job's result; an exception fails the job, which is retried while it has
+        retries left.
+
+        Raises:
+            TypeError: `handler` is a coroutine function, which needs an `AsyncSpooledWorker`.
+            RuntimeError: The worker is running.
+            ValueError: The worker has another handler already.
+        """
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(
+                f"{getattr(handler, '__name__', handler)!r} is a coroutine function: "
+                "use AsyncSpooledWorker for it, or declare it with a plain def"
+            )
+        self._set_handler(handler)
+        if self._auto_start:
+            self._launch()
+        return handler
+
+    def start(self) -> None:
+        """Work until `stop()` is called from another thread, a handler or a signal handler.
+
+        Ctrl-C drains like `stop()` before `KeyboardInterrupt` is raised; a second one stops at once.
+
+        Raises:
+            RuntimeError: No handler is registered, or the worker runs already.
+            SpooledError: The server refuses this worker for good, for example its API key.
+        """
+        io = self._launch()
+        try:
+            io.wait()
+        except BaseException:
+            # Ctrl-C, or what a signal handler raised. Whatever it was, it must not cost any job.
+            self._drain(io)
+            raise
+        self._join(io)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop claiming, wait for the active jobs, and return when the worker has stopped.
+
+        Safe in a signal handler. Called from one of the worker's own handlers it returns at once, because the
+        worker waits for that handler. Does nothing when the worker is not running.
+
+        Args:
+            timeout: Seconds that active jobs get. Default: `shutdown_timeout`. 0 cuts them off; they are given
+                back and run again elsewhere.
+        """
+        io, engine = self._io, self._engine
+        if io is None or engine is None:
+            return
+        io.call(engine.request_stop, timeout)
+        if not self._is_own_thread():
+            self._join(io, swallow=True)
+
+    def __enter__(self) -> Self:
+        """Start in the background."""
+        self._launch()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is None and self._io is not None and self._io.error is not None:
+            raise self._io.error
+
+    def _launch(self) -> IoThread:
+        handler = self._startable()
+        options = self._options
+        label = f"spooled-{options.queue_name}"
+        runner = ThreadRunner(handler, options.concurrency, label)
+        sink = ThreadSink(self._events, f"{label}-events")
+        open_session = session_opener(self._client, options.concurrency, None)
+        engine = Engine(options, open_session, runner, self._events, sink)
+        io = IoThread(engine.run, f"{label}-io")
+        self._runner, self._sink, self._engine, self._io = runner, sink, engine, io
+        io.start()
+        return io
+
+    def _drain(self, io: IoThread) -> None:
+        assert self._engine is not None
+        io.call(self._engine.request_stop)
+        try:
+            io.wait()
+        except BaseException:
+            io.call(self._engine.request_stop, 0.0)
+            io.wait()
+            raise
+        self._join(io, swallow=True)
+
+    def _join(self, io: IoThread, *, swallow: bool = False) -> None:
+        io.wait()
+        if self._sink is not None:
+            self._sink.wait()
+        if io.error is not None and not swallow:
+            raise io.error
+
+    def _is_own_thread(self) -> bool:
+        return (self._runner is not None and self._runner.is_current()) or (
+            self._sink is not None and self._sink.is_current_thread()
+        )
