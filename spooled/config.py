@@ -65,8 +65,8 @@ class RetryConfig:
 class CircuitBreakerConfig:
     """Accepted so that code for the official SDK runs unchanged; it has no effect.
 
-    This client has no circuit breaker: one that opens on failing claims would also refuse the acks and heartbeats
-    of jobs that are running, and lose their results.
+    This client has no circuit breaker: one that opens on failing claims would also refuse the acks and
+    heartbeats of jobs that are running, and lose their results.
     """
 
     enabled: bool = True

@@ -24,7 +24,7 @@ class SpooledError(Exception):
         message: What went wrong, without status, code or hint.
         status_code: HTTP status; 0 when no response was involved.
         code: Machine-readable code, e.g. `LEASE_EXPIRED` (contract: error body).
-        details: Field errors `[{"field", "message", "code"}]`, or whatever else the server sent; None if none.
+        details: Field errors `[{"field", "message", "code"}]`, or what else the server sent; None if none.
         request_id: The server's `X-Request-Id`, to quote in a bug report; None when unknown.
         hint: What to do about it.
         server_wait: Seconds the server asked to wait (`Retry-After`); None when it did not ask.
@@ -305,7 +305,7 @@ class UnsupportedOperationError(SpooledError):
 
 
 class JobAbortedError(Exception):
-    """For handlers to raise when they stop because their job was aborted. No call failed: not a `SpooledError`."""
+    """Raise it in a handler that stops because their job was aborted. Not a `SpooledError`: no call failed."""
 
 
 def is_spooled_error(error: object) -> TypeGuard[SpooledError]:
@@ -360,7 +360,7 @@ _CODE_BY_STATUS = {
 
 _HINT_BY_CODE = {
     "FEATURE_DISABLED": "The organisation's plan does not include this feature: upgrade, or do without it.",
-    "INVALID_JSON": "The server could not read the request body; a body above 2 MiB is reported like this, too.",
+    "INVALID_JSON": "The server could not read the request body; one above 2 MiB is reported like this, too.",
     "METHOD_NOT_ALLOWED": "Check that base_url names a Spooled server and not a page in front of it.",
 }
 

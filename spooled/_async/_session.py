@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from spooled._http._credentials import Credentials
-from spooled._http._json import decode, encode
+from spooled._http._json import decode, encode, list_of
 from spooled._http._messages import Request, Response
 from spooled._http._paths import API
 from spooled._http._rate_limit import RateLimitInfo, rate_limit_of
@@ -20,6 +20,7 @@ from spooled._http._transport import AsyncTransport
 from spooled._http._waiting import AsyncLock, async_sleep
 from spooled.config import ClientConfig, RetryConfig
 from spooled.errors import AuthenticationError, SpooledError, create_error_from_response
+from spooled.models import Page
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str]]
@@ -133,6 +134,13 @@ class AsyncSession:
             _log.info("%s %s: retry %d in %.2f s after %s", method, path, attempt, delay, error)
             await async_sleep(delay)
             attempt += 1
+
+    async def page(self, path: str, item: type[T], query: Query = ()) -> Page[T]:
+        """GET a list of `item`, and whether there is more of it."""
+        response = await self.exchange("GET", path, query=query)
+        more = response.headers.get("x-has-more")
+        items = decode(response, list_of(item))
+        return Page(items, has_more=None if more is None else more.lower() == "true")
 
     async def aclose(self) -> None:
         """Close the transport."""

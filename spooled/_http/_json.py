@@ -68,6 +68,11 @@ def decode(response: Response, into: type[T]) -> T:
         ) from error
 
 
+def list_of(item: type[T]) -> type[list[T]]:
+    """The type `list[item]`, for `decode`."""
+    return list[item]  # type: ignore[valid-type]
+
+
 def decoder(into: type[T]) -> Callable[[bytes], T]:
     """The function that reads `into` from JSON; its own `from_json` if it has one."""
     known = _decoders.get(into)

@@ -1,0 +1,158 @@
+"""The client for coroutines."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from spooled._async._jwt import AsyncJwtCache
+from spooled._async._session import AsyncSession
+from spooled._async.api_keys import AsyncApiKeys
+from spooled._async.auth import AsyncAuth
+from spooled._async.health import AsyncHealth
+from spooled._async.jobs import AsyncJobs
+from spooled._async.organizations import AsyncOrganizations
+from spooled._async.queues import AsyncQueues
+from spooled._async.workers import AsyncWorkers
+from spooled._http._options import Options, config_of
+from spooled._http._rate_limit import RateLimitInfo
+from spooled.config import ClientConfig
+
+if TYPE_CHECKING:
+    from typing import Self, Unpack
+
+    import httpx
+
+
+class AsyncSpooledClient:
+    """Talks to a Spooled server from coroutines. Use it on one event loop and close it at the end.
+
+    Every call raises a `SpooledError`: `AuthenticationError` when the server refuses the credential,
+    `RateLimitError` when retries did not help, `NetworkError` or `TimeoutError` when there was no answer,
+    `ServerError` when the server failed. Requests that do no harm when sent twice are retried by themselves.
+
+    Args:
+        api_key: `sp_live_...` or `sp_test_...`. Default: the environment variable SPOOLED_API_KEY.
+        config: A ready configuration, used instead of the environment; options given as well change a copy.
+        transport: Sends the requests in place of the client's own connection pool: for proxies, mocks, special
+            certificates. Closed together with the client.
+        options: The other fields of `ClientConfig`: access_token, refresh_token, admin_key, base_url, timeout,
+            connect_timeout, retry, max_retry_after, max_connections, headers, user_agent, auto_refresh_token,
+            debug, ... Each has an environment variable, SPOOLED_BASE_URL and so on.
+
+    Attributes:
+        jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
+        queues: Configure and pause queues.
+        workers: Register workers.
+        health: Whether the server is well.
+        auth: Login sessions.
+        api_keys: API keys.
+        organizations: Organisations and their plans.
+
+    Raises:
+        TypeError: An option is unknown.
+        ConfigurationError: An option or environment variable has a bad value, or there are no credentials.
+            It is a ValueError.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        config: ClientConfig | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self._open(config_of(api_key, config, options), transport, owned=True)
+
+    def _open(self, config: ClientConfig, transport: httpx.AsyncBaseTransport | None, *, owned: bool) -> None:
+        config.require_credentials()
+        # Imported here: httpx takes most of the time, and no client may ever be made.
+        from spooled._http._httpx import AsyncHttpxTransport
+
+        self._config = config
+        self._user_transport = transport
+        self._owns_user_transport = owned
+        self._session = AsyncSession(config, AsyncHttpxTransport(config, transport=transport))
+        self._jwt = AsyncJwtCache(self._session)
+        self.jobs = AsyncJobs(self._session)
+        self.queues = AsyncQueues(self._session)
+        self.workers = AsyncWorkers(self._session)
+        self.health = AsyncHealth(self._session)
+        self.auth = AsyncAuth(self._session)
+        self.api_keys = AsyncApiKeys(self._session)
+        self.organizations = AsyncOrganizations(self._session)
+
+    @property
+    def config(self) -> ClientConfig:
+        """The options in force."""
+        return self._config
+
+    def get_config(self) -> ClientConfig:
+        """The options in force."""
+        return self._config
+
+    @property
+    def rate_limit(self) -> RateLimitInfo | None:
+        """What the latest response said about the rate limit; None when none said anything."""
+        return self._session.rate_limit
+
+    async def get_jwt_token(self, force_refresh: bool = False) -> str | None:
+        """A JWT in exchange for the API key; kept, and renewed a minute before it expires.
+
+        Args:
+            force_refresh: Log in again now.
+
+        Returns:
+            None when the client has neither an API key nor an access token.
+
+        Raises:
+            SpooledError: As `auth.login`.
+        """
+        return await self._jwt.get(force_refresh)
+
+    def with_options(
+        self,
+        *,
+        api_key: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
+        """Another client with some options changed. Close it separately.
+
+        A transport that was passed to this client is shared unless another one is given, and closed by this
+        client only. A new credential replaces the old ones, whatever their kind.
+
+        Raises:
+            TypeError: An option is unknown.
+            ConfigurationError: An option has a bad value.
+        """
+        config = config_of(api_key, self._config, options)
+        other = type(self).__new__(type(self))
+        if transport is None:
+            other._open(config, self._user_transport, owned=False)
+        else:
+            other._open(config, transport, owned=True)
+        return other
+
+    async def close(self) -> None:
+        """Close the connections. The client must not be used afterwards; closing again does nothing."""
+        await self._session.aclose()
+        if self._user_transport is not None and self._owns_user_transport:
+            self._owns_user_transport = False
+            await self._user_transport.aclose()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        await self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._config.base_url}>"
