@@ -1,0 +1,1 @@
+"""The HTTP face: from bytes to the rules and back."""

@@ -1,0 +1,135 @@
+"""The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
+
+It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
+all responses share are done here in one place. A handler may return a Starlette response; streams do.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+import uuid
+from collections.abc import Iterable
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
+from spooled_contrib.server._api.routing import Route, Router
+from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._rate import RateState
+
+logger = logging.getLogger("spooled.server")
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
+_API_VERSION: Header = (b"x-api-version", b"1")
+
+
+class SpooledApp:
+    """Serves the routes it is given."""
+
+    def __init__(self, services: Services, routes: Iterable[Route]) -> None:
+        self._services = services
+        self._router = Router(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[Header] = []
+        raw_path: bytes = scope["raw_path"]
+        if raw_path.startswith(b"/api/v1"):
+            headers.append(_API_VERSION)
+        try:
+            response = await self._answer(scope, receive, raw_path, headers)
+        except refuse.RefusalError as refusal:
+            response = refusal_reply(refusal)
+        except RecursionError:
+            response = refusal_reply(refuse.invalid_json("nested too deeply"))
+        except sqlite3.Error:
+            logger.exception("the database failed on %s %s", scope["method"], raw_path)
+            response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", "The database failed"))
+        except Exception:
+            logger.exception("%s %s failed", scope["method"], raw_path)
+            response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
+        if isinstance(response, Reply):
+            await _send(response, headers, scope, send)
+        else:
+            await response(scope, receive, _with_headers(send, headers))
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
+    ) -> Reply | Response:
+        request_id = api_version = authorization = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"x-request-id":
+                request_id = value
+            elif name == b"x-api-version":
+                api_version = value
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            request_id = str(uuid.uuid4()).encode()
+        headers.append((b"x-request-id", request_id))
+        route, parameters = self._router.find(scope["method"], raw_path)
+        if api_version is not None and api_version != b"1" and api_version.isdigit():
+            raise refuse.bad_request(
+                f"API version {api_version.decode()} is not supported; send 1 or no version"
+            )
+        call = Call(self._services, scope, receive, parameters)
+        if route.access != "public":
+            rate = await self._admit(call, route, authorization)
+            if rate is not None:
+                headers += _rate_headers(rate)
+        return await route.handler(call)
+
+    async def _admit(self, call: Call, route: Route, authorization: bytes | None) -> RateState | None:
+        gate = self._services.gate
+        bearer = _bearer(call, route, authorization)
+        if route.access == "jwt" and not bearer.startswith("eyJ"):
+            raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")
+        key = await gate.authenticate(bearer)
+        call.principal = key.principal
+        rate = gate.limiter.check_organization(key.principal.organization_id)
+        if key.rate_limit is not None:
+            gate.limiter.check_key(key.id, key.rate_limit)
+        return rate
+
+
+def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
+    if authorization is not None:
+        if not authorization.startswith(b"Bearer "):
+            raise refuse.unauthorized("The Authorization header must read: Bearer <API key or access token>")
+        return authorization[7:].decode("latin-1")
+    if route.access == "stream":
+        for name, value in call.query.items():
+            if name in ("token", "api_key"):
+                return value
+    raise refuse.unauthorized("Send the header Authorization: Bearer <API key or access token>")
+
+
+def _rate_headers(rate: RateState) -> list[Header]:
+    return [
+        (b"x-ratelimit-limit", str(rate.limit).encode()),
+        (b"x-ratelimit-remaining", str(rate.remaining).encode()),
+        (b"x-ratelimit-reset", str(rate.reset_at).encode()),
+        (b"x-ratelimit-scope", b"organization"),
+    ]
+
+
+async def _send(reply: Reply, headers: list[Header], scope: Scope, send: Send) -> None:
+    body = reply.body
+    headers += reply.headers
+    if reply.status != 204:
+        headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _with_headers(send: Send, headers: list[Header]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*headers, *message.get("headers", [])]
+        await send(message)
+
+    return sending

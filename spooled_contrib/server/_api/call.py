@@ -1,0 +1,145 @@
+"""One request on its way through the server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api.bodies import MAX_BODY, decode
+from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._storage import Tx
+
+if TYPE_CHECKING:
+    from spooled_contrib.server._api.services import Services
+
+T = TypeVar("T")
+
+BODY_TIMEOUT = 30.0
+"""Seconds that a client may take to send its body."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_JSON_TYPE = re.compile(rb"application/(json|[^;]*\+json)\s*(;|$)", re.IGNORECASE)
+
+
+class Call:
+    """What a handler gets: the caller, the path parameters, and lazily the query and the body."""
+
+    __slots__ = ("_query", "_receive", "headers", "parameters", "principal", "scope", "services")
+
+    def __init__(self, services: Services, scope: Scope, receive: Receive, parameters: list[str]) -> None:
+        self.services = services
+        self.scope = scope
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.parameters = parameters
+        self.principal: Principal = _NOBODY
+        self._receive = receive
+        self._query: dict[str, str] | None = None
+
+    async def write(self, operation: Callable[[Tx], T]) -> T:
+        return await self.services.storage.write(operation)
+
+    async def read(self, operation: Callable[[Tx], T]) -> T:
+        return await self.services.storage.read(operation)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that (lower-case) name."""
+        for header, value in self.headers:
+            if header == name:
+                return value
+        return None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """Query parameters, decoded. Of a repeated one the first counts."""
+        if self._query is None:
+            self._query = {}
+            raw = self.scope["query_string"]
+            if raw:
+                try:
+                    pairs = parse_qsl(
+                        raw.decode("latin-1"), keep_blank_values=True, errors="replace", max_num_fields=200
+                    )
+                except ValueError:
+                    raise refuse.bad_request("The query has more than 200 parameters") from None
+                for name, value in pairs:
+                    self._query.setdefault(name, value)
+        return self._query
+
+    def integer(self, name: str, default: int, least: int, most: int) -> int:
+        """A query parameter as an integer, moved into its range."""
+        text = self.query.get(name)
+        if text is None or text == "":
+            return default
+        if not _INTEGER.fullmatch(text):
+            raise refuse.invalid(name, "must be an integer", code="format")
+        return max(least, min(most, int(text)))
+
+    def text(self, name: str, longest: int) -> str | None:
+        """A query parameter as text; None when absent or empty."""
+        value = self.query.get(name)
+        if not value:
+            return None
+        if len(value) > longest:
+            raise refuse.invalid(name, f"must have at most {longest} characters", code="length")
+        if "\0" in value:
+            raise refuse.invalid(name, "must not contain a NUL character", code="format")
+        return value
+
+    @property
+    def has_json_type(self) -> bool:
+        """The request says that its body is JSON."""
+        content_type = self.header(b"content-type")
+        return content_type == b"application/json" or (
+            content_type is not None and _JSON_TYPE.match(content_type) is not None
+        )
+
+    async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """The body, decoded and checked. A wrong content type, too much or no JSON are one answer: `INVALID_JSON`."""
+        if not self.has_json_type:
+            raise refuse.invalid_json("send the header Content-Type: application/json")
+        body = await self.body()
+        if body is None:
+            raise refuse.invalid_json(f"the request body has more than {MAX_BODY} bytes")
+        return decode(decoder, body)
+
+    async def strict_json(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """Like `json`, for the endpoints that tell the causes apart with 415 and 413."""
+        if not self.has_json_type:
+            raise refuse.RefusalError(
+                415, "UNSUPPORTED_MEDIA_TYPE", "Send the header Content-Type: application/json"
+            )
+        body = await self.body()
+        if body is None:
+            raise refuse.RefusalError(
+                413, "PAYLOAD_TOO_LARGE", f"The request body has more than {MAX_BODY} bytes"
+            )
+        return decode(decoder, body)
+
+    async def body(self) -> bytes | None:
+        """The whole body; None when it is larger than `MAX_BODY`."""
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                message = await self._receive()
+                if not message.get("more_body", False):
+                    chunk: bytes = message.get("body", b"")
+                    return chunk if len(chunk) <= MAX_BODY else None
+                chunks = bytearray(message["body"])
+                while message.get("more_body", False):
+                    message = await self._receive()
+                    if len(chunks) <= MAX_BODY:
+                        chunks += message.get("body", b"")
+                return bytes(chunks) if len(chunks) <= MAX_BODY else None
+        except TimeoutError:
+            raise refuse.RefusalError(
+                408, "REQUEST_TIMEOUT", f"The request body did not arrive within {BODY_TIMEOUT:.0f} s"
+            ) from None
+
+
+_NOBODY = Principal("", "", frozenset())

@@ -1,0 +1,188 @@
+"""A server inside a program."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from spooled.clock import Clock, ManualClock, SystemClock
+from spooled_contrib.server._runtime import Runtime
+from spooled_contrib.server._settings import Limits, ServerSettings
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    new_event_loop = asyncio.new_event_loop
+
+SWEEP_TIMEOUT = 60.0
+
+
+class EmbeddedServer:
+    """A real Spooled server in a thread of its own, reached over HTTP like any other.
+
+    Usable as a context manager, with `with` or `async with`, or through `start()` and `stop()`. It can be started
+    again after it was stopped: on the same port, and, with a database file, with everything that was in it.
+
+    Args:
+        host: Address to listen on. One that other machines can reach needs an `api_key`.
+        port: TCP port; 0 picks a free one, which is kept for later starts.
+        db: SQLite file, or `:memory:` for one that ends with `stop()`.
+        api_key: The server's own key, with full access to its "development" organization. Default: `DEVELOPMENT_KEY`.
+        clock: Where all time comes from. With a `ManualClock` nothing happens by itself: see `advance`.
+        limits: A plan to enforce. Default: unlimited.
+        synchronous: "NORMAL" survives the death of the process, "FULL" also a power cut, at the price of an fsync for
+            each group of writes.
+        open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
+        admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
+        retention_days: Completed and cancelled jobs are deleted this long after they ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        db: str = ":memory:",
+        api_key: str | None = None,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        open_registration: bool | None = None,
+        admin_key: str | None = None,
+        retention_days: float = 30.0,
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "host": host,
+            "db": str(db),
+            "api_key": api_key,
+            "limits": limits or Limits(),
+            "synchronous": synchronous,
+            "open_registration": open_registration,
+            "admin_key": admin_key,
+            "retention_days": retention_days,
+        }
+        self._port = port
+        self._clock: Clock = clock or SystemClock()
+        self._thread: threading.Thread | None = None
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Base URL, such as `http://127.0.0.1:41234`. Known from the first start on.
+
+        Raises:
+            RuntimeError: the server was never started.
+        """
+        if self._url is None:
+            raise RuntimeError("the server has no URL yet: call start(), or use it in a with statement")
+        return self._url
+
+    @property
+    def api_key(self) -> str:
+        """A key that may do everything in the server's own organization."""
+        return self._settings().effective_key
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the server was given."""
+        return self._clock
+
+    @property
+    def running(self) -> bool:
+        """Whether the server accepts connections."""
+        return self._thread is not None
+
+    def start(self) -> Self:
+        """Start serving, and return when connections are accepted.
+
+        Raises:
+            ServerConfigurationError: the settings are refused, or the address cannot be listened on.
+            StorageUnavailableError: the database cannot be used.
+            RuntimeError: the server runs already.
+        """
+        if self._thread is not None:
+            raise RuntimeError(f"the server runs already at {self._url}")
+        started: Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        thread = threading.Thread(
+            target=self._serve, args=(self._settings(), started), name="spooled-server", daemon=True
+        )
+        thread.start()
+        try:
+            self._url, self._runtime, self._loop, self._stopping = started.result()
+        except BaseException:
+            thread.join()
+            raise
+        self._thread = thread
+        self._port = urlsplit(self._url).port or 0
+        return self
+
+    def stop(self) -> None:
+        """Stop serving: streams end at once, accepted requests are finished. Does nothing when it does not run."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join()
+
+    def advance(self, seconds: float) -> None:
+        """Move the manual clock, and do before returning everything that has become due.
+
+        Due are: jobs whose time has come, leases that ended, jobs that expired, workers that fell silent, dependants of
+        jobs that ended, and retention. To see a state that nobody has reacted to yet, move the clock itself instead:
+        `server.clock.advance(seconds)`.
+
+        Raises:
+            TypeError: the server has another clock; time cannot be moved.
+            RuntimeError: the server does not run.
+        """
+        if not isinstance(self._clock, ManualClock):
+            raise TypeError("advance() needs EmbeddedServer(clock=ManualClock())")
+        if self._thread is None:
+            raise RuntimeError("the server does not run")
+        self._clock.advance(seconds)
+        asyncio.run_coroutine_threadsafe(self._runtime.sweep(), self._loop).result(SWEEP_TIMEOUT)
+
+    def _settings(self) -> ServerSettings:
+        return ServerSettings(port=self._port, **self._options)
+
+    def _serve(
+        self,
+        settings: ServerSettings,
+        started: Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]],
+    ) -> None:
+        async def main() -> None:
+            runtime = Runtime(settings, self._clock)
+            stopping = asyncio.Event()
+            try:
+                url = await runtime.start()
+            except BaseException as error:
+                started.set_exception(error)
+                return
+            started.set_result((url, runtime, asyncio.get_running_loop(), stopping))
+            await stopping.wait()
+            await runtime.stop()
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(main())
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.get_running_loop().run_in_executor(None, self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)

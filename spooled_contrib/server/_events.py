@@ -1,0 +1,112 @@
+"""Events of committed changes, and who listens to them (realtime contract, sections 1 and 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+BUFFERED_EVENTS = 100
+"""Events kept for a listener that does not keep up; older ones are dropped, as the contract allows."""
+
+
+class Event(Struct, frozen=True, gc=False):
+    """Something happened to a job.
+
+    `type` is empty for a change that the public stream does not announce (a claim, a recovered lease). It only wakes
+    the streams that watch that one job, which then read its status.
+    """
+
+    organization_id: str
+    queue_name: str
+    job_id: str
+    type: str = ""
+    data: dict[str, Any] = {}
+
+
+@dataclass(eq=False)
+class Subscription:
+    """One listener: a filter, a bounded buffer and a flag to wake it."""
+
+    organization_id: str
+    queues: frozenset[str] | None
+    queue_name: str | None = None
+    job_id: str | None = None
+    silent_too: bool = False
+
+    def __post_init__(self) -> None:
+        self._buffer: deque[Event] = deque(maxlen=BUFFERED_EVENTS)
+        self._wake = asyncio.Event()
+        self.closed = False
+
+    def offer(self, event: Event) -> None:
+        if not event.type and not self.silent_too:
+            return
+        if self.queues is not None and event.queue_name not in self.queues:
+            return
+        if self.queue_name is not None and event.queue_name != self.queue_name:
+            return
+        if self.job_id is not None and event.job_id != self.job_id:
+            return
+        self._buffer.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._wake.set()
+
+    async def next_events(self, timeout: float) -> list[Event]:
+        """What arrived, waiting at most `timeout` seconds for the first. Empty: nothing came, or it was closed."""
+        if not self._buffer and not self.closed:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake.wait()
+            except TimeoutError:
+                return []
+        self._wake.clear()
+        events = list(self._buffer)
+        self._buffer.clear()
+        return events
+
+
+class Hub:
+    """Hands events to the listeners of their organization. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._by_organization: dict[str, set[Subscription]] = {}
+        self._closed = False
+
+    @property
+    def listening(self) -> bool:
+        return bool(self._by_organization)
+
+    def count(self, organization_id: str) -> int:
+        """How many streams the organization has open."""
+        return len(self._by_organization.get(organization_id, ()))
+
+    def subscribe(self, subscription: Subscription) -> None:
+        self._by_organization.setdefault(subscription.organization_id, set()).add(subscription)
+        if self._closed:
+            subscription.close()
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        listeners = self._by_organization.get(subscription.organization_id)
+        if listeners is not None:
+            listeners.discard(subscription)
+            if not listeners:
+                del self._by_organization[subscription.organization_id]
+
+    def publish(self, events: list[Event]) -> None:
+        for event in events:
+            for subscription in self._by_organization.get(event.organization_id, ()):
+                subscription.offer(event)
+
+    def close(self) -> None:
+        """End every stream at once; the server is stopping."""
+        self._closed = True
+        for listeners in self._by_organization.values():
+            for subscription in listeners:
+                subscription.close()

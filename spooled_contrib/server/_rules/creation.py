@@ -1,0 +1,147 @@
+"""Making jobs (contract sections 3.2 and 3.3, lifecycle sections 1 and 6)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._rules import events, history, quotas
+from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
+from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._storage import Tx
+
+DEFAULT_MAX_RETRIES = 3
+DEFAULT_TIMEOUT_SECONDS = 300
+
+
+class NewJob(Struct, kw_only=True):
+    """A job to be made, already checked field by field. JSON members are text; None means "use the default"."""
+
+    queue_name: str
+    payload: str
+    job_type: str
+    priority: int = 0
+    max_retries: int | None = None
+    timeout_seconds: int | None = None
+    scheduled_at: int | None = None
+    expires_at: int | None = None
+    idempotency_key: str | None = None
+    tags: str | None = None
+    parent_job_id: str | None = None
+    completion_webhook: str | None = None
+    completion_webhook_secret: str | None = None
+
+
+class CreatedJob(Struct, frozen=True):
+    """`created` is False when the idempotency key named a job that exists; then `id` is that job's."""
+
+    id: str
+    created: bool
+
+
+_COLUMNS = (
+    "id, organization_id, queue_name, status, ready, payload, job_type, priority, retry_count, max_retries, "
+    "timeout_seconds, created_at, updated_at, scheduled_at, expires_at, tags, parent_job_id, completion_webhook, "
+    "completion_webhook_secret, idempotency_key, dependency_mode, dependencies_met"
+)
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {', '.join('?' * 11)}, 'all', ?)"  # noqa: S608
+# One statement decides between "new" and "known", so that two equal keys cannot both be new. The existing row keeps
+# everything but its updated_at.
+_INSERT_OR_FIND = (
+    _INSERT + " ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL "
+    "DO UPDATE SET updated_at = excluded.updated_at RETURNING id"
+)
+
+
+def status_at_birth(scheduled_at: int | None, now: int) -> str:
+    """`scheduled` only for a time strictly in the future."""
+    return SCHEDULED if scheduled_at is not None and scheduled_at > now else PENDING
+
+
+def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[NewJob]) -> list[CreatedJob]:
+    """Make jobs that all go to the same queue. All or nothing.
+
+    Checks in the contract's order: scope, payload size, daily and active quota, queue cap, parent.
+    """
+    organization_id = principal.organization_id
+    queue_name = jobs[0].queue_name
+    principal.require_queue(queue_name)
+    for job in jobs:
+        # Without a limit this is one comparison; a plan counts bytes, not characters.
+        if limits.payload_bytes is not None:
+            quotas.check_payload(len(job.payload.encode()), limits)
+    quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
+    quotas.check_queue(tx, organization_id, limits, queue_name)
+    max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
+    created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
+    new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
+    quotas.count_jobs_today(tx, organization_id, len(new))
+    details = {"organization_id": organization_id, "queue_name": queue_name}
+    history.record_many(tx, "created", [(made.id, None, details) for made, _ in new])
+    for made, job in new:
+        events.job_created(tx, organization_id, queue_name, made.id, job.priority)
+    return created
+
+
+def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:
+    row = tx.select_one(
+        "SELECT max_retries, default_timeout FROM queue_config WHERE organization_id = ? AND queue_name = ?",
+        (organization_id, queue_name),
+    )
+    return (row[0], row[1]) if row is not None else (DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS)
+
+
+def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout: int) -> CreatedJob:
+    gated = job.parent_job_id is not None and _parent_is_open(tx, organization_id, job)
+    job_id = str(uuid.uuid4())
+    now = tx.now
+    status = status_at_birth(job.scheduled_at, now)
+    params = (
+        job_id,
+        organization_id,
+        job.queue_name,
+        status,
+        int(status == PENDING and not gated),
+        job.payload,
+        job.job_type,
+        job.priority,
+        max_retries if job.max_retries is None else job.max_retries,
+        timeout if job.timeout_seconds is None else job.timeout_seconds,
+        now,
+        now,
+        job.scheduled_at,
+        job.expires_at,
+        job.tags,
+        job.parent_job_id,
+        job.completion_webhook,
+        job.completion_webhook_secret,
+        job.idempotency_key,
+        int(not gated),
+    )
+    if job.idempotency_key is None:
+        tx.execute(_INSERT, params)
+    else:
+        found = tx.change(_INSERT_OR_FIND, params)[0][0]
+        if found != job_id:
+            return CreatedJob(found, False)
+    if gated:
+        tx.execute(
+            "INSERT INTO job_dependencies (child_job_id, parent_job_id) VALUES (?, ?)",
+            (job_id, job.parent_job_id),
+        )
+        tx.execute("UPDATE jobs SET has_dependents = 1 WHERE id = ?", (job.parent_job_id,))
+    return CreatedJob(job_id, True)
+
+
+def _parent_is_open(tx: Tx, organization_id: str, job: NewJob) -> bool:
+    row = tx.select_one(
+        "SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?",
+        (job.parent_job_id, organization_id),
+    )
+    if row is None or row[0] != job.queue_name:
+        raise refuse.invalid("parent_job_id", f"must name a job in the queue {job.queue_name!r}")
+    return bool(row[1] != COMPLETED)

@@ -1,0 +1,71 @@
+"""The dead-letter queue: jobs of status `deadletter` (contract section 3.8, lifecycle section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._rules import control, deletion, events, quotas
+from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._storage import Tx
+
+
+def retry(
+    tx: Tx,
+    principal: Principal,
+    limits: Limits,
+    *,
+    queue_name: str | None,
+    job_ids: Sequence[str] | None,
+    limit: int,
+) -> list[str]:
+    """Revive dead letters; their ids. `job_ids` wins over `queue_name`; without ids the oldest go first."""
+    if principal.queues is not None:
+        if queue_name is None or job_ids is not None:
+            raise refuse.access_denied(
+                "An API key that is limited to queues must name queue_name, and no job_ids"
+            )
+        principal.require_queue(queue_name)
+    organization_id = principal.organization_id
+    where, params = "organization_id = ? AND status = 'deadletter'", [organization_id]
+    if job_ids is not None:
+        where += f" AND id IN ({', '.join('?' * len(job_ids))})"
+        params += job_ids
+    elif queue_name is not None:
+        where += " AND queue_name = ?"
+        params.append(queue_name)
+    rows = tx.select(
+        f"SELECT id, queue_name FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?",  # noqa: S608
+        (*params, limit),
+    )
+    if not rows:
+        return []
+    quotas.check_new_jobs(tx, organization_id, limits, len(rows))
+    for job_id, job_queue in rows:
+        control.revive(tx, organization_id, job_id)
+        # Children that still wait for it are gated again.
+        tx.execute(
+            "UPDATE jobs SET dependencies_met = 0, ready = 0, updated_at = ? WHERE parent_job_id = ? "
+            "AND organization_id = ? AND status IN ('pending', 'scheduled')",
+            (tx.now, job_id, organization_id),
+        )
+        events.touched(tx, organization_id, job_queue, job_id)
+    return [job_id for job_id, _ in rows]
+
+
+def purge(tx: Tx, principal: Principal, *, queue_name: str | None, older_than: int | None, limit: int) -> int:
+    """Delete dead letters, the oldest first; how many."""
+    if principal.queues is not None:
+        if queue_name is None:
+            raise refuse.access_denied("An API key that is limited to queues must name queue_name")
+        principal.require_queue(queue_name)
+    where, params = "organization_id = ? AND status = 'deadletter'", [principal.organization_id]
+    values: list[object] = list(params)
+    if queue_name is not None:
+        where += " AND queue_name = ?"
+        values.append(queue_name)
+    if older_than is not None:
+        where += " AND created_at < ?"
+        values.append(older_than)
+    return deletion.delete_jobs(tx, where, values, limit=limit, order="created_at, seq")

@@ -1,0 +1,64 @@
+"""The events that a change publishes (realtime contract, section 3). Built only when somebody listens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from spooled_contrib.server._events import Event
+from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._times import text
+
+
+def job_created(tx: Tx, organization_id: str, queue_name: str, job_id: str, priority: int) -> None:
+    if tx.listening:
+        data = {"job_id": job_id, "queue_name": queue_name, "priority": priority, "timestamp": text(tx.now)}
+        tx.emit(Event(organization_id, queue_name, job_id, "JobCreated", data))
+
+
+def job_completed(
+    tx: Tx, organization_id: str, queue_name: str, job_id: str, started_at: int | None, result: str | None
+) -> None:
+    if tx.listening:
+        data: dict[str, Any] = {
+            "job_id": job_id,
+            "queue_name": queue_name,
+            "duration_ms": 0 if started_at is None else (tx.now - started_at) // 1000,
+            "timestamp": text(tx.now),
+        }
+        if result is not None and result != "null":
+            data["result"] = msgspec.Raw(result.encode())
+        tx.emit(Event(organization_id, queue_name, job_id, "JobCompleted", data))
+
+
+def job_failed(
+    tx: Tx, organization_id: str, queue_name: str, job_id: str, error: str, retry_count: int
+) -> None:
+    if tx.listening:
+        data = {
+            "job_id": job_id,
+            "queue_name": queue_name,
+            "error": error,
+            "retry_count": retry_count,
+            "timestamp": text(tx.now),
+        }
+        tx.emit(Event(organization_id, queue_name, job_id, "JobFailed", data))
+
+
+def status_changed(tx: Tx, organization_id: str, queue_name: str, job_id: str, old: str, new: str) -> None:
+    if tx.listening:
+        data = {
+            "job_id": job_id,
+            "queue_name": queue_name,
+            "old_status": old,
+            "new_status": new,
+            "timestamp": text(tx.now),
+        }
+        tx.emit(Event(organization_id, queue_name, job_id, "JobStatusChange", data))
+
+
+def touched(tx: Tx, organization_id: str, queue_name: str, job_id: str) -> None:
+    """A change that the public stream does not announce; it only wakes streams of this job."""
+    if tx.listening:
+        tx.emit(Event(organization_id, queue_name, job_id))

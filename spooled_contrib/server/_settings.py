@@ -1,0 +1,127 @@
+"""How a server is set up, and the one set-up that is refused. Imports nothing heavy: the command line reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+from typing import Literal
+
+DEVELOPMENT_KEY = "sp_test_development-key-for-local-use-only-0000"
+"""The API key of a server that was given none. It is public, so such a server listens on this machine only."""
+
+
+class ServerConfigurationError(ValueError):
+    """The server was asked to run in a way that makes no sense or is not safe. The message is one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """A plan. Everything is unlimited unless it is set; `None` means unlimited.
+
+    Sections 1.2 and 1.3 of the contract say what is answered when one is reached: 429 `QUOTA_EXCEEDED` for counts,
+    429 `RATE_LIMIT_EXCEEDED` with `Retry-After` for request rate, 413 for payload size.
+
+    Args:
+        jobs_per_day: Jobs created per UTC day.
+        active_jobs: Jobs that are pending, scheduled or processing.
+        queues: Queues that are configured or hold a job.
+        workers: Workers that are healthy or degraded.
+        api_keys: Active API keys, the server's own included.
+        payload_bytes: Size of one payload as JSON text.
+        requests_per_second: How fast an organization's bucket of requests refills.
+        burst: How many requests the bucket holds. Default: twice `requests_per_second`.
+    """
+
+    jobs_per_day: int | None = None
+    active_jobs: int | None = None
+    queues: int | None = None
+    workers: int | None = None
+    api_keys: int | None = None
+    payload_bytes: int | None = None
+    requests_per_second: float | None = None
+    burst: int | None = None
+
+    @property
+    def bucket(self) -> int | None:
+        """Capacity of the request bucket, or None when the rate is not limited."""
+        if self.requests_per_second is None:
+            return None
+        return self.burst if self.burst is not None else max(1, round(self.requests_per_second * 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Everything that can be chosen about a server. See `EmbeddedServer` for the meaning of each."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    db: str = ":memory:"
+    api_key: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
+    open_registration: bool | None = None
+    admin_key: str | None = None
+    retention_days: float = 30.0
+
+    @property
+    def effective_key(self) -> str:
+        return self.api_key if self.api_key is not None else DEVELOPMENT_KEY
+
+    def check(self) -> bool:
+        """Refuse what is not safe or makes no sense.
+
+        Returns:
+            Whether strangers may create organizations: as asked, else only where nobody but this machine can connect.
+
+        Raises:
+            ServerConfigurationError: with one line that says what to change.
+        """
+        if not 0 <= self.port <= 65535:
+            raise ServerConfigurationError(f"port {self.port} is not between 0 and 65535")
+        key = self.effective_key
+        if not 10 <= len(key) <= 255 or not key.isascii() or not key.isprintable() or " " in key:
+            raise ServerConfigurationError(
+                "the API key must have 10 to 255 printable ASCII characters and no spaces"
+            )
+        if key.startswith("eyJ"):
+            raise ServerConfigurationError(
+                'the API key must not start with "eyJ": such a bearer is read as a JWT'
+            )
+        loopback = is_loopback(self.host)
+        if key == DEVELOPMENT_KEY and not loopback:
+            raise ServerConfigurationError(
+                f"refusing to listen on {self.host} with the public development key: other machines could use it. "
+                "Pass --api-key (api_key=) with a key of your own, or listen on 127.0.0.1"
+            )
+        return loopback if self.open_registration is None else self.open_registration
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine can reach every address that `host` stands for.
+
+    Raises:
+        ServerConfigurationError: the name does not resolve.
+    """
+    return all(
+        ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for _, address in resolve(host, 0)
+    )
+
+
+def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
+    """The addresses of `host`, in the resolver's order.
+
+    Raises:
+        ServerConfigurationError: the name does not resolve.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ServerConfigurationError(
+            f"cannot listen on {host!r}: {error}. Use an address of this machine, such as 127.0.0.1"
+        ) from error
+    addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
+    for family, _, _, _, address in found:
+        if family in (socket.AF_INET, socket.AF_INET6):
+            addresses.append((family, (str(address[0]), port)))
+    return addresses
