@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spooled_contrib.server._settings import DEVELOPMENT_KEY, Limits, ServerConfigurationError
+from spooled_contrib.server._settings import (
+    DEVELOPMENT_KEY,
+    AddressUnavailableError,
+    Limits,
+    ServerConfigurationError,
+)
 
 if TYPE_CHECKING:
     from spooled_contrib.server._embedded import EmbeddedServer
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEVELOPMENT_KEY",
+    "AddressUnavailableError",
     "EmbeddedServer",
     "Limits",
     "ServerConfigurationError",

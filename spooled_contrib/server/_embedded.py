@@ -102,7 +102,8 @@ class EmbeddedServer:
         """Start serving, and return when connections are accepted.
 
         Raises:
-            ServerConfigurationError: the settings are refused, or the address cannot be listened on.
+            ServerConfigurationError: the settings are refused.
+            AddressUnavailableError: the address is not of this machine, or the port is taken.
             StorageUnavailableError: the database cannot be used.
             RuntimeError: the server runs already.
         """

@@ -84,8 +84,9 @@ class Hub:
         return bool(self._by_organization)
 
     def count(self, organization_id: str) -> int:
-        """How many streams the organization has open."""
-        return len(self._by_organization.get(organization_id, ()))
+        """How many public streams the organization has open."""
+        listeners = self._by_organization.get(organization_id, ())
+        return sum(not subscription.silent_too for subscription in listeners)
 
     def subscribe(self, subscription: Subscription) -> None:
         self._by_organization.setdefault(subscription.organization_id, set()).add(subscription)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 
 from spooled.clock import Clock, ManualClock
 from spooled_contrib.server._api.access import Gate
@@ -16,7 +17,7 @@ from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
 from spooled_contrib.server._rules import organizations, sweeps
-from spooled_contrib.server._settings import ServerConfigurationError, ServerSettings, resolve
+from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 from spooled_contrib.server._times import SECOND
@@ -35,44 +36,51 @@ class Runtime:
     def __init__(self, settings: ServerSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
+        self._storage: Storage
         self._cleaned_at = clock.monotonic()
 
     async def start(self) -> str:
         """Serve; the URL.
 
         Raises:
-            ServerConfigurationError: the settings are refused, or the address cannot be listened on.
+            ServerConfigurationError: the settings are refused.
+            AddressUnavailableError: the address is not of this machine, or the port is taken.
             StorageUnavailableError: the database cannot be used.
         """
         settings = self._settings
         registration_is_open = settings.check()
-        family, (host, port) = resolve(settings.host, settings.port)[0]
+        family, address = resolve(settings.host, settings.port)[0]
         try:
-            bound = bind(family, (host, port))
+            bound = bind(family, address)
         except OSError as error:
-            raise ServerConfigurationError(
+            raise AddressUnavailableError(
                 f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}. "
                 "Choose another port (0 picks a free one) or an address of this machine"
             ) from error
-        self._hub = Hub()
-        self._storage: Storage = SqliteStorage(
-            settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
-        )
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(bound.close)
+            self._hub = Hub()
+            self._storage = SqliteStorage(
+                settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
+            )
             await self._storage.open()
-        except BaseException:
-            bound.close()
-            raise
+            undo.push_async_callback(self._storage.close)
+            services = await self._services(registration_is_open)
+            await self.sweep()
+            self._listener = Listener(SpooledApp(services, ROUTES))
+            await self._listener.start(bound)
+            undo.pop_all()
+        self._sweeping = asyncio.ensure_future(self._sweep_forever())
+        host, port = address[0], bound.getsockname()[1]
+        return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
+
+    async def _services(self, registration_is_open: bool) -> Services:
+        settings, limits = self._settings, self._settings.limits
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
-        limits = settings.limits
-        self._gate = Gate(
-            self._storage,
-            self._clock,
-            RateLimiter(self._clock, limits.requests_per_second, limits.bucket),
-            secret,
-        )
+        limiter = RateLimiter(self._clock, limits.requests_per_second, limits.bucket)
+        self._gate = Gate(self._storage, self._clock, limiter, secret)
         await self._gate.load()
-        services = Services(
+        return Services(
             settings=settings,
             registration_is_open=registration_is_open,
             storage=self._storage,
@@ -81,13 +89,6 @@ class Runtime:
             gate=self._gate,
             started_at=self._clock.monotonic(),
         )
-        await self.sweep()
-        self._listener = Listener(SpooledApp(services, ROUTES))
-        await self._listener.start(bound)
-        self._sweeping = asyncio.ensure_future(self._sweep_forever())
-        port = bound.getsockname()[1]
-        name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{port}"
 
     async def stop(self) -> None:
         """Close streams at once, finish what was accepted, let go of the database."""

@@ -15,6 +15,10 @@ class ServerConfigurationError(ValueError):
     """The server was asked to run in a way that makes no sense or is not safe. The message is one line."""
 
 
+class AddressUnavailableError(OSError):
+    """The server cannot listen where it was asked to. The message is one line."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """A plan. Everything is unlimited unless it is set; `None` means unlimited.
@@ -101,7 +105,7 @@ def is_loopback(host: str) -> bool:
     """Only this machine can reach every address that `host` stands for.
 
     Raises:
-        ServerConfigurationError: the name does not resolve.
+        AddressUnavailableError: the name does not resolve.
     """
     return all(
         ipaddress.ip_address(address[0].partition("%")[0]).is_loopback for _, address in resolve(host, 0)
@@ -112,13 +116,14 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str,
     """The addresses of `host`, in the resolver's order.
 
     Raises:
-        ServerConfigurationError: the name does not resolve.
+        AddressUnavailableError: the name does not resolve.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ServerConfigurationError(
-            f"cannot listen on {host!r}: {error}. Use an address of this machine, such as 127.0.0.1"
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise AddressUnavailableError(
+            f"cannot listen on {host!r}: {reason}. Use an address of this machine, such as 127.0.0.1"
         ) from error
     addresses: list[tuple[socket.AddressFamily, tuple[str, int]]] = []
     for family, _, _, _, address in found:

@@ -143,17 +143,6 @@ class Gate:
         self._check_life(key)
         return key
 
-    def is_current(self, principal: Principal) -> bool:
-        """For streams: the key is remembered unchanged and still alive. False means: ask again."""
-        key = self._by_id.get(principal.api_key_id)
-        if key is None or key.principal != principal:
-            return False
-        try:
-            self._check_life(key)
-        except refuse.RefusalError:
-            return False
-        return True
-
     def mint(self, key: KnownKey, token_type: Any, sid: str) -> str:
         return _sessions.mint(
             self._secret,

@@ -54,6 +54,9 @@ class SpooledApp:
             response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
         if isinstance(response, Reply):
             await _send(response, headers, scope, send)
+        elif scope["method"] == "HEAD":
+            # A stream has no end that a HEAD could wait for.
+            await _send(Reply(response.status_code), headers, scope, send)
         else:
             await response(scope, receive, _with_headers(send, headers))
 
@@ -90,6 +93,7 @@ class SpooledApp:
             raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")
         key = await gate.authenticate(bearer)
         call.principal = key.principal
+        call.bearer = bearer
         rate = gate.limiter.check_organization(key.principal.organization_id)
         if key.rate_limit is not None:
             gate.limiter.check_key(key.id, key.rate_limit)

@@ -29,9 +29,12 @@ _JSON_TYPE = re.compile(rb"application/(json|[^;]*\+json)\s*(;|$)", re.IGNORECAS
 
 
 class Call:
-    """What a handler gets: the caller, the path parameters, and lazily the query and the body."""
+    """What a handler gets: the caller, the path parameters, and lazily the query and the body.
 
-    __slots__ = ("_query", "_receive", "headers", "parameters", "principal", "scope", "services")
+    `principal` and `bearer` are set for every route that is not public.
+    """
+
+    __slots__ = ("_query", "_receive", "bearer", "headers", "parameters", "principal", "scope", "services")
 
     def __init__(self, services: Services, scope: Scope, receive: Receive, parameters: list[str]) -> None:
         self.services = services
@@ -39,6 +42,7 @@ class Call:
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.parameters = parameters
         self.principal: Principal = _NOBODY
+        self.bearer = ""
         self._receive = receive
         self._query: dict[str, str] | None = None
 

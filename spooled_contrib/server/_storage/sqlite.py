@@ -46,16 +46,8 @@ class SqliteStorage:
                 self._take_lock()
             writing = self._connect()
             _migrate(writing)
-            self._writer = self._reader = Lane(
-                "spooled-sqlite-writer", writing, begin="BEGIN IMMEDIATE", clock=self._clock, hub=self._hub
-            )
-            if self._path != IN_MEMORY:
-                reading = self._connect()
-                reading.execute("PRAGMA query_only = 1")
-                self._reader = Lane(
-                    "spooled-sqlite-reader", reading, begin="BEGIN", clock=self._clock, hub=self._hub
-                )
-        except (sqlite3.Error, OSError) as error:
+            reading = writing if self._path == IN_MEMORY else self._connect()
+        except (sqlite3.Error, OSError, ValueError) as error:
             self._release()
             raise StorageUnavailableError(
                 f"cannot use the database file {self._path!r}: {error}. "
@@ -64,6 +56,10 @@ class SqliteStorage:
         except StorageUnavailableError:
             self._release()
             raise
+        self._writer = self._reader = self._lane("spooled-sqlite-writer", writing, "BEGIN IMMEDIATE")
+        if reading is not writing:
+            reading.execute("PRAGMA query_only = 1")
+            self._reader = self._lane("spooled-sqlite-reader", reading, "BEGIN")
 
     async def close(self) -> None:
         # The reader goes first: the last connection of a WAL database folds the log back into the file.
@@ -77,6 +73,9 @@ class SqliteStorage:
 
     async def read(self, operation: Callable[[Tx], T]) -> T:
         return await self._reader.submit(operation)
+
+    def _lane(self, name: str, connection: sqlite3.Connection, begin: str) -> Lane:
+        return Lane(name, connection, begin=begin, clock=self._clock, hub=self._hub)
 
     def _connect(self) -> sqlite3.Connection:
         # isolation_level=None: transactions are begun and ended by the lane, not guessed by the driver.

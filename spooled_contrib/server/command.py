@@ -1,0 +1,120 @@
+"""The `spooled server` command. Importing this module is cheap: what serves is imported when it is asked to."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_NEEDED = ("jwt", "starlette", "uvicorn")
+
+
+def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Register the command. Its parser sets `run`, a function from the parsed arguments to an exit code.
+
+    Exit codes: 0 stopped by SIGTERM or SIGINT; 1 the address or the database cannot be used; 2 the arguments are
+    refused. Each flag can be given as an environment variable; a flag wins.
+    """
+    parser = subparsers.add_parser(
+        "server",
+        help="run an embedded Spooled server",
+        description="Run a Spooled server on this machine: a real one, in one process, on one SQLite file.",
+        epilog="When connections are accepted, one line of JSON on standard output says so: "
+        '{"event":"listening","url":...}. Everything for humans goes to standard error.',
+    )
+    parser.add_argument(
+        "--host",
+        default=os.environ.get("SPOOLED_SERVER_HOST") or "127.0.0.1",
+        help="address to listen on; one that other machines can reach needs --api-key (default: %(default)s; "
+        "environment: SPOOLED_SERVER_HOST)",
+    )
+    parser.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("SPOOLED_SERVER_PORT") or "8080",
+        help="port to listen on; 0 picks a free one (default: %(default)s; environment: SPOOLED_SERVER_PORT)",
+    )
+    parser.add_argument(
+        "--db",
+        metavar="FILE",
+        default=os.environ.get("SPOOLED_SERVER_DB") or ":memory:",
+        help="SQLite file, or :memory: to keep nothing (default: %(default)s; environment: SPOOLED_SERVER_DB)",
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        default=os.environ.get("SPOOLED_SERVER_API_KEY") or None,
+        help="the server's own key, at least 10 characters (default: a public key for development, which is only "
+        "accepted on this machine; environment: SPOOLED_SERVER_API_KEY)",
+    )
+    parser.add_argument(
+        "--sync-full",
+        action="store_true",
+        help="fsync each group of writes: survives a power cut, not only the death of the process",
+    )
+    parser.add_argument(
+        "--open-registration",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="let anybody create an organization (default: only when listening on this machine)",
+    )
+    parser.add_argument(
+        "--requests-per-second",
+        type=_positive(float),
+        metavar="N",
+        help="answer 429 to an organization that sends more (default: no limit)",
+    )
+    parser.add_argument(
+        "--active-jobs",
+        type=_positive(int),
+        metavar="N",
+        help="answer 429 to an organization that has this many unfinished jobs (default: no limit)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(  # noqa: T201
+            f'spooled server: {", ".join(missing)} not installed: pip install "spooled[server]"',
+            file=sys.stderr,
+        )
+        return 1
+    from spooled_contrib.server._process import serve
+    from spooled_contrib.server._settings import Limits, ServerSettings
+
+    settings = ServerSettings(
+        host=args.host,
+        port=args.port,
+        db=args.db,
+        api_key=args.api_key,
+        synchronous="FULL" if args.sync_full else "NORMAL",
+        open_registration=args.open_registration,
+        admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
+        limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),
+    )
+    return serve(settings)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
+    return int(text)
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < 1e9:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+        return value
+
+    return parse
