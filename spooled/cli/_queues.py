@@ -1,0 +1,153 @@
+"""`spooled queues`: list, stats, pause and resume."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from spooled.cli import _output
+from spooled.cli._connection import connect
+from spooled.cli._failure import EXIT_CODES, Exit
+from spooled.cli._parser import add_commands, add_connection, add_json
+from spooled.cli._table import Column, table
+
+if TYPE_CHECKING:
+    from spooled.models import QueueStats
+
+_EXAMPLES = f"""\
+examples:
+  spooled queues list
+  spooled queues stats
+  spooled queues stats emails --json | jq '.queues[0].pending_jobs'
+  spooled queues pause emails --reason "mail server down"
+  spooled queues resume emails
+
+{EXIT_CODES}"""
+
+_LIST_COLUMNS = (
+    Column("QUEUE", least=12),
+    Column("STATE"),
+    Column("MAX RETRIES", right=True),
+    Column("TIMEOUT", right=True),
+    Column("RATE LIMIT", right=True),
+)
+_STATS_COLUMNS = (
+    Column("QUEUE", least=12),
+    Column("PENDING", right=True),
+    Column("RUNNING", right=True),
+    Column("DONE 24H", right=True),
+    Column("FAILED 24H", right=True),
+    Column("AVG TIME", right=True),
+    Column("OLDEST", right=True),
+    Column("WORKERS", right=True),
+)
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "queues",
+        help="list, pause and resume queues, and see their numbers",
+        description="List, pause and resume queues, and see their numbers.",
+        epilog=_EXAMPLES,
+    )
+    add_connection(parser, quiet=True)
+    add_json(parser, quiet=True)
+    actions = add_commands(parser)
+
+    def command(name: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.{more}", epilog=_EXAMPLES
+        )
+        return made
+
+    listing = command("list", "list the queues")
+    stats = command("stats", "show how much waits, runs and failed")
+    stats.add_argument("queues", metavar="QUEUE", nargs="*", help="these queues (default: all)")
+    pause = command(
+        "pause", "stop handing out jobs of a queue", " Jobs that run go on, and new jobs are still accepted."
+    )
+    pause.add_argument("queue", metavar="QUEUE", help="the queue's name")
+    pause.add_argument("--reason", metavar="TEXT", help="kept with the queue")
+    resume = command("resume", "hand out jobs of a paused queue again")
+    resume.add_argument("queue", metavar="QUEUE", help="the queue's name")
+    for made, run in ((listing, _list), (stats, _stats), (pause, _pause), (resume, _resume)):
+        add_json(made)
+        add_connection(made)
+        made.set_defaults(run=run)
+
+
+def _list(args: argparse.Namespace) -> int:
+    import msgspec
+
+    with connect(args) as client:
+        queues = client.queues.list()
+    if hasattr(args, "json"):
+        _output.write_json({"queues": msgspec.to_builtins(list(queues))})
+    elif not queues:
+        _output.write("no queues: the first job makes one")
+    else:
+        rows = [
+            (
+                queue.queue_name,
+                "active" if queue.enabled else "paused",
+                queue.max_retries,
+                f"{queue.default_timeout} s",
+                queue.rate_limit,
+            )
+            for queue in queues
+        ]
+        _output.write(table(_LIST_COLUMNS, rows, _output.columns()))
+    return Exit.DONE
+
+
+def _stats(args: argparse.Namespace) -> int:
+    import msgspec
+
+    with connect(args) as client:
+        names = args.queues or [queue.queue_name for queue in client.queues.list()]
+        stats = [client.queues.get_stats(name) for name in names]
+    if hasattr(args, "json"):
+        _output.write_json({"queues": msgspec.to_builtins(stats)})
+    elif not stats:
+        _output.write("no queues: the first job makes one")
+    else:
+        _output.write(table(_STATS_COLUMNS, map(_numbers, stats), _output.columns()))
+    return Exit.DONE
+
+
+def _numbers(stats: QueueStats) -> tuple[object, ...]:
+    average, oldest = stats.avg_processing_time_ms, stats.max_job_age_seconds
+    return (
+        stats.queue_name,
+        stats.pending_jobs,
+        stats.processing_jobs,
+        stats.completed_jobs_24h,
+        stats.failed_jobs_24h,
+        None if average is None else f"{average:.0f} ms" if average < 10_000 else f"{average / 1000:.0f} s",
+        None if oldest is None else f"{oldest} s",
+        stats.active_workers,
+    )
+
+
+def _pause(args: argparse.Namespace) -> int:
+    import msgspec
+
+    with connect(args, f"queue {args.queue}") as client:
+        answer = client.queues.pause(args.queue, reason=args.reason)
+    if hasattr(args, "json"):
+        _output.write_json(msgspec.to_builtins(answer))
+    else:
+        _output.write(f"queue {args.queue} is paused; go on with: spooled queues resume {args.queue}")
+    return Exit.DONE
+
+
+def _resume(args: argparse.Namespace) -> int:
+    import msgspec
+
+    with connect(args, f"queue {args.queue}") as client:
+        answer = client.queues.resume(args.queue)
+    if hasattr(args, "json"):
+        _output.write_json(msgspec.to_builtins(answer))
+    else:
+        _output.write(f"queue {args.queue} is active again, after {answer.paused_duration_secs} s")
+    return Exit.DONE

@@ -1,0 +1,173 @@
+"""Runs a worker until a signal or an error ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from spooled import errors
+from spooled.cli._failure import CommandError, Exit
+from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
+from spooled.worker import AsyncSpooledWorker, WorkerState
+
+if TYPE_CHECKING:
+    from spooled.worker import ErrorEvent, SpooledWorker, StoppedEvent
+
+logger = logging.getLogger("spooled.cli")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> int:
+    """Start the worker and return the exit code when it has ended.
+
+    Args:
+        worker: Not started yet.
+        wait: Seconds to keep trying to reach the server at the start.
+
+    Raises:
+        CommandError: It could not start, or the server refused it.
+    """
+    return _Run(worker, wait).run()
+
+
+class _Run:
+    """One run. The main thread is in the worker; a thread of its own acts on signals.
+
+    Signal handlers only put the signal's number on a queue: what they interrupt may hold any lock, and stopping
+    takes time in which a second signal must be heard.
+    """
+
+    def __init__(self, worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> None:
+        self._worker = worker
+        self._give_up_at = time.monotonic() + wait
+        self._inbox: queue.SimpleQueue[int | SpooledError | None] = queue.SimpleQueue()
+        self._signals: list[int] = []
+        self._started = False
+        self._unreachable: SpooledError | None = None
+        self._reason = ""
+
+    def run(self) -> int:
+        worker = self._worker
+        worker.on("started", self._on_started)
+        worker.on("error", self._on_error)
+        worker.on("stopped", self._on_stopped)
+        watcher = threading.Thread(target=self._watch, name="spooled-signals", daemon=True)
+        watcher.start()
+        with self._signal_handlers():
+            try:
+                if isinstance(worker, AsyncSpooledWorker):
+                    asyncio.run(worker.start())
+                else:
+                    worker.start()
+            except (AuthenticationError, AuthorizationError) as error:
+                raise CommandError(
+                    f"the server refuses this worker: {error.message}; check the API key that its client is made with",
+                    Exit.REFUSED,
+                ) from error
+            except SpooledError as error:
+                raise CommandError(f"the server refuses this worker: {error}") from error
+            except RuntimeError as error:
+                if self._started:
+                    raise
+                raise CommandError(_startable(str(error))) from error
+            finally:
+                self._inbox.put(None)
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if len(self._signals) > 1:
+            logger.warning("stopped at once by a second signal; jobs that were cut off run again elsewhere")
+            return 128 + self._signals[1]
+        if self._unreachable is not None:
+            raise CommandError(
+                f"cannot reach the server: {self._unreachable.message.rstrip('.')}; check that it runs "
+                "and the base_url that the worker's client is made with, or keep trying with --wait SECONDS",
+                Exit.UNREACHABLE,
+            )
+        if self._reason == "forced":
+            raise CommandError(
+                "some jobs could not be given back before the worker stopped; they run again when their leases end"
+            )
+        return Exit.DONE
+
+    # --- events, in a thread of the worker or on the user's loop ----------------------------------------------
+
+    def _on_started(self, _event: object) -> None:
+        self._started = True
+
+    def _on_error(self, event: ErrorEvent) -> None:
+        error = event.error
+        unreachable = isinstance(error, errors.NetworkError | errors.TimeoutError)
+        if not self._started and unreachable and time.monotonic() >= self._give_up_at:
+            assert isinstance(error, SpooledError)
+            self._inbox.put(error)
+
+    def _on_stopped(self, event: StoppedEvent) -> None:
+        self._reason = event.reason
+
+    # --- signals ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _signal_handlers(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._inbox.put(number)
+
+    def _watch(self) -> None:
+        while (news := self._inbox.get()) is not None:
+            if isinstance(news, SpooledError):
+                if self._unreachable is None:
+                    self._unreachable = news
+                    self._stop(0.0)
+                continue
+            self._signals.append(news)
+            name = signal.Signals(news).name
+            if len(self._signals) == 1:
+                count = self._worker.active_job_count
+                logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
+                self._stop(None)
+            elif len(self._signals) == 2:
+                logger.warning("%s again: cutting off %s", name, _jobs(self._worker.active_job_count))
+                self._stop(0.0)
+            else:
+                # Whatever the worker still waits for, its leases run out by themselves.
+                os._exit(128 + news)
+
+    def _stop(self, timeout: float | None) -> None:
+        # Before it is idle no longer, the worker would not hear the request.
+        pause = threading.Event()
+        while self._worker.state is WorkerState.IDLE:
+            pause.wait(0.01)
+        if isinstance(self._worker, AsyncSpooledWorker):
+            self._worker.stop(timeout)
+        else:
+            # It returns when the worker has stopped, and the next signal must not wait for that.
+            threading.Thread(
+                target=self._worker.stop, args=(timeout,), name="spooled-stop", daemon=True
+            ).start()
+
+
+def _startable(message: str) -> str:
+    if "already" in message:
+        return f"{message}; the module must not start it (auto_start=True, worker.start())"
+    return message
+
+
+def _jobs(count: int) -> str:
+    return "1 running job" if count == 1 else f"{count} running jobs"

@@ -1,0 +1,165 @@
+"""Finds the worker that `spooled worker MODULE:WORKER` names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from spooled.cli._failure import CommandError, Exit
+from spooled.cli._parser import suggestion
+
+if TYPE_CHECKING:
+    from spooled.worker import AsyncSpooledWorker, SpooledWorker
+
+
+def load(target: str) -> SpooledWorker | AsyncSpooledWorker:
+    """Import the module and return the worker, calling the factory if it is one.
+
+    The current directory is importable, as with `python -m`.
+
+    Raises:
+        CommandError: There is no such module, attribute or worker, or the user's code raised.
+    """
+    module_name, colon, path = target.partition(":")
+    if not colon or not module_name or not path:
+        raise CommandError(_shape(target), Exit.USAGE)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module = _import(module_name)
+    return _worker(_attribute(module, path), f"{module_name}:{path}", module)
+
+
+def _shape(target: str) -> str:
+    stem = target.partition(":")[0] or "shop.tasks"
+    if stem.endswith(".py") or "/" in stem:
+        stem = stem.removesuffix(".py").strip("./").replace("/", ".")
+    return f"{target!r} does not say where the worker is; write MODULE:WORKER, as in {stem or 'tasks'}:worker"
+
+
+def _import(name: str) -> ModuleType:
+    if "/" in name or name.endswith(".py"):
+        raise CommandError(
+            f"{name!r} is a file; name the module, as in {_shape(name).rpartition(' ')[2]}", Exit.USAGE
+        )
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            near = suggestion(name, _nearby(name))
+            raise CommandError(
+                f"no module named {missing!r}, looking from {Path.cwd()}{near}", Exit.USAGE
+            ) from error
+        raise _broken(f"module {name}", error) from error
+    except (TypeError, ValueError) as error:
+        if not _user_frames(error):
+            # `.tasks`, `..` and the like.
+            raise CommandError(f"{name!r} is not a module's name: {error}", Exit.USAGE) from error
+        raise _broken(f"module {name}", error) from error
+    except Exception as error:
+        raise _broken(f"module {name}", error) from error
+    except SystemExit as error:
+        raise CommandError(f"module {name} ended the process while it was imported: {error!r}") from error
+
+
+def _attribute(module: ModuleType, path: str) -> object:
+    found: object = module
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            owner = f"module {module.__name__}" if found is module else f"{type(found).__name__} in {path!r}"
+            near = suggestion(name, [known for known in dir(found) if not known.startswith("_")])
+            if not near and found is module:
+                near = _workers_in(module)
+            raise CommandError(f"{owner} has no {name!r}{near}", Exit.USAGE) from error
+    return found
+
+
+def _worker(found: object, target: str, module: ModuleType) -> SpooledWorker | AsyncSpooledWorker:
+    from spooled.worker import AsyncSpooledWorker, SpooledWorker
+
+    if isinstance(found, SpooledWorker | AsyncSpooledWorker):
+        return found
+    if inspect.iscoroutinefunction(found):
+        raise CommandError(
+            f"{target} is a coroutine function; name a worker, or a plain function that returns one",
+            Exit.USAGE,
+        )
+    if not callable(found) or not _takes_nothing(found):
+        what = "takes arguments" if callable(found) else f"is a {type(found).__name__}"
+        raise CommandError(
+            f"{target} {what}; it must be a SpooledWorker, an AsyncSpooledWorker, "
+            f"or a function without arguments that returns one{_workers_in(module)}",
+            Exit.USAGE,
+        )
+    try:
+        made = found()
+    except Exception as error:
+        raise _broken(target, error) from error
+    if not isinstance(made, SpooledWorker | AsyncSpooledWorker):
+        raise CommandError(
+            f"{target}() returned a {type(made).__name__}, not a SpooledWorker or AsyncSpooledWorker",
+            Exit.USAGE,
+        )
+    return made
+
+
+def _takes_nothing(function: object) -> bool:
+    assert callable(function)
+    if isinstance(function, type) and function.__module__.startswith("spooled."):
+        return False
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _workers_in(module: ModuleType) -> str:
+    from spooled.worker import AsyncSpooledWorker, SpooledWorker
+
+    names = [
+        name for name, value in vars(module).items() if isinstance(value, SpooledWorker | AsyncSpooledWorker)
+    ]
+    return f". It has: {', '.join(sorted(names))}" if names else ""
+
+
+def _nearby(name: str) -> list[str]:
+    """Modules in the directory where the misspelt part would be."""
+    parent, _, _ = name.rpartition(".")
+    folder = Path.cwd().joinpath(*parent.split("."))
+    prefix = f"{parent}." if parent else ""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        prefix + entry.stem
+        for entry in entries
+        if entry.suffix == ".py" or (entry.is_dir() and entry.name.isidentifier())
+    ]
+
+
+def _broken(what: str, error: BaseException) -> CommandError:
+    """The user's own code raised: show where, without the frames of the import machinery and of ours."""
+    frames = _user_frames(error)
+    if frames or isinstance(error, SyntaxError):
+        sys.stderr.write("".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)]))
+        sys.stderr.write("".join(traceback.format_exception_only(error)))
+    return CommandError(f"{what} raised {type(error).__name__}{f': {error}' if str(error) else ''}")
+
+
+def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    ours = str(Path(__file__).parent)
+    return [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<frozen importlib")) and frame.filename != importlib.__file__
+    ]
