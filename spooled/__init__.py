@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         RateLimitError,
         ServerError,
         SpooledError,
-        TimeoutError,
+        TimeoutError,  # noqa: A004 - the official name
         UnsupportedOperationError,
         ValidationError,
         is_lease_expired,

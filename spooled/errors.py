@@ -399,6 +399,8 @@ def create_error_from_response(
         if status_code == 409 and code == "LEASE_EXPIRED":
             kind = LeaseExpiredError
         hint = _HINT_BY_CODE.get(code or "")
+        if status_code == 404 and message.startswith("No route"):
+            hint = "This server does not have the endpoint: it is older, or base_url holds a path too much."
         if 300 <= status_code < 400:
             hint = f"Set base_url to where it redirects: {low.get('location', 'unknown')}."
         code = code or _CODE_BY_STATUS.get(status_code)

@@ -111,13 +111,13 @@ class AsyncSession:
             )
             error: SpooledError
             try:
-                return await self._attempt(request)
-            except AuthenticationError as refused:
-                if renewed or not await self._renew(bearer):
-                    refused.attempts = attempt
-                    raise
-                renewed = True
-                continue
+                try:
+                    return await self._attempt(request)
+                except AuthenticationError:
+                    if renewed or not await self._renew(bearer):
+                        raise
+                    renewed = True
+                    continue
             except SpooledError as failed:
                 error = failed
             error.attempts = attempt

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
-from spooled._http._failures import broken, overdue
+from spooled._http._failures import broken, overdue, unconnected
 from spooled._http._messages import Request, Response
 from spooled._http._proxy import proxy_for
 from spooled._http._transport import KEEPALIVE_SECONDS
@@ -50,6 +50,8 @@ class AiohttpTransport:
                 proxy=self._proxy,
             ) as response:
                 body = await response.read()
+        except aiohttp.ConnectionTimeoutError as error:
+            raise unconnected(self._base_url, request, self._connect_timeout) from error
         except TimeoutError as error:
             raise overdue(request) from error
         except (aiohttp.ClientError, OSError) as error:

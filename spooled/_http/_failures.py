@@ -14,6 +14,24 @@ def overdue(request: Request) -> errors.TimeoutError:
     )
 
 
+def unconnected(base_url: str, request: Request, seconds: float) -> errors.TimeoutError:
+    """No connection came about in time."""
+    seconds = min(seconds, request.timeout)
+    return errors.TimeoutError(
+        f"{request.method} {request.path}: no connection to {base_url} within {seconds:g} s",
+        timeout_seconds=seconds,
+    )
+
+
+def crowded(request: Request) -> errors.TimeoutError:
+    """All connections were busy with other requests until the time was up."""
+    return errors.TimeoutError(
+        f"{request.method} {request.path}: no connection became free within {request.timeout:g} s",
+        timeout_seconds=request.timeout,
+        hint="Raise max_connections= or make fewer calls at a time.",
+    )
+
+
 def broken(base_url: str, request: Request, error: Exception) -> errors.NetworkError:
     """The server was not reached, or the connection broke."""
     reason = str(error) or type(error).__name__

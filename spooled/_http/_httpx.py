@@ -12,12 +12,15 @@ from urllib.parse import urlencode
 import httpx
 
 from spooled._http._deadline import deadline_of_this_thread, install_deadlines
-from spooled._http._failures import broken, overdue
+from spooled._http._failures import broken, crowded, overdue, unconnected
 from spooled._http._messages import Request, Response
 from spooled._http._proxy import proxy_for
 from spooled._http._transport import KEEPALIVE_SECONDS
 from spooled.config import ClientConfig
 from spooled.errors import SpooledError
+
+# What sending and reading may raise, whoever wrote the transport. Anything else is a bug and passes through.
+_FAILURES = (httpx.HTTPError, httpx.StreamError, OSError)
 
 
 class _Translator:
@@ -25,7 +28,7 @@ class _Translator:
 
     def __init__(self, config: ClientConfig) -> None:
         self.base_url = config.base_url
-        self._connect_timeout = config.connect_timeout
+        self.connect_timeout = config.connect_timeout
         self._cached: tuple[object, httpx.Headers] = (None, httpx.Headers())
 
     def request(self, request: Request) -> httpx.Request:
@@ -40,7 +43,7 @@ class _Translator:
             content=request.body,
             extensions={
                 "timeout": {
-                    "connect": min(self._connect_timeout, seconds),
+                    "connect": min(self.connect_timeout, seconds),
                     "read": seconds,
                     "write": seconds,
                     "pool": seconds,
@@ -54,6 +57,16 @@ class _Translator:
         }
         return Response(response.status_code, headers, body)
 
+    def failure(self, request: Request, error: Exception) -> SpooledError:
+        """Our error for one of httpx's."""
+        if isinstance(error, httpx.ConnectTimeout):
+            return unconnected(self.base_url, request, self.connect_timeout)
+        if isinstance(error, httpx.PoolTimeout):
+            return crowded(request)
+        if isinstance(error, httpx.TimeoutException | TimeoutError):
+            return overdue(request)
+        return broken(self.base_url, request, error)
+
     def _headers(self, headers: Mapping[str, str]) -> httpx.Headers:
         # A session sends the same mapping until its credentials change, so its parsed form is kept.
         given, parsed = self._cached
@@ -64,15 +77,16 @@ class _Translator:
 
     def pool_options(self, config: ClientConfig, max_connections: int | None) -> dict[str, Any]:
         limit = config.max_connections if max_connections is None else max_connections
+        proxy = proxy_for(config.base_url)
         return {
             "limits": httpx.Limits(
                 max_connections=limit,
                 max_keepalive_connections=limit,
                 keepalive_expiry=KEEPALIVE_SECONDS,
             ),
-            "proxy": proxy_for(config.base_url),
+            "proxy": proxy,
             # Loading the certificates takes tens of milliseconds and plain HTTP has no use for them.
-            "verify": config.base_url.startswith("https:"),
+            "verify": proxy is not None or config.base_url.startswith("https:"),
         }
 
 
@@ -92,6 +106,8 @@ class HttpxTransport:
         transport: httpx.BaseTransport | None = None,
         max_connections: int | None = None,
     ) -> None:
+        if transport is not None and not isinstance(transport, httpx.BaseTransport):
+            raise TypeError(f"transport must be an httpx.BaseTransport, got {type(transport).__name__}")
         self._translate = _Translator(config)
         self._config = config
         self._max_connections = max_connections
@@ -117,10 +133,8 @@ class HttpxTransport:
                     response.close()
         except SpooledError:
             raise
-        except httpx.TimeoutException as error:
-            raise overdue(request) from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise broken(self._translate.base_url, request, error) from error
+        except _FAILURES as error:
+            raise self._translate.failure(request, error) from error
         return self._translate.response(response, bytes(body))
 
     def close(self) -> None:
@@ -177,10 +191,8 @@ class AsyncHttpxTransport:
                     body = await response.aread()
                 finally:
                     await response.aclose()
-        except (httpx.TimeoutException, TimeoutError) as error:
-            raise overdue(request) from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise broken(self._translate.base_url, request, error) from error
+        except _FAILURES as error:
+            raise self._translate.failure(request, error) from error
         return self._translate.response(response, body)
 
     async def aclose(self) -> None:

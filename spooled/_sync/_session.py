@@ -110,13 +110,13 @@ class Session:
             )
             error: SpooledError
             try:
-                return self._attempt(request)
-            except AuthenticationError as refused:
-                if renewed or not self._renew(bearer):
-                    refused.attempts = attempt
-                    raise
-                renewed = True
-                continue
+                try:
+                    return self._attempt(request)
+                except AuthenticationError:
+                    if renewed or not self._renew(bearer):
+                        raise
+                    renewed = True
+                    continue
             except SpooledError as failed:
                 error = failed
             error.attempts = attempt
