@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
@@ -126,9 +126,7 @@ class LoopRunner:
             self._report(execution, Failure("the worker's event loop was closed before the job could start"))
 
     def abort(self, execution: Execution) -> None:
-        signal = execution.context.signal
-        assert isinstance(signal, AsyncSignal)
-        signal.abort(self._loop)
+        cast("AsyncSignal", execution.context.signal).abort(self._loop)  # `context` has put it there
         # A closed loop has nothing left to cancel.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._cancel, execution)

@@ -69,7 +69,7 @@ def test_the_usual_objects_become_json(value: Any, expected: Any):
     "wrap", [lambda n: n, lambda n: [n], lambda n: {"a": [{"b": n}]}, lambda n: Point(1, n)]
 )
 def test_numbers_that_json_does_not_have_are_refused_not_nulled(number: float, wrap: Any):
-    with pytest.raises(UnserialisableResultError, match=r"nan|inf"):
+    with pytest.raises(UnserialisableResultError, match="NaN and Infinity"):
         encode_result(wrap(number))
 
 
@@ -85,7 +85,6 @@ class Hostile:
         (object(), "object"),
         (lambda: None, "function"),
         ({"a": {"b": object()}}, "object"),
-        (2**70, "JSON"),
         ("\ud800", "JSON"),
         (Hostile(), "RuntimeError"),
     ],
@@ -98,7 +97,7 @@ def test_what_json_cannot_hold_is_refused_with_the_reason(value: Any, reason: st
 def test_a_value_that_contains_itself_is_refused():
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(UnserialisableResultError, match="nested too deeply"):
+    with pytest.raises(UnserialisableResultError, match="recursion"):
         encode_result(loop)
 
 

@@ -1,0 +1,131 @@
+"""A bare in-memory stand-in for the API: what a worker costs when the server costs next to nothing.
+
+It knows only what a worker asks for, checks nothing, and stores nothing. `python -m benchmarks.stub` prints its URL
+as one JSON line and serves until it is terminated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import deque
+from typing import Any
+
+import msgspec
+
+
+class Stub:
+    """The queues, and how often each kind of request came."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, deque[dict[str, Any]]] = {}
+        self.completed = 0
+        self.requests: dict[str, int] = {}
+        self._next = 0
+
+    def handle(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        parts = path.split("?")[0].split("/")[3:]
+        kind = "/".join((*parts[:1], *parts[-1:]))
+        self.requests[kind] = self.requests.get(kind, 0) + 1
+        sent = msgspec.json.decode(body) if body else None
+        match parts:
+            case ["jobs", "claim"]:
+                return 200, self._claim(sent)
+            case ["jobs", "bulk"]:
+                return 200, msgspec.json.encode({"succeeded": self._fill(sent), "failed": []})
+            case ["jobs", _, "complete"]:
+                self.completed += 1
+                return 200, b'{"success":true}'
+            case ["jobs", _, "heartbeat" | "fail"]:
+                return 200, b'{"success":true}'
+            case ["workers", "register"]:
+                answer = {"id": sent["worker_id"], "queue_name": "", "lease_duration_secs": 30}
+                return 201, msgspec.json.encode({**answer, "heartbeat_interval_secs": 10})
+            case ["workers", _, _]:
+                return 200, b""
+            case ["stub"]:
+                counted = {"completed": self.completed, "requests": self.requests}
+                self.completed, self.requests = 0, {}
+                return 200, msgspec.json.encode(counted)
+        return 404, msgspec.json.encode({"code": "NOT_FOUND", "message": f"the stub has no {method} {path}"})
+
+    def _claim(self, sent: Any) -> bytes:
+        queue = self.queues.get(sent["queue_name"])
+        jobs = [queue.popleft() for _ in range(min(sent["limit"], len(queue)))] if queue else []
+        return msgspec.json.encode({"jobs": jobs})
+
+    def _fill(self, sent: Any) -> list[dict[str, Any]]:
+        queue = self.queues.setdefault(sent["queue_name"], deque())
+        made = []
+        for index, job in enumerate(sent["jobs"]):
+            self._next += 1
+            job_id = f"job-{self._next}"
+            queue.append(
+                {
+                    "id": job_id,
+                    "queue_name": sent["queue_name"],
+                    "payload": job["payload"],
+                    "retry_count": 0,
+                    "max_retries": 3,
+                    "timeout_seconds": 300,
+                    "lease_id": f"lease-{job_id}",
+                    "lease_expires_at": "2100-01-01T00:00:00Z",
+                }
+            )
+            made.append({"index": index, "job_id": job_id, "created": True})
+        return made
+
+
+class Connection(asyncio.Protocol):
+    """Just enough HTTP/1.1: requests with a Content-Length, one after the other, on a connection kept open."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport  # uvloop's is no asyncio.Transport by class
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].decode("latin-1").split("\r\n")
+            length = 0
+            for line in head[1:]:
+                name, _, value = line.partition(":")
+                if name.lower() == "content-length":
+                    length = int(value)
+            if len(self._buffer) < end + 4 + length:
+                return
+            body = self._buffer[end + 4 : end + 4 + length]
+            self._buffer = self._buffer[end + 4 + length :]
+            method, path, _ = head[0].split(" ")
+            status, answer = self._stub.handle(method, path, body)
+            self._transport.write(
+                b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                % (status, len(answer), answer)
+            )
+
+
+async def serve() -> None:
+    stub = Stub()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+def main() -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve())
+    else:
+        uvloop.run(serve())
+
+
+if __name__ == "__main__":
+    main()
