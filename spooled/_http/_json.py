@@ -86,7 +86,7 @@ def _unencodable(field: str, problem: str) -> ValidationError:
     message = f"{field} cannot be sent as JSON: {problem}"
     return ValidationError(
         message,
-        details=[{"field": field, "message": problem, "code": "not_json"}],
+        details=[{"field": field, "message": message, "code": "not_json"}],
         hint="Send None, booleans, finite numbers, text, lists, mappings, dates, dataclasses or models.",
     )
 
