@@ -1,0 +1,53 @@
+"""What is installed, and what importing costs others."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_core_needs_httpx_and_msgspec_and_nothing_else():
+    required = [Requirement(text) for text in importlib.metadata.requires("spooled") or []]
+    core = {one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert core == {"httpx", "msgspec"}
+
+
+def test_the_extras_that_are_promised_exist():
+    extras = importlib.metadata.metadata("spooled").get_all("Provides-Extra")
+    assert {"server", "fast", "fastapi", "django", "kombu", "celery", "all"} <= set(extras or [])
+
+
+@pytest.mark.parametrize("module", ["spooled", "spooled.worker", "spooled.cli"])
+def test_the_core_never_imports_an_adapter(module: str):
+    look = f"import sys, {module}; print(*sorted(n for n in sys.modules if n.startswith('spooled_contrib')))"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_importing_spooled_does_no_work():
+    # Slow modules are loaded with the first client; `python -X importtime -c "import spooled"` shows the times.
+    look = "import sys, spooled; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert not {"httpx", "asyncio", "msgspec", "ssl"} & set(loaded.stdout.split())
+
+
+def test_versions_are_pinned_by_name_and_nothing_else():
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            assert requirement.url is None, line
+            assert [one.operator for one in requirement.specifier] == ["=="], line
+
+
+def test_both_packages_say_that_they_are_typed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for package in packages["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        assert (ROOT / package / "py.typed").is_file()
