@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -117,7 +116,7 @@ class _Run:
 
     # --- signals ----------------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
