@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import queue
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from spooled.worker import ErrorEvent, SpooledWorker, StoppedEvent
 
 logger = logging.getLogger("spooled.cli")
+
+ECHO = 0.1
+"""Seconds in which the same signal, coming again, is still the first one."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -139,14 +143,31 @@ class _Run:
             name = signal.Signals(news).name
             if len(self._signals) == 1:
                 count = self._worker.active_job_count
-                logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
                 self._stop(None)
+                if self._swallow_echo(news):
+                    logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
             elif len(self._signals) == 2:
                 logger.warning("%s again: cutting off %s", name, _jobs(self._worker.active_job_count))
                 self._stop(0.0)
             else:
                 # Whatever the worker still waits for, its leases run out by themselves.
                 os._exit(128 + news)
+
+    def _swallow_echo(self, number: int) -> bool:
+        """Drop repetitions that come with the first signal; False when the worker has ended meanwhile.
+
+        `timeout`, npm and others signal the process and then its whole group, so that it hears everything twice.
+        """
+        others: list[int | SpooledError | None] = []
+        until = time.monotonic() + ECHO
+        while None not in others and (left := until - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                news = self._inbox.get(timeout=left)
+                if news != number:
+                    others.append(news)
+        for news in others:
+            self._inbox.put(news)
+        return None not in others
 
     def _stop(self, timeout: float | None) -> None:
         # Before it is idle no longer, the worker would not hear the request.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class Ledger:
     modules: dict[str, dict[str, int]] = field(default_factory=dict)
     """The stored results by path."""
     jobs: dict[str, Job] = field(default_factory=dict)
+    retries: list[str] = field(default_factory=list)
+    """What made jobs run again that were not meant to."""
 
     @property
     def retried(self) -> int:
@@ -51,8 +54,13 @@ class Check:
     found: str
 
 
-def read_ledger(client: SpooledClient) -> Ledger:
-    """List every job of the queue, and fetch each result."""
+def read_ledger(client: SpooledClient, planned: Container[str]) -> Ledger:
+    """List every job of the queue, and fetch each result.
+
+    Args:
+        client: For the server.
+        planned: Ids of the jobs whose retries need no explanation.
+    """
     ledger = Ledger()
     offset = 0
     while True:
@@ -67,6 +75,9 @@ def read_ledger(client: SpooledClient) -> Ledger:
         offset += PAGE
     for job in (*ledger.completed, *ledger.dead):
         ledger.jobs[job.id] = client.jobs.get(job.id)
+    for job in (*ledger.completed, *ledger.dead):
+        if job.retry_count and job.id not in planned:
+            ledger.retries.append(_why(client, job))
     for summary in ledger.completed:
         full = ledger.jobs[summary.id]
         if isinstance(full.payload, dict) and isinstance(full.result, dict):
@@ -147,7 +158,7 @@ def prove(
             f"each of them ran {RETRIES + 1} times, everything else once",
             ledger.retried == len(planned) * RETRIES
             and all(job.retry_count == RETRIES for job in ledger.dead),
-            f"{ledger.retried} retries",
+            "; ".join([f"{ledger.retried} retries", *ledger.retries]),
         ),
         Check(
             "every job still has the payload it was enqueued with",
@@ -172,6 +183,16 @@ def _recount(modules: dict[str, dict[str, int]]) -> list[str]:
     paths = sorted(modules)
     chosen = paths[:: max(1, -(-len(paths) // SAMPLES))]
     return [path for path in chosen if measure(STANDARD_LIBRARY / Path(path)) != modules[path]]
+
+
+def _why(client: SpooledClient, job: JobSummary) -> str:
+    """The job's file, and what its history says about the runs that did not count."""
+    reasons = [
+        f"{event.event_type}: {event.details.get('error', '')}"
+        for event in client.jobs.history(job.id, limit=100)
+        if isinstance(event.details, dict) and event.event_type not in ("created", "processing", "completed")
+    ]
+    return f"{_path(client.jobs.get(job.id))} ({', '.join(reasons)})"
 
 
 def _path(job: Job) -> Any:

@@ -82,8 +82,8 @@ def _run(scratch: Path, console: Console, limit: int | None, *, as_json: bool) -
         enqueued = dict(zip(ids, paths, strict=True))
         total = len(enqueued) + len(planned)
         say(
-            f"enqueued  {len(ids)} files of Python {version}'s standard library and {len(planned)} jobs that must fail, "
-            f"in {time.monotonic() - started:.1f} s"
+            f"enqueued  {len(ids)} files of Python {version}'s standard library and {len(planned)} jobs "
+            f"that must fail, in {time.monotonic() - started:.1f} s"
         )
         display: Display
         if as_json:
@@ -97,9 +97,9 @@ def _run(scratch: Path, console: Console, limit: int | None, *, as_json: bool) -
         seconds = time.monotonic() - began
         if not as_json and console.is_terminal:
             with console.status("asking the server about every job"):
-                ledger = read_ledger(client)
+                ledger = read_ledger(client, planned)
         else:
-            ledger = read_ledger(client)
+            ledger = read_ledger(client, planned)
         checks = prove(ledger, enqueued, planned, handled)
     return Outcome(version, total, seconds, ledger, planned, checks)
 
