@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 from urllib.parse import urlencode
 
@@ -43,7 +44,7 @@ class AiohttpTransport:
                 request.method,
                 # Encoded already: yarl would turn %2E%2E back into a step up.
                 URL(url, encoded=True),
-                data=request.body,
+                data=_content(request.body),
                 headers=request.headers,
                 timeout=self._timeout(request.timeout),
                 allow_redirects=False,
@@ -83,6 +84,11 @@ class AiohttpTransport:
             known = aiohttp.ClientTimeout(total=seconds, connect=None, sock_connect=self._connect_timeout)
             self._timeouts[seconds] = known
         return known
+
+
+def _content(body: bytes | None) -> bytes | io.BytesIO | None:
+    # From here on aiohttp writes bytes in pieces only when they come as a file, and warns when they do not.
+    return io.BytesIO(body) if body is not None and len(body) > 1_048_576 else body
 
 
 def _trust() -> ssl.SSLContext:

@@ -129,9 +129,7 @@ def _endless() -> list[object]:
     return loop
 
 
-@pytest.mark.parametrize(
-    "value", [object(), {"a": {1j}}, "\ud800", _endless(), {(1, 2): 3}, lambda: 1]
-)
+@pytest.mark.parametrize("value", [object(), {"a": {1j}}, "\ud800", _endless(), {(1, 2): 3}, lambda: 1])
 def test_what_has_no_json_form_is_refused(value: object) -> None:
     with pytest.raises(ValidationError, match="payload cannot be sent as JSON") as caught:
         encode(value, "payload")
