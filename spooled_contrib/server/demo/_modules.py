@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ast
 import sysconfig
+import threading
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+# Up to CPython 3.11.7 and 3.12.1 two threads in ast.parse share a recursion counter, and now and then one gets a
+# SystemError. Parsing holds the interpreter's lock anyway, so waiting costs nothing.
+_one_at_a_time = threading.Lock()
 
 _NOT_STANDARD = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
@@ -47,7 +52,8 @@ def measure(file: Path) -> dict[str, int]:
     # Honours the file's own encoding declaration.
     with tokenize.open(file) as stream:
         source = stream.read()
-    tree = ast.parse(source, str(file))
+    with _one_at_a_time:
+        tree = ast.parse(source, str(file))
     counts = {"lines": source.count("\n"), "functions": 0, "classes": 0, "imports": 0}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
