@@ -44,6 +44,9 @@ class SqliteStorage:
         try:
             if self._path != IN_MEMORY:
                 self._take_lock()
+                # It holds payloads and the secret that signs tokens: nobody else's business. SQLite gives its log the
+                # same permissions.
+                Path(self._path).touch(mode=0o600)
             writing = self._connect()
             _migrate(writing)
             reading = writing if self._path == IN_MEMORY else self._connect()

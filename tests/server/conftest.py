@@ -1,0 +1,181 @@
+"""Servers, and a thin caller for the HTTP interface: plain httpx, so that no client of ours hides a mistake."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from spooled.clock import ManualClock
+from spooled_contrib.server import EmbeddedServer
+
+_numbers = itertools.count(1)
+
+
+class Api:
+    """One organization's view of a server."""
+
+    def __init__(self, server: EmbeddedServer, key: str, organization_id: str) -> None:
+        self.server = server
+        self.key = key
+        self.organization_id = organization_id
+        self.http = httpx.Client(
+            base_url=server.url + "/api/v1", headers={"authorization": f"Bearer {key}"}, timeout=20
+        )
+        self._others: list[Api] = []
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        return self.http.get(path, params=params)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return self.http.post(path, json={} if body is None else body, **options)
+
+    def put(self, path: str, body: Any) -> httpx.Response:
+        return self.http.put(path, json=body)
+
+    def delete(self, path: str, **params: Any) -> httpx.Response:
+        return self.http.delete(path, params=params)
+
+    def create(self, queue: str = "mail", payload: Any = None, **fields: Any) -> str:
+        response = self.post("/jobs", {"queue_name": queue, "payload": payload, **fields})
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def claim(self, queue: str = "mail", worker: str = "w1", limit: int = 1, lease: int = 30) -> list[dict[str, Any]]:
+        response = self.post(
+            "/jobs/claim",
+            {"queue_name": queue, "worker_id": worker, "limit": limit, "lease_duration_secs": lease},
+        )
+        assert response.status_code == 200, response.text
+        jobs: list[dict[str, Any]] = response.json()["jobs"]
+        return jobs
+
+    def claim_one(self, queue: str = "mail", worker: str = "w1", lease: int = 30) -> dict[str, Any]:
+        (job,) = self.claim(queue, worker, 1, lease)
+        return job
+
+    def ack(self, verb: str, job: dict[str, Any], worker: str = "w1", **fields: Any) -> httpx.Response:
+        body = {"worker_id": worker, "lease_id": job["lease_id"], **fields}
+        return self.post(f"/jobs/{job['id']}/{verb}", body)
+
+    def complete(self, job: dict[str, Any], worker: str = "w1", **fields: Any) -> httpx.Response:
+        return self.ack("complete", job, worker, **fields)
+
+    def fail(self, job: dict[str, Any], worker: str = "w1", error: str = "boom") -> httpx.Response:
+        return self.ack("fail", job, worker, error=error)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.get(f"/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def status(self, job_id: str) -> str:
+        return str(self.job(job_id)["status"])
+
+    def bury(self, queue: str = "mail", **fields: Any) -> str:
+        """A job in the dead-letter queue."""
+        job_id = self.create(queue, max_retries=0, priority=100, **fields)
+        job = self.claim_one(queue)
+        assert job["id"] == job_id
+        assert self.fail(job).status_code == 200
+        return job_id
+
+    def scoped(self, *queues: str) -> Api:
+        """The same organization through a key that is limited to queues."""
+        response = self.post("/api-keys", {"name": "scoped", "queues": list(queues)})
+        assert response.status_code == 201, response.text
+        return self.with_key(response.json()["key"])
+
+    def with_key(self, key: str) -> Api:
+        other = Api(self.server, key, self.organization_id)
+        self._others.append(other)
+        return other
+
+    def close(self) -> None:
+        self.http.close()
+        for other in self._others:
+            other.close()
+
+
+def new_organization(server: EmbeddedServer) -> Api:
+    slug = f"tests-{next(_numbers)}"
+    response = httpx.post(server.url + "/api/v1/organizations", json={"name": "Tests", "slug": slug})
+    assert response.status_code == 201, response.text
+    body = response.json()
+    return Api(server, body["api_key"]["key"], body["organization"]["id"])
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[EmbeddedServer]:
+    """One server for all tests that keep to an organization of their own and to real time."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def api(shared_server: EmbeddedServer) -> Iterator[Api]:
+    """A fresh organization on the shared server."""
+    api = new_organization(shared_server)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def stranger(shared_server: EmbeddedServer) -> Iterator[Api]:
+    """Another organization on the shared server."""
+    api = new_organization(shared_server)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., EmbeddedServer]]:
+    """Start a server with options of its own; stopped at the end of the test."""
+    servers: list[EmbeddedServer] = []
+
+    def start(**options: Any) -> EmbeddedServer:
+        server = EmbeddedServer(**options).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[EmbeddedServer], Api]]:
+    """The server's own organization on a server; closed at the end of the test."""
+    opened: list[Api] = []
+
+    def open_api(server: EmbeddedServer) -> Api:
+        opened.append(Api(server, server.api_key, "00000000-0000-4000-8000-000000000001"))
+        return opened[-1]
+
+    yield open_api
+    for api in opened:
+        api.close()
+
+
+@pytest.fixture
+def timed(start_server: Callable[..., EmbeddedServer], connect: Callable[[EmbeddedServer], Api]) -> Api:
+    """A server whose clock only the test moves: `timed.server.advance(seconds)`."""
+    return connect(start_server(clock=ManualClock()))
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], Any]:
+    """Ask again until the answer is truthy; for what another thread does. Gives up after ten seconds."""
+
+    def wait(condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + 10
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "it did not happen within ten seconds"
+        return found
+
+    return wait
