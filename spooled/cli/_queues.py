@@ -12,7 +12,7 @@ from spooled.cli._parser import add_commands, add_connection, add_json
 from spooled.cli._table import Column, table
 
 if TYPE_CHECKING:
-    from spooled.models import QueueStats
+    from spooled.models import JobStats, QueueStats
 
 _EXAMPLES = f"""\
 examples:
@@ -34,9 +34,10 @@ _LIST_COLUMNS = (
 _STATS_COLUMNS = (
     Column("QUEUE", least=12),
     Column("PENDING", right=True),
+    Column("LATER", right=True),
     Column("RUNNING", right=True),
+    Column("DEAD", right=True),
     Column("DONE 24H", right=True),
-    Column("FAILED 24H", right=True),
     Column("AVG TIME", right=True),
     Column("OLDEST", right=True),
     Column("WORKERS", right=True),
@@ -61,7 +62,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         return made
 
     listing = command("list", "list the queues")
-    stats = command("stats", "show how much waits, runs and failed")
+    stats = command("stats", "show how much waits, runs and has failed for good")
     stats.add_argument("queues", metavar="QUEUE", nargs="*", help="these queues (default: all)")
     pause = command(
         "pause", "stop handing out jobs of a queue", " Jobs that run go on, and new jobs are still accepted."
@@ -105,24 +106,34 @@ def _stats(args: argparse.Namespace) -> int:
 
     with connect(args) as client:
         names = args.queues or [queue.queue_name for queue in client.queues.list()]
-        stats = [client.queues.get_stats(name) for name in names]
+        # The queue's own numbers say nothing of dead letters and of jobs that wait for their time.
+        stats = [(client.queues.get_stats(name), client.jobs.get_stats(name)) for name in names]
     if hasattr(args, "json"):
-        _output.write_json({"queues": msgspec.to_builtins(stats)})
+        _output.write_json(
+            {
+                "queues": [
+                    msgspec.to_builtins(queue) | {"jobs": msgspec.to_builtins(jobs)} for queue, jobs in stats
+                ]
+            }
+        )
     elif not stats:
         _output.write("no queues: the first job makes one")
     else:
-        _output.write(table(_STATS_COLUMNS, map(_numbers, stats), _output.columns()))
+        _output.write(
+            table(_STATS_COLUMNS, [_numbers(queue, jobs) for queue, jobs in stats], _output.columns())
+        )
     return Exit.DONE
 
 
-def _numbers(stats: QueueStats) -> tuple[object, ...]:
+def _numbers(stats: QueueStats, jobs: JobStats) -> tuple[object, ...]:
     average, oldest = stats.avg_processing_time_ms, stats.max_job_age_seconds
     return (
         stats.queue_name,
         stats.pending_jobs,
+        jobs.scheduled,
         stats.processing_jobs,
+        jobs.deadletter,
         stats.completed_jobs_24h,
-        stats.failed_jobs_24h,
         None if average is None else f"{average:.0f} ms" if average < 10_000 else f"{average / 1000:.0f} s",
         None if oldest is None else f"{oldest} s",
         stats.active_workers,

@@ -31,12 +31,12 @@ def test_a_block_keeps_its_lines() -> None:
     assert safe_block("a\n\tb\x1b\r\n") == "a\n\tb\\x1b\\x0d\n"
 
 
-@given(
-    st.recursive(
-        st.text() | st.integers() | st.none(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
+JSON = st.recursive(
+    st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
 )
+
+
+@given(JSON)
 def test_safe_json_means_the_same(value: object) -> None:
     text = safe_json(json.dumps(value, ensure_ascii=False, indent=2))
     assert json.loads(text) == value

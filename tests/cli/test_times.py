@@ -28,7 +28,7 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "-5", "5x", "m5", "1h 30m", "tomorrow", "9999w", "nan", "inf"])
 def test_what_is_no_length_of_time(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a length of time|longer than ten years"):
+    with pytest.raises(ValueError, match=r"is not a length of time|longer than ten years"):
         span(text)
 
 
@@ -53,7 +53,6 @@ def test_either() -> None:
     [
         (0, "0s"),
         (-0.4, "0s"),
-        (59, "59s"),
         (119, "119s"),
         (120, "2m"),
         (7199, "119m"),

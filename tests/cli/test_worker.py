@@ -1,0 +1,211 @@
+"""`spooled worker`: what it runs, how it stops, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import signal
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from spooled_contrib.server import EmbeddedServer
+from tests.cli.conftest import Api, Process, Spawn
+from tests.waiting import wait_until
+
+THREADS = """
+    import threading
+    from spooled import SpooledClient
+    from spooled.worker import SpooledWorker
+
+    worker = SpooledWorker(SpooledClient(), "q", poll_interval=0.1)
+
+    @worker.process
+    def handle(ctx):
+        print("running", flush=True)
+        if ctx.payload.get("until") == "released":
+            while not released():
+                if ctx.signal.wait(0.02):
+                    return "aborted"
+        if ctx.payload.get("until") == "never":
+            threading.Event().wait()
+        return "done"
+"""
+COROUTINES = """
+    import asyncio
+    from spooled import AsyncSpooledClient
+    from spooled.worker import AsyncSpooledWorker
+
+    worker = AsyncSpooledWorker(AsyncSpooledClient(), "q", poll_interval=0.1)
+
+    @worker.process
+    async def handle(ctx):
+        print("running", flush=True)
+        if ctx.payload.get("until") == "released":
+            while not released():
+                await asyncio.sleep(0.02)
+        if ctx.payload.get("until") == "never":
+            await asyncio.Event().wait()
+        return "done"
+"""
+RELEASED = """
+    from pathlib import Path
+
+    def released():
+        return Path("released").exists()
+"""
+KINDS = pytest.mark.parametrize("source", [THREADS, COROUTINES], ids=["threads", "coroutines"])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+def write(folder: Path, source: str, name: str = "tasks.py") -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(textwrap.dedent(source), encoding="utf-8")
+
+
+def busy(spawn: Spawn, api: Api, tmp_path: Path, source: str, until: str) -> tuple[Process, str]:
+    """A worker in the middle of a job."""
+    write(tmp_path, RELEASED + source)
+    job_id = api.enqueue("q", {"until": until})
+    process = spawn("worker", "tasks:worker")
+    process.wait_for("running")
+    return process, job_id
+
+
+@KINDS
+@SIGNALS
+def test_the_first_signal_lets_the_job_finish(
+    spawn: Spawn, api: Api, tmp_path: Path, source: str, number: signal.Signals
+) -> None:
+    process, job_id = busy(spawn, api, tmp_path, source, "released")
+    process.popen.send_signal(number)
+    process.wait_for(f"{number.name}: finishing 1 running job")
+    assert api.job(job_id)["status"] == "processing"
+    (tmp_path / "released").touch()
+    result = process.finish()
+    assert result.code == 0
+    assert "Traceback" not in result.err
+    job = api.job(job_id)
+    assert (job["status"], job["result"]) == ("completed", "done")
+
+
+@KINDS
+@SIGNALS
+def test_the_second_signal_stops_at_once(
+    spawn: Spawn, api: Api, tmp_path: Path, source: str, number: signal.Signals
+) -> None:
+    process, job_id = busy(spawn, api, tmp_path, source, "never")
+    process.popen.send_signal(number)
+    process.wait_for("once more to stop at once")
+    process.popen.send_signal(number)
+    result = process.finish()
+    assert result.code == 128 + number
+    assert "cutting off 1 running job" in result.err
+    assert "Traceback" not in result.err
+    # Given back, to run again elsewhere.
+    assert api.job(job_id)["status"] == "pending"
+
+
+def test_two_kinds_of_signal_count_as_two(spawn: Spawn, api: Api, tmp_path: Path) -> None:
+    process, _ = busy(spawn, api, tmp_path, THREADS, "never")
+    process.popen.send_signal(signal.SIGINT)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.finish().code in (143, 130)
+
+
+def test_an_echo_of_the_first_signal_cuts_nothing_off(spawn: Spawn, api: Api, tmp_path: Path) -> None:
+    process, job_id = busy(spawn, api, tmp_path, THREADS, "released")
+    for _ in range(3):
+        process.popen.send_signal(signal.SIGTERM)
+    process.wait_for("once more to stop at once")
+    (tmp_path / "released").touch()
+    assert process.finish().code == 0
+    assert api.job(job_id)["status"] == "completed"
+
+
+def test_an_idle_worker_stops(spawn: Spawn, tmp_path: Path) -> None:
+    write(tmp_path, THREADS)
+    process = spawn("worker", "tasks:worker")
+    process.wait_for("started on queue q")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.finish().code == 0
+
+
+def test_a_package_a_factory_and_dots(spawn: Spawn, api: Api, tmp_path: Path) -> None:
+    write(tmp_path, "", "shop/__init__.py")
+    write(
+        tmp_path,
+        THREADS + "\n    class Workers:\n        make = staticmethod(lambda: worker)\n",
+        "shop/tasks.py",
+    )
+    job_id = api.enqueue("q")
+    process = spawn("worker", "shop.tasks:Workers.make", "--log-level", "debug")
+    wait_until(lambda: api.job(job_id)["status"] == "completed")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.finish().code == 0
+
+
+def test_log_levels(spawn: Spawn, api: Api, tmp_path: Path) -> None:
+    write(tmp_path, THREADS)
+    process = spawn("worker", "tasks:worker", "--log-level", "error")
+    job_id = api.enqueue("q")
+    wait_until(lambda: api.job(job_id)["status"] == "completed")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.finish().err == ""
+
+
+def test_logging_that_the_module_has_set_up_stays(spawn: Spawn, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "    import logging; logging.basicConfig(format='MINE %(message)s', level='INFO')\n" + THREADS,
+    )
+    process = spawn("worker", "tasks:worker")
+    process.wait_for("MINE worker")
+    process.popen.send_signal(signal.SIGTERM)
+    result = process.finish()
+    assert all(line.startswith("MINE ") for line in result.err.splitlines())
+
+
+@KINDS
+def test_a_refused_key_has_its_own_exit_code(spawn: Spawn, tmp_path: Path, source: str) -> None:
+    write(tmp_path, source)
+    result = spawn(
+        "worker", "tasks:worker", "--log-level", "error", SPOOLED_API_KEY="sp_test_wrong-wrong"
+    ).finish()
+    assert result.code == 3
+    assert "the server refuses this worker" in result.error
+    assert "wrong-wrong" not in result.err
+
+
+@KINDS
+def test_an_unreachable_server_has_its_own_exit_code(spawn: Spawn, tmp_path: Path, source: str) -> None:
+    write(tmp_path, source)
+    process = spawn("worker", "tasks:worker", "--log-level", "error", SPOOLED_BASE_URL="http://127.0.0.1:9")
+    result = process.finish()
+    assert result.code == 4
+    assert result.error.startswith("spooled: cannot reach the server")
+
+
+def test_a_server_that_comes_up_later(spawn: Spawn, tmp_path: Path) -> None:
+    with EmbeddedServer() as later:
+        port_is_known = later.url
+    write(tmp_path, THREADS)
+    process = spawn("worker", "tasks:worker", "--wait", "60", SPOOLED_BASE_URL=port_is_known)
+    process.wait_for("trying again")
+    with later:
+        process.wait_for("started on queue q")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.finish().code == 0
+
+
+def test_a_module_that_raises_shows_its_own_frames_only(spawn: Spawn, tmp_path: Path) -> None:
+    write(tmp_path, "    def inner():\n        return 1 / 0\n    inner()\n")
+    result = spawn("worker", "tasks:worker").finish()
+    assert result.code == 1
+    lines = result.err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert 'tasks.py", line 3, in <module>' in lines[1]
+    assert lines[-2] == "ZeroDivisionError: division by zero"
+    assert lines[-1] == "spooled: module tasks raised ZeroDivisionError: division by zero"
+    assert "importlib" not in result.err
+    assert "spooled/cli" not in result.err
