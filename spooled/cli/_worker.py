@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from spooled.cli._logs import LEVELS
+from spooled.cli._parser import add_connection
+
+_VARIABLES = {
+    "api_key": "SPOOLED_API_KEY",
+    "base_url": "SPOOLED_BASE_URL",
+    "request_timeout": "SPOOLED_TIMEOUT",
+}
 
 _DESCRIPTION = """\
 Import MODULE and run its worker until SIGTERM or Ctrl-C.
 
 WORKER is a SpooledWorker or an AsyncSpooledWorker, or a function without arguments that returns one; it may
-have dots. The current directory is importable. The worker talks to the server that its own client names."""
+have dots. The current directory is importable. The worker talks to the server that its own client names;
+a client that is made without arguments takes --api-key and --base-url from here."""
 
 _EPILOG = """\
 examples:
@@ -61,12 +70,17 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="SECONDS",
         help="keep trying to reach the server for so long at the start (default: give up at once)",
     )
+    add_connection(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
     from spooled.cli import _logs, _running, _target
 
+    # The module makes the client, so the options reach it the way that its own settings would.
+    for option in ("api_key", "base_url", "request_timeout"):
+        if hasattr(args, option):
+            os.environ[_VARIABLES[option]] = str(getattr(args, option))
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
     return _running.run(worker, args.wait)

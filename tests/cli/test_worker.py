@@ -145,6 +145,21 @@ def test_a_package_a_factory_and_dots(spawn: Spawn, api: Api, tmp_path: Path) ->
     assert process.finish().code == 0
 
 
+def test_connection_options_reach_the_modules_client(
+    spawn: Spawn, server: EmbeddedServer, api: Api, tmp_path: Path
+) -> None:
+    write(tmp_path, THREADS)
+    job_id = api.enqueue("q")
+    process = spawn(
+        *("--api-key", server.api_key, "worker", "tasks:worker", "--base-url", server.url),
+        SPOOLED_API_KEY="sp_test_wrong-wrong",
+        SPOOLED_BASE_URL="http://127.0.0.1:9",
+    )
+    wait_until(lambda: api.job(job_id)["status"] == "completed")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.finish().code == 0
+
+
 def test_log_levels(spawn: Spawn, api: Api, tmp_path: Path) -> None:
     write(tmp_path, THREADS)
     process = spawn("worker", "tasks:worker", "--log-level", "error")
