@@ -14,6 +14,7 @@ import httpx
 from spooled._http._deadline import deadline_of_this_thread, install_deadlines
 from spooled._http._failures import broken, crowded, overdue, unconnected
 from spooled._http._messages import Request, Response
+from spooled._http._pools import Pool, Pools
 from spooled._http._proxy import proxy_for
 from spooled._http._transport import KEEPALIVE_SECONDS
 from spooled.config import ClientConfig
@@ -29,6 +30,10 @@ class _Translator:
     def __init__(self, config: ClientConfig) -> None:
         self.base_url = config.base_url
         self.connect_timeout = config.connect_timeout
+        self._proxy = proxy_for(config.base_url)
+        # Loading the certificates takes tens of milliseconds and plain HTTP has no use for them.
+        secure = self._proxy is not None or config.base_url.startswith("https:")
+        self._trust = httpx.create_ssl_context() if secure else False
         self._cached: tuple[object, httpx.Headers] = (None, httpx.Headers())
 
     def request(self, request: Request) -> httpx.Request:
@@ -75,18 +80,16 @@ class _Translator:
             self._cached = (headers, parsed)
         return parsed
 
-    def pool_options(self, config: ClientConfig, max_connections: int | None) -> dict[str, Any]:
-        limit = config.max_connections if max_connections is None else max_connections
-        proxy = proxy_for(config.base_url)
+    def pool_options(self, limit: int) -> dict[str, Any]:
+        """Arguments of an httpx transport for `limit` connections."""
         return {
             "limits": httpx.Limits(
                 max_connections=limit,
                 max_keepalive_connections=limit,
                 keepalive_expiry=KEEPALIVE_SECONDS,
             ),
-            "proxy": proxy,
-            # Loading the certificates takes tens of milliseconds and plain HTTP has no use for them.
-            "verify": proxy is not None or config.base_url.startswith("https:"),
+            "proxy": self._proxy,
+            "verify": self._trust,
         }
 
 
@@ -109,8 +112,7 @@ class HttpxTransport:
         if transport is not None and not isinstance(transport, httpx.BaseTransport):
             raise TypeError(f"transport must be an httpx.BaseTransport, got {type(transport).__name__}")
         self._translate = _Translator(config)
-        self._config = config
-        self._max_connections = max_connections
+        self._max_connections = max_connections or config.max_connections
         self._owned = transport is None
         self._pid = os.getpid()
         self._transport = transport or self._pool()
@@ -142,7 +144,7 @@ class HttpxTransport:
             self._transport.close()
 
     def _pool(self) -> httpx.BaseTransport:
-        pool = httpx.HTTPTransport(**self._translate.pool_options(self._config, self._max_connections))
+        pool = httpx.HTTPTransport(**self._translate.pool_options(self._max_connections))
         install_deadlines(pool)
         return pool
 
@@ -172,29 +174,36 @@ class AsyncHttpxTransport:
         max_connections: int | None = None,
     ) -> None:
         self._translate = _Translator(config)
-        self._owned = transport is None
+        self._pools: Pools | None = None
         self._blocking: HttpxTransport | None = None
         if transport is None:
-            transport = httpx.AsyncHTTPTransport(**self._translate.pool_options(config, max_connections))
-        if isinstance(transport, httpx.AsyncBaseTransport):
-            self._transport = transport
+            self._pools = Pools(self._pool, max_connections or config.max_connections)
+        elif isinstance(transport, httpx.AsyncBaseTransport):
+            self._users = Pool(transport, limit=0)
         else:
             self._blocking = HttpxTransport(config, transport=transport)
 
     async def send(self, request: Request) -> Response:
         if self._blocking is not None:
             return await asyncio.to_thread(self._blocking.send, request)
+        pool = self._users if self._pools is None else self._pools.choose()
+        pool.busy += 1
         try:
             async with asyncio.timeout(request.timeout):
-                response = await self._transport.handle_async_request(self._translate.request(request))
+                response = await pool.transport.handle_async_request(self._translate.request(request))
                 try:
                     body = await response.aread()
                 finally:
                     await response.aclose()
         except _FAILURES as error:
             raise self._translate.failure(request, error) from error
+        finally:
+            pool.busy -= 1
         return self._translate.response(response, body)
 
     async def aclose(self) -> None:
-        if self._owned:
-            await self._transport.aclose()
+        if self._pools is not None:
+            await self._pools.aclose()
+
+    def _pool(self, limit: int) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(**self._translate.pool_options(limit))

@@ -12,11 +12,14 @@ from urllib.request import getproxies
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spooled import errors
 from spooled._http._aiohttp import AiohttpTransport
 from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
+from spooled._http._pools import Pool, Pools
 from spooled._http._proxy import proxy_for
 from spooled.config import ClientConfig
 
@@ -361,6 +364,39 @@ def test_one_transport_serves_many_threads() -> None:
         transport.close()
         assert statuses == [200] * 80
         assert server.connections <= 4
+
+
+@pytest.mark.parametrize("make", ["async httpx", "aiohttp"], indirect=True)
+async def test_coroutines_share_as_many_connections_as_allowed(make: Make) -> None:
+    with RawServer(answering()) as server:
+        transport = make(server.url, max_connections=7)
+        responses = await asyncio.gather(*(transport.send(get()) for _ in range(60)))
+        assert {response.status for response in responses} == {200}
+        assert server.connections <= 7
+
+
+@given(st.integers(1, 60), st.lists(st.integers(0, 200), max_size=60))
+def test_small_pools_add_up_to_the_limit(max_connections: int, ends: list[int]) -> None:
+    made: list[int] = []
+
+    def make(limit: int) -> httpx.AsyncBaseTransport:
+        made.append(limit)
+        return httpx.MockTransport(lambda request: httpx.Response(200))
+
+    pools = Pools(make, max_connections)
+    under_way: list[Pool] = []
+    for end in ends:
+        before = sum(limit for limit in made)
+        pool = pools.choose()
+        if len(under_way) < max_connections:
+            assert pool.busy < pool.limit
+        if sum(made) > before:
+            assert before == len(under_way), "a pool was made although another had room"
+        pool.busy += 1
+        under_way.append(pool)
+        if end < len(under_way):
+            under_way.pop(end).busy -= 1
+    assert sum(made) <= max_connections
 
 
 def test_a_forked_child_does_not_use_its_parents_connections() -> None:
