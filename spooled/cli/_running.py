@@ -10,12 +10,11 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from spooled import errors
 from spooled.cli._failure import CommandError, Exit
+from spooled.cli._signals import heard
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
 from spooled.worker import AsyncSpooledWorker, WorkerState
 
@@ -46,8 +45,8 @@ def run(worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> int:
 class _Run:
     """One run. The main thread is in the worker; a thread of its own acts on signals.
 
-    Signal handlers only put the signal's number on a queue: what they interrupt may hold any lock, and stopping
-    takes time in which a second signal must be heard.
+    A handler could not do that: what it interrupts may hold any lock, and stopping takes time in which a second
+    signal must be heard.
     """
 
     def __init__(self, worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> None:
@@ -64,9 +63,9 @@ class _Run:
         worker.on("started", self._on_started)
         worker.on("error", self._on_error)
         worker.on("stopped", self._on_stopped)
-        watcher = threading.Thread(target=self._watch, name="spooled-signals", daemon=True)
+        watcher = threading.Thread(target=self._watch, name="spooled-watch", daemon=True)
         watcher.start()
-        with self._signal_handlers():
+        with heard(_SIGNALS, self._inbox.put):
             try:
                 if isinstance(worker, AsyncSpooledWorker):
                     asyncio.run(worker.start())
@@ -119,18 +118,6 @@ class _Run:
         self._reason = event.reason
 
     # --- signals ----------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._inbox.put(number)
 
     def _watch(self) -> None:
         while (news := self._inbox.get()) is not None:
