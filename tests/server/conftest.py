@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
 
 _numbers = itertools.count(1)
+# Building a TLS context for each client would take longer than most tests, and nothing here speaks TLS.
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Api:
@@ -24,9 +27,16 @@ class Api:
         self.key = key
         self.organization_id = organization_id
         self.http = httpx.Client(
-            base_url=server.url + "/api/v1", headers={"authorization": f"Bearer {key}"}, timeout=20
+            base_url=server.url + "/api/v1",
+            headers={"authorization": f"Bearer {key}"},
+            timeout=20,
+            verify=_TLS,
         )
         self._others: list[Api] = []
+
+    def bare(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request without the key."""
+        return httpx.request(method, self.server.url + path, verify=_TLS, timeout=20, **options)
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         return self.http.get(path, params=params)
@@ -45,7 +55,9 @@ class Api:
         assert response.status_code == 201, response.text
         return str(response.json()["id"])
 
-    def claim(self, queue: str = "mail", worker: str = "w1", limit: int = 1, lease: int = 30) -> list[dict[str, Any]]:
+    def claim(
+        self, queue: str = "mail", worker: str = "w1", limit: int = 1, lease: int = 30
+    ) -> list[dict[str, Any]]:
         response = self.post(
             "/jobs/claim",
             {"queue_name": queue, "worker_id": worker, "limit": limit, "lease_duration_secs": lease},
@@ -104,7 +116,8 @@ class Api:
 
 def new_organization(server: EmbeddedServer) -> Api:
     slug = f"tests-{next(_numbers)}"
-    response = httpx.post(server.url + "/api/v1/organizations", json={"name": "Tests", "slug": slug})
+    url = server.url + "/api/v1/organizations"
+    response = httpx.post(url, json={"name": "Tests", "slug": slug}, verify=_TLS)
     assert response.status_code == 201, response.text
     body = response.json()
     return Api(server, body["api_key"]["key"], body["organization"]["id"])

@@ -17,16 +17,16 @@ def refused(response: httpx.Response) -> str:
 )
 def test_anything_but_a_bearer_with_a_known_key_is_unauthorized(api, header):
     headers = {} if header is None else {"authorization": header.format(key=api.key)}
-    refused(httpx.get(api.server.url + "/api/v1/jobs", headers=headers))
+    refused(api.bare("GET", "/api/v1/jobs", headers=headers))
 
 
 def test_the_x_api_key_header_is_not_read(api):
-    refused(httpx.get(api.server.url + "/api/v1/jobs", headers={"x-api-key": api.key}))
+    refused(api.bare("GET", "/api/v1/jobs", headers={"x-api-key": api.key}))
 
 
 @pytest.mark.parametrize("name", ["token", "api_key"])
 def test_a_key_in_the_query_opens_streams_only(api, name):
-    refused(httpx.get(api.server.url + "/api/v1/jobs", params={name: api.key}))
+    refused(api.bare("GET", "/api/v1/jobs", params={name: api.key}))
 
 
 def test_a_revoked_key_is_refused_at_once(api):
@@ -118,7 +118,10 @@ class TestAScopedKey:
         assert [job["id"] for job in scoped.get("/jobs/status", ids=f"{theirs},{mine}").json()] == [mine]
 
     def test_does_not_see_workers_elsewhere(self, api, scoped):
-        api.post("/workers/register", {"queue_name": "other", "hostname": "h", "worker_id": f"w-{api.organization_id}"})
+        api.post(
+            "/workers/register",
+            {"queue_name": "other", "hostname": "h", "worker_id": f"w-{api.organization_id}"},
+        )
         path = f"/workers/w-{api.organization_id}"
         assert scoped.get("/workers").json() == []
         assert scoped.get(path).status_code == 404

@@ -54,7 +54,9 @@ class TestComplete:
 
 
 class TestFail:
-    @pytest.mark.parametrize(("failures", "delay"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60)])
+    @pytest.mark.parametrize(
+        ("failures", "delay"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 32), (6, 60), (7, 60)]
+    )
     def test_delays_the_next_try_by_the_table_and_up_to_half_a_second(self, timed, failures, delay):
         job_id = timed.create(max_retries=100)
         for _ in range(failures):
@@ -94,7 +96,9 @@ class TestFail:
         api.fail(job)
         assert outcome(api.fail(job)) == (404, "NOT_FOUND")
 
-    @pytest.mark.parametrize(("error", "status"), [("", 400), ("x", 200), ("x" * 2048, 200), ("x" * 2049, 400)])
+    @pytest.mark.parametrize(
+        ("error", "status"), [("", 400), ("x", 200), ("x" * 2048, 200), ("x" * 2049, 400)]
+    )
     def test_takes_an_error_of_1_to_2048_characters(self, api, error, status):
         api.create()
         assert api.fail(api.claim_one(), error=error).status_code == status
@@ -156,7 +160,11 @@ class TestAMiss:
         del body[field]
         response = api.post(f"/jobs/{job['id']}/{verb}", body)
         assert outcome(response) == (422, "VALIDATION_ERROR")
-        assert response.json()["details"][0] == {"field": field, "message": "is required", "code": "missing_field"}
+        assert response.json()["details"][0] == {
+            "field": field,
+            "message": "is required",
+            "code": "missing_field",
+        }
 
     @pytest.mark.parametrize("lease_id", ["", "x" * 256])
     def test_a_lease_id_has_1_to_255_characters(self, api, verb, lease_id):

@@ -30,7 +30,11 @@ def test_a_claim_marks_the_job(timed):
     job_id = timed.create()
     job = timed.claim_one(worker="w9")
     row = timed.job(job_id)
-    assert (row["status"], row["assigned_worker_id"], row["lease_id"]) == ("processing", "w9", job["lease_id"])
+    assert (row["status"], row["assigned_worker_id"], row["lease_id"]) == (
+        "processing",
+        "w9",
+        job["lease_id"],
+    )
     assert row["started_at"] == row["updated_at"] == "2026-01-01T00:00:00Z"
     assert row["lease_expires_at"] == "2026-01-01T00:00:30Z"
 

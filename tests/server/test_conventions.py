@@ -25,7 +25,7 @@ def test_every_api_response_names_its_version_and_request(api):
 
 
 def test_health_is_outside_the_versioned_api(api):
-    response = httpx.get(api.server.url + "/health")
+    response = api.bare("GET", "/health")
     assert "x-api-version" not in response.headers
 
 
@@ -55,7 +55,7 @@ def test_an_unknown_path_is_not_found(api):
 
 @pytest.mark.parametrize("path", ["/jobs/", "//jobs", "/jobs//history", "/Jobs", "/jobs/a%2Fb/nothing"])
 def test_a_path_is_taken_literally(api, path):
-    response = httpx.get(api.server.url + "/api/v1" + path, headers={"authorization": f"Bearer {api.key}"})
+    response = api.bare("GET", "/api/v1" + path, headers={"authorization": f"Bearer {api.key}"})
     assert error(response) == (404, "NOT_FOUND")
 
 
@@ -102,7 +102,9 @@ def test_a_missing_content_type_is_invalid_json(api):
     assert "Content-Type" in response.json()["message"]
 
 
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/vnd.x+json", "Application/JSON"])
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "application/vnd.x+json", "Application/JSON"]
+)
 def test_every_spelling_of_a_json_content_type_is_taken(api, content_type):
     response = api.http.post(
         "/jobs", content=b'{"queue_name":"q","payload":1}', headers={"content-type": content_type}
@@ -157,7 +159,9 @@ def test_a_member_of_the_wrong_type_is_unprocessable(api):
     assert response.json()["details"][0]["code"] == "invalid_type"
 
 
-@pytest.mark.parametrize("time", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "9999-12-31T23:59:59-23:00"])
+@pytest.mark.parametrize(
+    "time", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "9999-12-31T23:59:59-23:00"]
+)
 def test_a_time_without_offset_or_meaning_is_invalid_json(api, time):
     response = api.post("/jobs", {"queue_name": "q", "payload": 1, "scheduled_at": time})
     assert error(response) == (400, "INVALID_JSON")
@@ -171,7 +175,12 @@ def test_times_are_sent_in_utc_whatever_offset_came(api):
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [b"nonsense\r\n\r\n", b"GET /\x80 HTTP/1.1\r\n\r\n", b"GET /x HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"],
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /\x80 HTTP/1.1\r\n\r\n",
+        b"GET /x HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
 )
 def test_bytes_that_are_not_http_get_a_json_error(api, request_bytes):
     parts = urlsplit(api.server.url)

@@ -94,7 +94,8 @@ def test_a_payload_comes_back_exactly_as_it_was_sent(api, text):
 
 
 @pytest.mark.parametrize(
-    "text", ['"\\ud800"', '"\\udc00"', "1e999", "9" * 5000, "[" * 5000 + "]" * 5000, "NaN", '{"\\ud800":1}', "01"]
+    "text",
+    ['"\\ud800"', '"\\udc00"', "1e999", "9" * 5000, "[" * 5000 + "]" * 5000, "NaN", '{"\\ud800":1}', "01"],
 )
 def test_a_payload_that_cannot_be_kept_is_refused(api, text):
     body = f'{{"queue_name":"mail","payload":{text}}}'
@@ -119,9 +120,15 @@ def test_queue_names_are_letters_digits_and_three_signs(api, name):
     assert api.job(api.create(name))["queue_name"] == name
 
 
-@pytest.mark.parametrize("name", ["", "x" * 101, ".a", "-a", "a b", "a/b", "a:b", "a\n", "a\u0000", "*", "😀"])
+@pytest.mark.parametrize(
+    "name", ["", "x" * 101, ".a", "-a", "a b", "a/b", "a:b", "a\n", "a\u0000", "*", "😀"]
+)
 def test_other_queue_names_are_refused(api, name):
-    for path, extra in (("/jobs", {"payload": 1}), ("/jobs/bulk", {"jobs": [{"payload": 1}]}), ("/jobs/claim", {"worker_id": "w"})):
+    for path, extra in (
+        ("/jobs", {"payload": 1}),
+        ("/jobs/bulk", {"jobs": [{"payload": 1}]}),
+        ("/jobs/claim", {"worker_id": "w"}),
+    ):
         response = api.post(path, {"queue_name": name, **extra})
         assert (response.status_code, response.json()["code"]) == (400, "VALIDATION_ERROR")
         assert response.json()["details"][0]["field"] == "queue_name"
@@ -194,7 +201,9 @@ def test_the_queues_configuration_gives_the_defaults_of_new_jobs(api):
     before = api.create()
     api.put("/queues/mail/config", {"max_retries": 7, "default_timeout": 60})
     after, explicit = api.create(), api.create(max_retries=0, timeout_seconds=1)
-    assert [(job["max_retries"], job["timeout_seconds"]) for job in map(api.job, (before, after, explicit))] == [
+    assert [
+        (job["max_retries"], job["timeout_seconds"]) for job in map(api.job, (before, after, explicit))
+    ] == [
         (3, 300),
         (7, 60),
         (0, 1),
@@ -218,7 +227,10 @@ class TestAnIdempotencyKey:
     def test_matches_a_job_in_any_state(self, api):
         job_id = api.create(idempotency_key="k")
         assert api.complete(api.claim_one()).status_code == 200
-        assert api.post("/jobs", {"queue_name": "mail", "payload": 1, "idempotency_key": "k"}).json()["id"] == job_id
+        assert (
+            api.post("/jobs", {"queue_name": "mail", "payload": 1, "idempotency_key": "k"}).json()["id"]
+            == job_id
+        )
         assert api.status(job_id) == "completed"
 
     def test_is_free_again_when_the_job_is_gone(self, api):
@@ -232,11 +244,15 @@ class TestAnIdempotencyKey:
     def test_is_shared_with_bulk(self, api):
         first = api.create(idempotency_key="k")
         body = {"queue_name": "other", "jobs": [{"payload": 1, "idempotency_key": "k"}]}
-        assert api.post("/jobs/bulk", body).json()["succeeded"] == [{"index": 0, "job_id": first, "created": False}]
+        assert api.post("/jobs/bulk", body).json()["succeeded"] == [
+            {"index": 0, "job_id": first, "created": False}
+        ]
 
     def test_is_checked_against_the_requested_queue_only(self, api):
         job_id = api.create("theirs", idempotency_key="k")
-        response = api.scoped("mine").post("/jobs", {"queue_name": "mine", "payload": 1, "idempotency_key": "k"})
+        response = api.scoped("mine").post(
+            "/jobs", {"queue_name": "mine", "payload": 1, "idempotency_key": "k"}
+        )
         assert response.json() == {"id": job_id, "created": False}
 
 

@@ -55,7 +55,9 @@ def test_pages_are_stable_and_say_whether_there_is_more(api):
     assert offset == 4
 
 
-@pytest.mark.parametrize(("limit", "count"), [("", 50), ("1", 1), ("0", 1), ("-5", 1), ("100", 100), ("99999", 100)])
+@pytest.mark.parametrize(
+    ("limit", "count"), [("", 50), ("1", 1), ("0", 1), ("-5", 1), ("100", 100), ("99999", 100)]
+)
 def test_the_limit_is_moved_into_its_range(api, limit, count):
     for _ in range(2):
         api.post("/jobs/bulk", {"queue_name": "mail", "jobs": [{"payload": 1}] * 60})
@@ -145,7 +147,9 @@ def test_jobs_are_ordered_by_what_is_asked(api):
     assert ids(api.get("/jobs", order_by="updated_at"))[0] == high
 
 
-@pytest.mark.parametrize(("name", "value"), [("order_by", "payload"), ("order_by", "1;--"), ("order_dir", "up")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("order_by", "payload"), ("order_by", "1;--"), ("order_dir", "up")]
+)
 def test_an_order_that_does_not_exist_is_refused(api, name, value):
     refused(api.get("/jobs", **{name: value}), name)
 
@@ -241,7 +245,10 @@ class TestHistory:
         job_id = api.create()
         api.delete(f"/jobs/{job_id}")
         first = api.get(f"/jobs/{job_id}/history", limit=1)
-        assert ([event["event_type"] for event in first.json()], first.headers["x-has-more"]) == (["created"], "true")
+        assert ([event["event_type"] for event in first.json()], first.headers["x-has-more"]) == (
+            ["created"],
+            "true",
+        )
         second = api.get(f"/jobs/{job_id}/history", limit=1, offset=1)
         assert ([event["event_type"] for event in second.json()], second.headers["x-has-more"]) == (
             ["cancelled"],

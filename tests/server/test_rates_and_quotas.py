@@ -93,7 +93,9 @@ def test_a_batch_is_counted_as_a_whole(limited):
 def test_jobs_per_day_start_again_with_the_utc_day_and_duplicates_are_free(limited):
     api = limited(jobs_per_day=3)
     api.create(idempotency_key="one")
-    assert api.post("/jobs", {"queue_name": "mail", "payload": 1, "idempotency_key": "one"}).status_code == 200
+    assert (
+        api.post("/jobs", {"queue_name": "mail", "payload": 1, "idempotency_key": "one"}).status_code == 200
+    )
     api.create()
     api.create()
     assert quota(api.post("/jobs", {"queue_name": "mail", "payload": 1})) == ("jobs_per_day", 3, 3)
@@ -157,11 +159,23 @@ def test_usage_tells_what_is_used_and_warns(limited):
     for _ in range(2):
         api.create()
     usage = api.get("/organizations/usage").json()
-    assert usage["usage"]["active_jobs"] == {"current": 2, "limit": 4, "percentage": 50.0, "is_disabled": False}
-    assert usage["usage"]["jobs_today"] == {"current": 2, "limit": None, "percentage": None, "is_disabled": False}
+    assert usage["usage"]["active_jobs"] == {
+        "current": 2,
+        "limit": 4,
+        "percentage": 50.0,
+        "is_disabled": False,
+    }
+    assert usage["usage"]["jobs_today"] == {
+        "current": 2,
+        "limit": None,
+        "percentage": None,
+        "is_disabled": False,
+    }
     assert usage["usage"]["queues"]["current"] == 1
     assert usage["limits"]["max_active_jobs"] == 4
-    assert [(warning["resource"], warning["severity"]) for warning in usage["warnings"]] == [("active_jobs", "warning")]
+    assert [(warning["resource"], warning["severity"]) for warning in usage["warnings"]] == [
+        ("active_jobs", "warning")
+    ]
     for _ in range(2):
         api.create()
     assert api.get("/organizations/usage").json()["warnings"][0]["severity"] == "critical"
