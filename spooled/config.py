@@ -7,13 +7,11 @@ unset.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from typing import Any
 
+from spooled._http import _option_rules as rules
 from spooled._http._nearest import did_you_mean
 from spooled._version import __version__
 from spooled.errors import ConfigurationError
@@ -21,18 +19,7 @@ from spooled.errors import ConfigurationError
 DEFAULT_BASE_URL = "https://api.spooled.cloud"
 DEFAULT_USER_AGENT = f"spooled-python/{__version__} (spooled for Python)"
 
-_SECRETS = frozenset({"api_key", "access_token", "refresh_token", "admin_key"})
 _BEARERS = frozenset({"api_key", "access_token", "refresh_token"})
-
-
-def mask(secret: str | None) -> str | None:
-    """A secret as it may appear in logs: the public prefix of an API key, and nothing else of it."""
-    if secret is None:
-        return None
-    for prefix in ("sp_live_", "sp_test_", "sk_"):
-        if secret.startswith(prefix):
-            return f"{prefix}***"
-    return "***"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,11 +41,11 @@ class RetryConfig:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        _integer("retry.max_retries", self.max_retries, 0, 10)
-        _number("retry.base_delay", self.base_delay, 0.0)
-        _number("retry.max_delay", self.max_delay, 0.0)
-        _number("retry.factor", self.factor, 1.0)
-        _boolean("retry.jitter", self.jitter)
+        rules.integer("retry.max_retries", self.max_retries, 0, 10)
+        rules.number("retry.base_delay", self.base_delay, 0.0)
+        rules.number("retry.max_delay", self.max_delay, 0.0)
+        rules.number("retry.factor", self.factor, 1.0)
+        rules.boolean("retry.jitter", self.jitter)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -124,20 +111,20 @@ class ClientConfig:
     def __post_init__(self) -> None:
         settle = object.__setattr__  # the dataclass is frozen for everyone else
         for name in ("api_key", "access_token", "refresh_token", "admin_key"):
-            settle(self, name, _credential(name, getattr(self, name)))
-        settle(self, "base_url", _base_url(self.base_url))
-        _number("timeout", self.timeout, 0.0, above=True)
-        _number("connect_timeout", self.connect_timeout, 0.0, above=True)
-        _number("max_retry_after", self.max_retry_after, 0.0)
-        _integer("max_connections", self.max_connections, 1, 100_000)
-        _boolean("auto_refresh_token", self.auto_refresh_token)
-        _boolean("debug", self.debug)
+            settle(self, name, rules.credential(name, getattr(self, name)))
+        settle(self, "base_url", rules.base_url(self.base_url))
+        rules.number("timeout", self.timeout, 0.0, above=True)
+        rules.number("connect_timeout", self.connect_timeout, 0.0, above=True)
+        rules.number("max_retry_after", self.max_retry_after, 0.0)
+        rules.integer("max_connections", self.max_connections, 1, 100_000)
+        rules.boolean("auto_refresh_token", self.auto_refresh_token)
+        rules.boolean("debug", self.debug)
         settle(self, "retry", _section("retry", RetryConfig, self.retry))
         settle(
             self, "circuit_breaker", _section("circuit_breaker", CircuitBreakerConfig, self.circuit_breaker)
         )
-        settle(self, "headers", _headers(self.headers))
-        _header_text("user_agent", self.user_agent)
+        settle(self, "headers", rules.headers(self.headers))
+        rules.header_text("user_agent", self.user_agent)
 
     @classmethod
     def resolve(cls, **options: Any) -> ClientConfig:
@@ -163,7 +150,7 @@ class ClientConfig:
             if option in given or option.split(".")[0] in given:
                 raise
             variable = _variable(option)
-            raise _refusal(option, f"environment variable {variable}: {error.message}") from None
+            raise rules.refusal(option, f"environment variable {variable}: {error.message}") from None
 
     def replace(self, **overrides: Any) -> ClientConfig:
         """A copy with these options changed. A new credential replaces the old ones, whatever their kind."""
@@ -188,8 +175,8 @@ class ClientConfig:
         shown = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in _SECRETS:
-                value = mask(value)
+            if field.name in rules.SECRETS:
+                value = rules.mask(value)
             elif field.name == "headers":
                 # Anything may be in there, an Authorization of a proxy included.
                 value = dict.fromkeys(value, "***")
@@ -238,8 +225,10 @@ def _read(variable: str, read: Callable[[str], Any]) -> Any:
         return read(text)
     except ValueError:
         wanted = _WANTED[read]
+        # Headers may hold credentials.
+        shown = "" if read is _json_object else f", got {text!r}"
         raise ConfigurationError(
-            f"environment variable {variable} must be {wanted}, got {text!r}",
+            f"environment variable {variable} must be {wanted}{shown}",
             details=[{"field": variable, "message": f"must be {wanted}", "code": "environment"}],
             hint=f"Correct or unset {variable}.",
         ) from None
@@ -293,92 +282,11 @@ _RETRY_READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _refusal(option: str, message: str) -> ConfigurationError:
-    return ConfigurationError(
-        message, details=[{"field": option, "message": message, "code": "configuration"}]
-    )
-
-
-def _refuse(option: str, rule: str, value: object) -> NoReturn:
-    shown = mask(str(value)) if option in _SECRETS else repr(value)
-    raise _refusal(option, f"{option} must be {rule}, got {shown}")
-
-
-def _number(option: str, value: object, low: float, *, above: bool = False) -> None:
-    rule = f"a finite number of at least {low:g}" if not above else f"a finite number above {low:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        _refuse(option, rule, value)
-    if value < low or (above and value == low):
-        _refuse(option, rule, value)
-
-
-def _integer(option: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        _refuse(option, f"a whole number from {low} to {high}", value)
-
-
-def _boolean(option: str, value: object) -> None:
-    if not isinstance(value, bool):
-        _refuse(option, "True or False", value)
-
-
-def _credential(option: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise _refusal(option, f"{option} must be a string, got {type(value).__name__}")
-    value = value.strip()
-    if option == "api_key" and len(value) < 10:
-        raise _refusal(option, f"api_key must have at least 10 characters, got {len(value)}")
-    if not value:
-        raise _refusal(option, f"{option} is empty")
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise _refusal(option, f"{option} holds a space, a line break or a character that is not ASCII")
-    return value
-
-
-def _base_url(value: object) -> str:
-    rule = "an http:// or https:// address such as https://api.spooled.cloud or http://localhost:8080"
-    if not isinstance(value, str):
-        _refuse("base_url", rule, value)
-    url = value.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises when it is not a number
-    except ValueError:
-        _refuse("base_url", rule, value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable() or " " in url:
-        _refuse("base_url", rule, value)
-    if parts.username is not None or parts.password is not None:
-        raise _refusal("base_url", "base_url must not hold a user or password; pass api_key= instead")
-    if parts.query or parts.fragment:
-        _refuse("base_url", "an address without ? and #", value)
-    if parts.path.endswith("/api/v1"):
-        _refuse("base_url", "the server's address without /api/v1 (the client adds it)", value)
-    return url
-
-
-def _header_text(option: str, value: object) -> None:
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        _refuse(option, "printable ASCII text", value)
-
-
-def _headers(value: object) -> Mapping[str, str]:
-    if not isinstance(value, Mapping):
-        _refuse("headers", "a mapping of header names to values", value)
-    for name, text in value.items():
-        if not isinstance(name, str) or not name or not name.replace("-", "").replace("_", "").isalnum():
-            _refuse("headers", "a mapping whose keys are header names", name)
-        if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-            raise _refusal("headers", f"headers[{name!r}] must be printable ASCII text")
-    return MappingProxyType(dict(value))
-
-
 def _section(option: str, kind: type[Any], value: object) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
-        _refuse(option, f"a {kind.__name__} or a mapping of its fields", value)
+        rules.refuse(option, f"a {kind.__name__} or a mapping of its fields", value)
     names = {field.name for field in dataclasses.fields(kind)}
     for name in value:
         if name not in names:

@@ -149,8 +149,16 @@ def test_a_refused_secret_is_not_shown() -> None:
         with pytest.raises(ConfigurationError) as caught:
             ClientConfig(api_key=value)
         assert value not in str(caught.value)
-    with pytest.raises(ConfigurationError) as caught:
-        ClientConfig(base_url="http://user:secret@x")
+    for address in ("http://user:secret@x", "http://user:secret@x:port", "ftp://user:secret@x"):
+        with pytest.raises(ConfigurationError, match="user or password") as caught:
+            ClientConfig(base_url=address)
+        assert "secret" not in str(caught.value)
+
+
+def test_refused_headers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOOLED_HEADERS", "Authorization: secret")
+    with pytest.raises(ConfigurationError, match="SPOOLED_HEADERS must be a JSON object") as caught:
+        ClientConfig.resolve()
     assert "secret" not in str(caught.value)
 
 
