@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 logger = logging.getLogger("spooled.worker")
+
+SIGNAL_LATENCY = 0.2
+"""The longest time in seconds that a signal handler may have to wait for the main thread."""
 
 
 class IoThread:
@@ -50,10 +55,17 @@ class IoThread:
         lock = threading.Lock()
         lock.acquire()
         self._waiters.append(lock)
+        give_up_at = math.inf if timeout is None else time.monotonic() + timeout
         # Looked at after joining the list: whoever ends between the two finds us in it.
-        if self._finished:
-            return True
-        return lock.acquire(timeout=-1 if timeout is None else timeout)
+        while not self._finished:
+            left = give_up_at - time.monotonic()
+            if left <= 0:
+                return False
+            # In slices, because a signal may be delivered to another thread while this one waits. Python then
+            # runs its handler in the main thread only when the main thread's wait returns.
+            if lock.acquire(timeout=min(left, SIGNAL_LATENCY)):
+                return True
+        return True
 
     def _run(self) -> None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -325,3 +327,25 @@ async def test_an_async_transport_of_the_users_is_called_on_the_users_loop(serve
         await client.jobs.create(queue_name="q", payload={})
         await worker.start()
     assert loops == {asyncio.get_running_loop()}
+
+
+def test_a_signal_that_another_thread_receives_is_handled_while_start_waits(server: EmbeddedServer):
+    # The handler can only run in the main thread, so this needs a process whose main thread is in start().
+    program = """
+import signal, sys, threading
+from spooled import SpooledClient
+from spooled.worker import SpooledWorker
+worker = SpooledWorker(SpooledClient(api_key=sys.argv[1], base_url=sys.argv[2]), "q")
+worker.process(lambda ctx: None)
+signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+
+def receive(event):
+    threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+
+worker.on("started", receive)
+worker.start()
+print(worker.state.value)
+"""
+    command = [sys.executable, "-c", program, server.api_key, server.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
