@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spooled_contrib.server._rules import events
 from spooled_contrib.server._storage import Tx
 
 _CHUNK = 500
@@ -18,12 +19,13 @@ def delete_jobs(
         condition: A constant SQL condition on `jobs`, never text from a request.
         limit: At most this many, by `order`.
     """
-    sql = f"SELECT id FROM jobs WHERE {condition} ORDER BY {order}"  # noqa: S608
+    sql = f"SELECT id, organization_id, queue_name FROM jobs WHERE {condition} ORDER BY {order}"  # noqa: S608
     values = list(params)
     if limit is not None:
         sql += " LIMIT ?"
         values.append(limit)
-    ids = [row[0] for row in tx.select(sql, values)]
+    rows = tx.select(sql, values)
+    ids = [row[0] for row in rows]
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         marks = ", ".join("?" * len(chunk))
@@ -33,4 +35,7 @@ def delete_jobs(
             [*chunk, *chunk],
         )
         tx.execute(f"DELETE FROM jobs WHERE id IN ({marks})", chunk)  # noqa: S608
+    if tx.listening:
+        for job_id, organization_id, queue_name in rows:
+            events.touched(tx, organization_id, queue_name, job_id)
     return len(ids)

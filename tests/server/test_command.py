@@ -1,0 +1,232 @@
+"""`spooled server` as a process: what it prints, how it stops, how it fails, what survives `kill -9`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from spooled_contrib.server import DEVELOPMENT_KEY
+
+MAIN = (
+    "import argparse, sys; from spooled_contrib.server.command import add_server;"
+    "parser = argparse.ArgumentParser(prog='spooled'); add_server(parser.add_subparsers(required=True));"
+    "args = parser.parse_args(); sys.exit(args.run(args))"
+)
+
+
+def command(*args):
+    return [sys.executable, "-W", "error", "-c", MAIN, "server", *args]
+
+
+def environment(**extra):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLED_")}
+    return {**kept, **extra}
+
+
+def fails(*args, **extra):
+    done = subprocess.run(
+        command(*args), env=environment(**extra), capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def spawn():
+    processes = []
+
+    def start(*args, **extra):
+        process = subprocess.Popen(
+            command("--port", "0", *args),
+            env=environment(**extra),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        return process, json.loads(line)
+
+    yield start
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.communicate(timeout=20)
+
+
+def caller(url, key=DEVELOPMENT_KEY):
+    return httpx.Client(
+        base_url=url + "/api/v1", headers={"authorization": f"Bearer {key}"}, verify=False, timeout=20
+    )
+
+
+def test_one_line_of_json_says_where_it_listens(spawn):
+    process, told = spawn()
+    assert told["event"] == "listening"
+    assert told["pid"] == process.pid
+    assert told["url"] == f"http://127.0.0.1:{told['port']}"
+    assert told["db"] == ":memory:"
+    with caller(told["url"]) as http:
+        assert http.get("/jobs").json() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly_even_with_a_stream_open(spawn, number):
+    process, told = spawn()
+    with caller(told["url"]) as http, http.stream("GET", "/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == ": connected"
+        process.send_signal(number)
+        assert list(lines) == [""]
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out == ""
+    assert "development key" in err
+    assert "Traceback" not in err
+
+
+def test_flags_can_come_from_the_environment(spawn, tmp_path):
+    path = str(tmp_path / "jobs.db")
+    process, told = spawn(
+        SPOOLED_SERVER_DB=path, SPOOLED_SERVER_API_KEY="a-key-of-my-own", SPOOLED_SERVER_HOST="0.0.0.0"
+    )
+    assert (told["db"], told["host"]) == (path, "0.0.0.0")
+    with caller(f"http://127.0.0.1:{told['port']}", "a-key-of-my-own") as http:
+        assert http.get("/jobs").status_code == 200
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert "a-key-of-my-own" not in out + err
+
+
+def test_limits_can_be_given(spawn):
+    _, told = spawn("--active-jobs", "1", "--requests-per-second", "500")
+    with caller(told["url"]) as http:
+        job = {"queue_name": "mail", "payload": 1}
+        first, second = (http.post("/jobs", json=job) for _ in range(2))
+        assert (first.status_code, second.json()["code"]) == (201, "QUOTA_EXCEEDED")
+        assert first.headers["x-ratelimit-limit"] == "1000"
+
+
+class TestFailing:
+    def test_the_development_key_on_an_open_address(self):
+        code, line = fails("--host", "0.0.0.0", "--port", "0")
+        assert code == 2
+        assert line.startswith(
+            "spooled server: refusing to listen on 0.0.0.0 with the public development key"
+        )
+        assert "--api-key" in line
+
+    def test_a_key_that_is_too_short(self):
+        assert fails("--api-key", "short", "--port", "0")[0] == 2
+
+    @pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.1", "", "a" * 300])
+    def test_a_host_that_is_not_here(self, host):
+        code, line = fails("--host", host, "--port", "0", "--api-key", "a-key-of-my-own")
+        assert line.startswith("spooled server: ")
+        assert code in (1, 2)
+
+    @pytest.mark.parametrize("port", ["-1", "65536", "http", "8080.5", "٣"])
+    def test_a_port_that_is_none(self, port):
+        code, line = fails(f"--port={port}")
+        assert code == 2
+        assert "is not a port" in line
+
+    def test_a_port_that_is_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            code, line = fails("--port", str(port))
+        assert code == 1
+        assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in line
+
+    @pytest.mark.parametrize("name", ["missing/jobs.db", ".", "bad\nname/x"])
+    def test_a_database_that_cannot_be_opened(self, tmp_path, name):
+        code, line = fails("--port", "0", "--db", str(tmp_path / name))
+        assert code == 1
+        assert "Name a file" in line
+
+    def test_a_database_in_use(self, spawn, tmp_path):
+        path = str(tmp_path / "jobs.db")
+        spawn("--db", path)
+        code, line = fails("--port", "0", "--db", path)
+        assert code == 1
+        assert "in use by another server" in line
+
+    def test_a_limit_that_is_none(self):
+        assert fails("--active-jobs", "0")[0] == 2
+        assert fails("--requests-per-second", "nan")[0] == 2
+
+
+def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
+    path = str(tmp_path / "jobs.db")
+    process, told = spawn("--db", path)
+    answered: list[str] = []
+    enough = threading.Event()
+
+    def enqueue(thread):
+        with caller(told["url"]) as http:
+            number = 0
+            while True:
+                try:
+                    if number % 3:
+                        response = http.post(
+                            "/jobs", json={"queue_name": "mail", "payload": [thread, number]}
+                        )
+                        ids = [response.json()["id"]]
+                    else:
+                        jobs = [{"payload": [thread, number, item]} for item in range(10)]
+                        response = http.post("/jobs/bulk", json={"queue_name": "mail", "jobs": jobs})
+                        ids = [item["job_id"] for item in response.json()["succeeded"]]
+                except (httpx.HTTPError, json.JSONDecodeError):
+                    return
+                answered.extend(ids)
+                number += 1
+                if len(answered) > 500:
+                    enough.set()
+
+    with ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(enqueue, number) for number in range(4)]
+        assert enough.wait(20)
+        process.send_signal(signal.SIGKILL)
+        for future in futures:
+            future.result()
+    process.wait(20)
+    _, told = spawn("--db", path)
+    with caller(told["url"]) as http:
+        for start in range(0, len(answered), 100):
+            wanted = answered[start : start + 100]
+            found = http.get("/jobs/status", params={"ids": ",".join(wanted)}).json()
+            assert {job["id"] for job in found} == set(wanted)
+        total = http.get("/jobs/stats").json()["total"]
+        # What was not answered may be there or not, but a batch is there as a whole.
+        assert total >= len(answered)
+    database = sqlite3.connect(path)
+    (broken,) = database.execute(
+        "SELECT COUNT(*) FROM (SELECT substr(payload, 1, length(payload) - 3) AS batch, COUNT(*) AS size "
+        "FROM jobs WHERE json_array_length(payload) = 3 GROUP BY batch HAVING size <> 10)"
+    ).fetchone()
+    (check,) = database.execute("PRAGMA integrity_check").fetchone()
+    database.close()
+    assert (broken, check) == (0, "ok")
+
+
+def test_a_missing_extra_is_told_in_one_line(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\nfind = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'uvicorn' else find(name, *rest)\n"
+    )
+    code, line = fails("--port", "0", PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    assert code == 1
+    assert line == 'spooled server: uvicorn not installed: pip install "spooled[server]"'
