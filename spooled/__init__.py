@@ -42,10 +42,12 @@ if TYPE_CHECKING:
         is_spooled_error,
     )
     from spooled.models import ClaimedJob, Job, JobSummary, Page
+    from spooled.worker import AsyncSpooledWorker, SpooledWorker
 
 # Where each public name lives. A name in `__all__` is here and in the imports above.
 _HOME = {
     "AsyncSpooledClient": "spooled._async.client",
+    "AsyncSpooledWorker": "spooled.worker",
     "AuthenticationError": "spooled.errors",
     "AuthorizationError": "spooled.errors",
     "CircuitBreakerConfig": "spooled.config",
@@ -70,6 +72,7 @@ _HOME = {
     "SpooledClient": "spooled._sync.client",
     "SpooledClientConfig": "spooled.config",
     "SpooledError": "spooled.errors",
+    "SpooledWorker": "spooled.worker",
     "TimeoutError": "spooled.errors",
     "UnsupportedOperationError": "spooled.errors",
     "ValidationError": "spooled.errors",
@@ -79,6 +82,7 @@ _HOME = {
 
 __all__ = [
     "AsyncSpooledClient",
+    "AsyncSpooledWorker",
     "AuthenticationError",
     "AuthorizationError",
     "CircuitBreakerConfig",
@@ -103,6 +107,7 @@ __all__ = [
     "SpooledClient",
     "SpooledClientConfig",
     "SpooledError",
+    "SpooledWorker",
     "TimeoutError",
     "UnsupportedOperationError",
     "ValidationError",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from spooled.errors import RateLimitError, SpooledError
+from spooled.errors import SpooledError
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
@@ -107,9 +107,7 @@ class AckLane:
             if verdict is Verdict.LOST or execution.lease.expires_at <= loop.time():
                 self._lost(execution, operation, error)
                 return None
-            delay = backoff.next()
-            if isinstance(error, RateLimitError):
-                delay = max(delay, error.get_retry_after())
+            delay = max(backoff.next(), error.server_wait or 0.0)
             self._trouble(
                 error, f"{operation} of job {execution.job.id} failed; trying again in {delay:.1f} s"
             )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled._async._session import AsyncSession
-from spooled.errors import NotFoundError, RateLimitError, SpooledError
+from spooled.errors import NotFoundError, SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
@@ -161,7 +161,7 @@ class Engine:
                     self._fatal = error
                     return False
                 self._trouble(error, f"registering worker {self.worker_id} failed; trying again")
-                await self._pause_until_stop(max(retries.next(), _retry_after(error) or 0.0))
+                await self._pause_until_stop(max(retries.next(), error.server_wait or 0.0))
                 continue
             if registration is None:
                 return False
@@ -267,7 +267,7 @@ class Engine:
                 self._emit(ErrorEvent(error))
                 self.request_stop()
                 return
-            pacer.failed(_retry_after(error))
+            pacer.failed(error.server_wait)
             self._trouble(
                 error, f"claiming from {self._options.queue_name} failed; next try in {pacer.pause:.1f} s"
             )
@@ -420,7 +420,3 @@ class Engine:
     def _trouble(self, error: SpooledError, what: str) -> None:
         logger.warning("%s: %s", what, error)
         self._emit(ErrorEvent(error))
-
-
-def _retry_after(error: SpooledError) -> float | None:
-    return error.get_retry_after() if isinstance(error, RateLimitError) else None

@@ -1,0 +1,128 @@
+"""What the README and the docs show is run as it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spooled
+from spooled import AsyncSpooledClient, SpooledClient
+from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What the README's reader has typed: a server on a file, and two variables."""
+    command = [sys.executable, "-m", "spooled", "server", "--db", str(tmp_path / "jobs.db"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        yield {**os.environ, "SPOOLED_BASE_URL": url, "SPOOLED_API_KEY": DEVELOPMENT_KEY}
+        process.terminate()
+
+
+def test_the_readmes_ten_lines(environment: dict[str, str], tmp_path: Path):
+    worker, producer = blocks("README.md")
+    (tmp_path / "tasks.py").write_text(worker, encoding="utf-8")
+    enqueued = subprocess.run(
+        [sys.executable, "-c", producer], env=environment, capture_output=True, text=True, check=True
+    )
+    assert enqueued.stdout == "pending\n"
+    command = [sys.executable, "-u", "-m", "spooled", "worker", "tasks:worker"]
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("to ada@example.org, attempt 1\n")
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_readme_names_the_real_development_key():
+    assert f"SPOOLED_API_KEY={DEVELOPMENT_KEY} " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_link_of_the_docs_leads_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_client_page(monkeypatch: pytest.MonkeyPatch):
+    threaded, coroutine = blocks("docs/client.md")
+    with EmbeddedServer(api_key="sp_live_...") as server:
+        monkeypatch.setenv("SPOOLED_BASE_URL", server.url)
+        monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+        exec(threaded, {"__name__": "page"})
+        body = "".join(f"    {line}\n" for line in coroutine.splitlines() if not line.startswith("from "))
+        exec(
+            f"import asyncio\nfrom spooled import AsyncSpooledClient\nasync def main():\n{body}\nasyncio.run(main())"
+        )
+        with SpooledClient() as client:
+            assert client.jobs.get_stats(queue_name="emails").pending == 101
+
+
+def test_the_client_page_lists_every_method():
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    with SpooledClient(api_key="sp_test_never-used-0000") as client:
+        for name, methods in re.findall(r"^\| `([a-z_.]+)` \| `([a-z_ ]+)` \|$", page, re.MULTILINE):
+            resource: Any = client
+            for part in name.split("."):
+                resource = getattr(resource, part)
+            public = {m for m in dir(resource) if not m.startswith("_") and callable(getattr(resource, m))}
+            assert set(methods.split()) == public, name
+
+
+def test_the_testing_page(tmp_path: Path):
+    fixture, clock, worker = blocks("docs/testing.md")
+    (tmp_path / "test_page.py").write_text(fixture, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "1 passed" in ran.stdout, ran.stdout
+    names: dict[str, Any] = {}
+    exec(
+        "from spooled import SpooledClient\nfrom spooled_contrib.server import EmbeddedServer\n" + clock,
+        names,
+    )
+    with EmbeddedServer() as server, SpooledClient(api_key=server.api_key, base_url=server.url) as client:
+        job = client.jobs.create(queue_name="emails", payload={})
+        done = worker.replace(
+            "...  #", "wait_until(lambda: client.jobs.get(job.id).status == 'completed')  #"
+        )
+        exec(
+            "from spooled.worker import SpooledWorker\n" + done,
+            {"client": client, "job": job, "wait_until": wait_until},
+        )
+        assert client.jobs.get(job.id).result == {"sent": True}
+
+
+def test_every_public_name_can_be_had():
+    for name in spooled.__all__:
+        assert getattr(spooled, name) is not None
+    assert AsyncSpooledClient.__doc__
