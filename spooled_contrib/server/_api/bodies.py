@@ -59,7 +59,7 @@ def explain(complaint: str) -> refuse.RefusalError:
         name = missing[1] if field == "body" else f"{field}.{missing[1]}"
         return refuse.invalid(name, "is required", code="missing_field", status=422)
     if what.startswith(_NOT_JSON):
-        return refuse.invalid_json(what, field=field)
+        return refuse.invalid_json(what.replace("`", ""), field=field)
     what = what.replace("`", "")
     if _WRONG_TYPE.fullmatch(match["what"]):
         return refuse.invalid(field, what, code="invalid_type", status=422)
