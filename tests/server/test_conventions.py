@@ -57,6 +57,7 @@ def test_an_unknown_path_is_not_found(api):
 def test_a_path_is_taken_literally(api, path):
     response = api.bare("GET", "/api/v1" + path, headers={"authorization": f"Bearer {api.key}"})
     assert error(response) == (404, "NOT_FOUND")
+    assert response.json()["message"] == "No route matches this path"
 
 
 def test_an_encoded_slash_belongs_to_the_id(api):

@@ -100,6 +100,7 @@ def test_a_search_finds_an_id_prefix_or_part_of_a_queue_or_job_type(api):
     assert ids(api.get("/jobs", q="d_1")) == [second]
     assert ids(api.get("/jobs", q="0%")) == [second]
     assert ids(api.get("/jobs", q="n_1")) == []
+    assert ids(api.get("/jobs", q="d%1")) == []
     assert ids(api.get("/jobs", q="\\")) == []
     assert ids(api.get("/jobs", q=second[1:9])) == []
 

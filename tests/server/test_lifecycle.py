@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 
@@ -217,6 +219,21 @@ class TestRetention:
         assert api.get(f"/jobs/{done}").status_code == 404
         assert api.get(f"/jobs/{cancelled}").status_code == 404
         assert (api.status(dead), api.status(waiting)) == ("deadletter", "pending")
+
+
+def test_a_deleted_job_leaves_nothing_behind(start_server, connect, tmp_path):
+    path = tmp_path / "jobs.db"
+    server = start_server(db=str(path))
+    api = connect(server)
+    parent = api.create()
+    api.create(parent_job_id=parent)
+    kept = api.create("other")
+    api.delete("/queues/mail", delete_jobs="true")
+    server.stop()
+    database = sqlite3.connect(path)
+    assert database.execute("SELECT DISTINCT job_id FROM job_history").fetchall() == [(kept,)]
+    assert database.execute("SELECT COUNT(*) FROM job_dependencies").fetchone() == (0,)
+    database.close()
 
 
 def test_the_timeout_of_a_job_is_the_workers_business(timed):
