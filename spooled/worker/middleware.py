@@ -58,6 +58,8 @@ class AckInfo:
         run_seconds: How long the handler ran; None when it has not returned yet.
         error: The text that the job failed with, whether or not the server took it; None for a success.
         answer: Why the outcome is not `accepted`; None when it is.
+        control: What became of the job when its handler decided that (`Retry`, `Snooze`, `Discard`) or the worker's
+            shutdown did (`handed back`). Such a job is completed for the server, but its work was not done.
     """
 
     context: JobContext[Any]
@@ -68,6 +70,7 @@ class AckInfo:
     run_seconds: float | None
     error: str | None = None
     answer: str | None = None
+    control: Literal["retried", "snoozed", "handed back", "discarded"] | None = None
 
     @property
     def job_id(self) -> str:
