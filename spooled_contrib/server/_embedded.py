@@ -14,6 +14,8 @@ from spooled.clock import Clock, ManualClock, SystemClock
 from spooled_contrib.server._runtime import Runtime
 from spooled_contrib.server._settings import Limits, ServerSettings
 
+_Started = Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]]
+
 new_event_loop: Callable[[], asyncio.AbstractEventLoop]
 try:
     from uvloop import new_event_loop
@@ -109,7 +111,7 @@ class EmbeddedServer:
         """
         if self._thread is not None:
             raise RuntimeError(f"the server runs already at {self._url}")
-        started: Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        started: _Started = Future()
         thread = threading.Thread(
             target=self._serve, args=(self._settings(), started), name="spooled-server", daemon=True
         )
@@ -117,6 +119,8 @@ class EmbeddedServer:
         try:
             self._url, self._runtime, self._loop, self._stopping = started.result()
         except BaseException:
+            # Either it did not start, or the wait was interrupted; then it must end as soon as it has started.
+            started.add_done_callback(_stop_when_started)
             thread.join()
             raise
         self._thread = thread
@@ -154,7 +158,7 @@ class EmbeddedServer:
     def _serve(
         self,
         settings: ServerSettings,
-        started: Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]],
+        started: _Started,
     ) -> None:
         async def main() -> None:
             runtime = Runtime(settings, self._clock)
@@ -187,3 +191,9 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+
+def _stop_when_started(started: _Started) -> None:
+    if started.exception() is None:
+        _, _, loop, stopping = started.result()
+        loop.call_soon_threadsafe(stopping.set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import socket
@@ -16,7 +17,7 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import organizations, sweeps
+from spooled_contrib.server._rules import dependencies, organizations, sweeps
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
@@ -27,6 +28,7 @@ logger = logging.getLogger("spooled.server")
 SWEEP_SECONDS = 1.0
 """The contract allows 5 s for scheduled jobs and 10 s for lost leases; each search is cheap, so look more often."""
 
+DEPENDENCY_TURNS = 10
 CLEANING_SECONDS = 300.0
 
 
@@ -102,23 +104,38 @@ class Runtime:
 
     async def sweep(self) -> None:
         """Do now what time has made due."""
-        await self._storage.write(sweeps.run_frequent)
+        await self._sweep_due()
+        # After the leases: what a lost lease killed takes its dependants along.
+        await self._storage.write(dependencies.sweep)
+        await self._clean()
+
+    async def _sweep_due(self) -> None:
+        while await self._storage.write(sweeps.run_frequent) >= sweeps.ROWS_PER_SWEEP:
+            pass
+
+    async def _clean(self) -> None:
         now = self._clock.monotonic()
-        if now - self._cleaned_at >= CLEANING_SECONDS:
-            self._cleaned_at = now
-            retention = round(self._settings.retention_days * 86_400 * SECOND)
+        if now - self._cleaned_at < CLEANING_SECONDS:
+            return
+        self._cleaned_at = now
+        retention = round(self._settings.retention_days * 86_400 * SECOND)
+        while (
             await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
-            await self._storage.write(sweeps.forget_ended_sessions)
+            >= sweeps.ROWS_PER_SWEEP
+        ):
+            pass
+        await self._storage.write(sweeps.forget_ended_sessions)
 
     async def _sweep_forever(self) -> None:
         # A manual clock stands still between two moves, and each move sweeps: nothing would ever be due here, and a
         # test can see the state between "the lease ended" and "somebody noticed".
         if isinstance(self._clock, ManualClock):
             return
-        while True:
+        for turn in itertools.count(1):
             await asyncio.sleep(SWEEP_SECONDS)
             try:
-                await self.sweep()
+                # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
+                await (self.sweep() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
             except Exception:
                 logger.exception("a sweep failed; it is tried again in %s s", SWEEP_SECONDS)
 

@@ -206,3 +206,33 @@ def test_a_websocket_upgrade_is_answered_in_json(api):
         },
     )
     assert error(response) == (404, "NOT_FOUND")
+
+
+def test_without_httptools_the_answers_are_the_same(start_server, connect, monkeypatch):
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    from spooled_contrib.server import _listener
+
+    fallback = type("Fallback", (_listener._JsonOnly, H11Protocol), {})
+    monkeypatch.setattr(_listener, "_PROTOCOL", fallback)
+    api = connect(start_server())
+    job_id = api.create(payload=[1])
+    assert api.job(job_id)["payload"] == [1]
+    test_bytes_that_are_not_http_get_a_json_error(api, b"nonsense\r\n\r\n")
+    test_a_websocket_upgrade_is_answered_in_json(api)
+
+
+def test_half_a_body_is_not_taken_for_a_whole_one(api, eventually):
+    parts = urlsplit(api.server.url)
+    api.create()
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
+        head = f"POST /api/v1/queues/mail/pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
+        raw.sendall(head.encode() + b"content-length: 5\r\n\r\n")
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
+        body = json.dumps({"queue_name": "mail", "payload": "half"}).encode()
+        head = f"POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
+        raw.sendall(head.encode() + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+        raw.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n")
+    for _ in range(5):
+        assert api.get("/queues/mail").json()["enabled"] is True
+        assert api.get("/jobs/stats").json()["total"] == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.bodies import MAX_BODY, decode
@@ -131,19 +131,27 @@ class Call:
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 message = await self._receive()
-                if not message.get("more_body", False):
-                    chunk: bytes = message.get("body", b"")
-                    return chunk if len(chunk) <= MAX_BODY else None
-                chunks = bytearray(message["body"])
-                while message.get("more_body", False):
-                    message = await self._receive()
-                    if len(chunks) <= MAX_BODY:
-                        chunks += message.get("body", b"")
-                return bytes(chunks) if len(chunks) <= MAX_BODY else None
+                # Nearly every body comes in one piece.
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    whole: bytes = message.get("body", b"")
+                    return whole if len(whole) <= MAX_BODY else None
+                return await self._rest_of_body(message)
         except TimeoutError:
             raise refuse.RefusalError(
                 408, "REQUEST_TIMEOUT", f"The request body did not arrive within {BODY_TIMEOUT:.0f} s"
             ) from None
+
+    async def _rest_of_body(self, message: Message) -> bytes | None:
+        chunks = bytearray()
+        while message["type"] == "http.request":
+            # What is too much is read to its end, but not kept, so that the client gets to read the answer.
+            if len(chunks) <= MAX_BODY:
+                chunks += message.get("body", b"")
+            if not message.get("more_body", False):
+                return bytes(chunks) if len(chunks) <= MAX_BODY else None
+            message = await self._receive()
+        # Half a body must not be taken for a whole one; nobody is left to read this.
+        raise refuse.bad_request("The connection was closed before the end of the body")
 
 
 _NOBODY = Principal("", "", frozenset())

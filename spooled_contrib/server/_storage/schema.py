@@ -76,6 +76,7 @@ CREATE TABLE workers (
     updated_at INTEGER NOT NULL
 );
 CREATE INDEX workers_by_heartbeat ON workers (organization_id, last_heartbeat);
+CREATE INDEX workers_alive ON workers (last_heartbeat) WHERE status IN ('healthy', 'degraded');
 CREATE TABLE jobs (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -123,7 +124,7 @@ CREATE INDEX jobs_by_creation ON jobs (organization_id, created_at, seq);
 CREATE INDEX jobs_by_queue_and_status ON jobs (organization_id, queue_name, status);
 CREATE INDEX jobs_by_completion ON jobs (organization_id, queue_name, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX jobs_dead ON jobs (organization_id, created_at, seq) WHERE status = 'deadletter';
-CREATE INDEX jobs_gated ON jobs (created_at) WHERE dependencies_met = 0;
+CREATE INDEX jobs_gated ON jobs (created_at) WHERE dependencies_met = 0 AND status IN ('pending', 'scheduled');
 CREATE INDEX jobs_by_parent ON jobs (parent_job_id) WHERE parent_job_id IS NOT NULL;
 CREATE TABLE job_dependencies (
     child_job_id TEXT NOT NULL,
