@@ -60,6 +60,8 @@ class AckInfo:
         answer: Why the outcome is not `accepted`; None when it is.
         control: What became of the job when its handler decided that (`Retry`, `Snooze`, `Discard`) or the worker's
             shutdown did (`handed back`). Such a job is completed for the server, but its work was not done.
+        job_type: `job_type` of the payload as it was claimed; by now the handler may have put something else into
+            `context.payload`.
     """
 
     context: JobContext[Any]
@@ -71,6 +73,7 @@ class AckInfo:
     error: str | None = None
     answer: str | None = None
     control: Literal["retried", "snoozed", "handed back", "discarded"] | None = None
+    job_type: str | None = None
 
     @property
     def job_id(self) -> str:
