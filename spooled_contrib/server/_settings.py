@@ -129,4 +129,6 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str,
     for family, _, _, _, address in found:
         if family in (socket.AF_INET, socket.AF_INET6):
             addresses.append((family, (str(address[0]), port)))
+    if not addresses:
+        raise AddressUnavailableError(f"cannot listen on {host!r}: it has no IPv4 or IPv6 address")
     return addresses

@@ -128,6 +128,18 @@ class TestAScopedKey:
         assert scoped.post(f"{path}/heartbeat", {"current_jobs": 0}).status_code == 404
         assert scoped.post(f"{path}/deregister").status_code == 404
 
+    def test_does_not_see_the_relatives_of_its_jobs_elsewhere(self, api, scoped):
+        theirs, mine, child = api.create("other"), api.create("mine"), api.create("mine")
+        assert api.post(f"/jobs/{child}/dependencies", {"depends_on": [theirs, mine]}).status_code == 200
+        told = scoped.get(f"/jobs/{child}/dependencies").json()
+        assert [other["job_id"] for other in told["dependencies"]] == [mine]
+        assert scoped.post(f"/jobs/{mine}/dependencies", {"depends_on": [theirs]}).status_code == 404
+
+    def test_cannot_take_over_a_worker_elsewhere(self, api, scoped):
+        worker = {"hostname": "h", "worker_id": f"w-{api.organization_id}"}
+        assert api.post("/workers/register", {"queue_name": "other", **worker}).status_code == 201
+        assert scoped.post("/workers/register", {"queue_name": "mine", **worker}).status_code == 409
+
     @pytest.mark.parametrize("path", ["/api-keys", "/organizations/usage"])
     def test_is_kept_out_of_the_control_plane(self, scoped, path):
         response = scoped.get(path)

@@ -165,8 +165,8 @@ async def job_dependencies(call: Call) -> Reply:
     return json_reply(
         {
             "job_id": job_id,
-            "dependencies": [_related(other) for other in above],
-            "dependents": [_related(other) for other in below],
+            "dependencies": [_related(other) for other in above if principal.may_use(other[1])],
+            "dependents": [_related(other) for other in below if principal.may_use(other[1])],
             "dependencies_met": found.dependencies_met,
             "dependency_mode": found.dependency_mode,
         }

@@ -41,10 +41,9 @@ def register(tx: Tx, principal: Principal, limits: Limits, worker: NewWorker) ->
     known = tx.select_one(
         "SELECT organization_id, status, queue_name FROM workers WHERE id = ?", (worker_id,)
     )
-    if known is not None and known[0] != organization_id:
+    if known is not None and (known[0] != organization_id or not principal.may_use(known[2])):
+        # One text for both: whose it is must not be told.
         raise refuse.conflict(f"The worker id {worker_id!r} is taken; register with another one")
-    if known is not None and not principal.may_use(known[2]):
-        raise refuse.access_denied(f"This API key may not use the worker {worker_id!r}")
     if known is None or known[1] not in ("healthy", "degraded"):
         quotas.check_worker(tx, organization_id, limits)
     tx.execute(
