@@ -250,7 +250,7 @@ def _check_hook(cls: type, name: str, member: object) -> None:
     if name.startswith("_") or not inspect.isfunction(member):
         return
     if name not in HOOKS:
-        near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.7)
         if near:
             raise TypeError(
                 f"{cls.__name__}.{name} is no hook of a middleware; did you mean {near[0]!r}? "
