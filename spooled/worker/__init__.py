@@ -5,8 +5,10 @@ from spooled.worker import SpooledWorker
 """
 
 from spooled.worker._async_worker import AsyncSpooledWorker
+from spooled.worker._routing import PayloadError
 from spooled.worker._worker import SpooledWorker
-from spooled.worker.context import AsyncJobContext, JobContext
+from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
+from spooled.worker.control import Discard, JobControl, Retry, Snooze
 from spooled.worker.events import (
     ErrorEvent,
     EventName,
@@ -19,26 +21,43 @@ from spooled.worker.events import (
     StoppedEvent,
     WorkerEvent,
 )
+from spooled.worker.group import AsyncWorkerGroup, WorkerGroup, run_workers
+from spooled.worker.health import WorkerHealth
 from spooled.worker.leases import Lease, LeaseKeeper, LeaseState
+from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware
 from spooled.worker.state import WorkerState
 
 __all__ = [
+    "AckInfo",
     "AsyncJobContext",
     "AsyncSpooledWorker",
+    "AsyncWorkerGroup",
+    "ClaimInfo",
+    "Discard",
     "ErrorEvent",
     "EventName",
     "JobClaimedEvent",
     "JobCompletedEvent",
     "JobContext",
+    "JobControl",
     "JobFailedEvent",
     "JobLeaseLostEvent",
+    "JobLogFilter",
     "JobStartedEvent",
     "Lease",
     "LeaseKeeper",
     "LeaseState",
+    "Middleware",
+    "PayloadError",
+    "Retry",
+    "Snooze",
     "SpooledWorker",
     "StartedEvent",
     "StoppedEvent",
     "WorkerEvent",
+    "WorkerGroup",
+    "WorkerHealth",
     "WorkerState",
+    "current_job",
+    "run_workers",
 ]

@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Literal
 
-from spooled.errors import SpooledError
+import msgspec
+
+from spooled.errors import RateLimitError, SpooledError
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
-from spooled.worker._outcome import Failure, Outcome, Success, describe_error, fit_error
+from spooled.worker._outcome import (
+    Control,
+    Discarded,
+    Failure,
+    Outcome,
+    Replace,
+    Success,
+    describe_error,
+    fit_error,
+)
 from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived
-from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent, WorkerEvent
+from spooled.worker._successor import drop_successor, make_successor, note
+from spooled.worker._telling import Telling
+from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
 
 logger = logging.getLogger("spooled.worker")
 
 ATTEMPT_TIMEOUT = 10.0
 """Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""
+
+REVIVALS = 5
+"""How often to try to take a job out of the dead-letter queue that must not be there."""
 
 
 class AckLane:
@@ -27,26 +44,20 @@ class AckLane:
     Args:
         api: Sends single requests.
         keeper: Renews the leases.
-        emit: Takes the events about settled jobs.
-        trouble: Told about attempts that failed and are repeated.
+        telling: Told about settled jobs and about attempts that are repeated.
         settled: Told once about each execution that needs nothing more, however it ended.
     """
 
     def __init__(
-        self,
-        api: WorkerApi,
-        keeper: LeaseKeeper,
-        *,
-        emit: Callable[[WorkerEvent], None],
-        trouble: Callable[[SpooledError, str], None],
-        settled: Callable[[Execution], None],
+        self, api: WorkerApi, keeper: LeaseKeeper, telling: Telling, settled: Callable[[Execution], None]
     ) -> None:
         self._api = api
         self._keeper = keeper
-        self._emit = emit
-        self._trouble = trouble
+        self._telling = telling
         self._settled = settled
         self._tasks: set[asyncio.Task[None]] = set()
+        self.limited = 0
+        """Acks that wait because the server limits rates. Nothing else should be asked of it meanwhile."""
 
     def __len__(self) -> int:
         """Acks that were not accepted yet."""
@@ -67,72 +78,181 @@ class AckLane:
 
     async def _settle(self, execution: Execution, outcome: Outcome) -> None:
         try:
-            error = await self._send(execution, outcome)
-            if error is not None and isinstance(outcome, Success):
-                # The server will never take this result, but it still takes a failure, which says why.
-                logger.error("the result of job %s was refused: %s", execution.job.id, error)
-                outcome = Failure(
-                    fit_error(f"the job ran, but its result was refused: {describe_error(error)}")
-                )
-                error = await self._send(execution, outcome)
-            if error is not None:
-                self._trouble(error, f"job {execution.job.id} could not be settled; its lease will run out")
+            match outcome:
+                case Success():
+                    await self._complete(execution, outcome)
+                case Failure():
+                    await self._fail(execution, outcome.error)
+                case Replace():
+                    await self._replace(execution, outcome)
+                case Discarded():
+                    result = {"spooled": {"outcome": "discarded", "reason": outcome.reason}}
+                    await self._close_with(execution, result, outcome.error, "discarded")
         except Exception:
             logger.exception("settling job %s failed; its lease will run out", execution.job.id)
         self._keeper.release(execution.lease)
+        # Out of the list before anyone counts: a callback of the task would come a turn of the loop later.
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.discard(task)
         self._settled(execution)
 
-    async def _send(self, execution: Execution, outcome: Outcome) -> SpooledError | None:
-        """Send until it is decided. Returns the error of an outcome that the server refuses for good."""
-        operation = Operation.COMPLETE if isinstance(outcome, Success) else Operation.FAIL
+    # --- the kinds of outcome -------------------------------------------------------------------------------
+
+    async def _complete(self, execution: Execution, outcome: Success) -> None:
+        sent = await self._send(execution, Operation.COMPLETE, outcome.encoded)
+        if sent == "accepted":
+            self._telling.emit(
+                JobCompletedEvent(execution.job.id, execution.context.queue_name, outcome.result)
+            )
+        elif isinstance(sent, SpooledError):
+            # The server will never take this result, but it still takes a failure, which says why.
+            logger.error("the result of job %s was refused: %s", execution.job.id, sent)
+            await self._fail(
+                execution, fit_error(f"the job ran, but its result was refused: {describe_error(sent)}")
+            )
+
+    async def _fail(self, execution: Execution, error: str) -> bool:
+        """Whether the server has taken the failure."""
+        sent = await self._send(execution, Operation.FAIL, error, error)
+        if sent == "accepted":
+            will_retry = execution.job.retry_count < execution.job.max_retries
+            self._tell_failed(execution, error, will_retry=will_retry)
+        elif isinstance(sent, SpooledError):
+            self._gave_up(execution, sent)
+        return sent == "accepted"
+
+    async def _replace(self, execution: Execution, wanted: Replace) -> None:
+        successor = await self._make_successor(execution, wanted)
+        if successor is not None:
+            result = note(wanted, successor)
+            if await self._close_with(execution, result, wanted.error, wanted.outcome):
+                return
+            # The original belongs to somebody else now, and will be run by them.
+            error = await drop_successor(self._api, successor, ATTEMPT_TIMEOUT)
+            if error is not None:
+                self._telling.trouble(
+                    error, f"job {successor}, a copy of {execution.job.id}, is one too many"
+                )
+            return
+        job = execution.job
+        failed = await self._fail(execution, wanted.error)
+        if failed and wanted.revive and job.retry_count >= job.max_retries:
+            await self._revive(execution)
+
+    async def _close_with(self, execution: Execution, result: object, error: str, control: Control) -> bool:
+        """Complete a job that was not done, with a result that says what became of it."""
+        sent = await self._send(execution, Operation.COMPLETE, msgspec.json.encode(result), error, control)
+        if sent == "accepted":
+            self._tell_failed(execution, error, will_retry=control != "discarded")
+        elif isinstance(sent, SpooledError):
+            self._gave_up(execution, sent)
+        return sent == "accepted"
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    async def _send(
+        self,
+        execution: Execution,
+        operation: Operation,
+        content: bytes | str,
+        told: str | None = None,
+        control: Control | None = None,
+    ) -> Literal["accepted", "lost"] | SpooledError:
+        """Send until it is decided. The error is that of an outcome which the server refuses for good.
+
+        Args:
+            execution: Whose outcome this is.
+            operation: Complete or fail.
+            content: The result as JSON, or the error text.
+            told: The error to tell middleware, if the job was not done.
+            control: Why the job was not done, if that was decided and not suffered.
+        """
         backoff = Backoff(0.1, 5.0)
+        lease = execution.lease
         loop = asyncio.get_running_loop()
+        kind: Literal["complete", "fail"] = "complete" if operation is Operation.COMPLETE else "fail"
+        attempts = 0
         replay = False
         while True:
+            attempts += 1
+            error: SpooledError | None = None
             try:
-                await self._attempt(execution, outcome)
-                verdict = Verdict.DONE
-                error = None
+                if isinstance(content, str):
+                    await self._api.fail(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
+                else:
+                    await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
             except SpooledError as failure:
                 error = failure
                 verdict = judge(operation, failure, replay=replay)
                 replay = replay or may_have_arrived(failure)
-            if verdict is Verdict.DONE:
-                self._keeper.release(execution.lease)
-                self._tell(execution, outcome)
-                return None
-            assert error is not None
+            else:
+                verdict = Verdict.DONE
+            if error is None or verdict is Verdict.DONE:
+                self._keeper.release(lease)
+                self._telling.acked(
+                    execution, loop.time(), kind, "accepted", attempts=attempts, error=told, control=control
+                )
+                return "accepted"
             if verdict is Verdict.REFUSED:
                 return error
-            if verdict is Verdict.LOST or execution.lease.expires_at <= loop.time():
+            if verdict is Verdict.LOST or lease.expires_at <= loop.time():
                 self._lost(execution, operation, error)
-                return None
-            delay = max(backoff.next(), error.server_wait or 0.0)
-            self._trouble(
-                error, f"{operation} of job {execution.job.id} failed; trying again in {delay:.1f} s"
-            )
+                answer = str(error)
+                self._telling.acked(
+                    execution, loop.time(), kind, "lost", attempts=attempts, error=told, answer=answer
+                )
+                return "lost"
+            await self._wait(error, backoff, f"{operation} of job {lease.job_id} failed")
+
+    async def _make_successor(self, execution: Execution, wanted: Replace) -> str | None:
+        backoff = Backoff(0.1, 5.0)
+        lease = execution.lease
+        while True:
+            try:
+                return await make_successor(self._api, execution.job, wanted, ATTEMPT_TIMEOUT)
+            except SpooledError as error:
+                if not error.is_retryable() or lease.expires_at <= asyncio.get_running_loop().time():
+                    self._telling.trouble(error, f"job {lease.job_id} cannot be copied, so it fails instead")
+                    return None
+                await self._wait(error, backoff, f"copying job {lease.job_id} failed")
+
+    async def _revive(self, execution: Execution) -> None:
+        """A job that was cut off by a shutdown must not stay dead for it."""
+        backoff = Backoff(0.1, 5.0)
+        for _ in range(REVIVALS):
+            try:
+                return await self._api.revive_job(execution.job.id, ATTEMPT_TIMEOUT)
+            except SpooledError as error:
+                if not error.is_retryable():
+                    self._telling.trouble(error, f"job {execution.job.id} is dead-lettered by this shutdown")
+                    return None
+                await self._wait(error, backoff, f"reviving job {execution.job.id} failed")
+        return None
+
+    async def _wait(self, error: SpooledError, backoff: Backoff, what: str) -> None:
+        delay = max(backoff.next(), error.server_wait or 0.0)
+        self._telling.trouble(error, f"{what}; trying again in {delay:.1f} s")
+        limited = isinstance(error, RateLimitError)
+        self.limited += limited
+        try:
             await asyncio.sleep(delay)
+        finally:
+            self.limited -= limited
 
-    async def _attempt(self, execution: Execution, outcome: Outcome) -> None:
-        job_id, lease_id = execution.lease.job_id, execution.lease.lease_id
-        if isinstance(outcome, Success):
-            await self._api.complete(job_id, lease_id, outcome.encoded, ATTEMPT_TIMEOUT)
-        else:
-            await self._api.fail(job_id, lease_id, outcome.error, ATTEMPT_TIMEOUT)
+    # --- telling --------------------------------------------------------------------------------------------
 
-    def _tell(self, execution: Execution, outcome: Outcome) -> None:
-        job, queue_name = execution.job, execution.context.queue_name
-        if isinstance(outcome, Success):
-            self._emit(JobCompletedEvent(job.id, queue_name, outcome.result))
-        else:
-            will_retry = job.retry_count < job.max_retries
-            self._emit(JobFailedEvent(job.id, queue_name, outcome.error, will_retry))
+    def _tell_failed(self, execution: Execution, error: str, *, will_retry: bool) -> None:
+        self._telling.emit(JobFailedEvent(execution.job.id, execution.context.queue_name, error, will_retry))
+
+    def _gave_up(self, execution: Execution, error: SpooledError) -> None:
+        self._telling.trouble(error, f"job {execution.job.id} could not be settled; its lease will run out")
+        now = asyncio.get_running_loop().time()
+        self._telling.acked(execution, now, "fail", "refused", answer=str(error))
 
     def _lost(self, execution: Execution, operation: Operation, error: SpooledError) -> None:
-        lease = execution.lease
+        lease, queue_name = execution.lease, execution.context.queue_name
         logger.warning("job %s was no longer ours when its %s was sent: %s", lease.job_id, operation, error)
-        self._emit(
-            JobLeaseLostEvent(
-                lease.job_id, execution.context.queue_name, lease.lease_id, operation.value, str(error)
-            )
+        self._telling.emit(
+            JobLeaseLostEvent(lease.job_id, queue_name, lease.lease_id, operation.value, str(error))
         )

@@ -10,31 +10,43 @@ from msgspec import UNSET
 from spooled._async._session import AsyncSession
 from spooled._http._paths import API, segment
 from spooled.config import RetryConfig
-from spooled.models import ClaimedJob, ClaimJobsResponse, WorkerRegistration
+from spooled.models import ClaimedJob, ClaimJobsResponse, CreateJobResponse, Job, WorkerRegistration
 from spooled.worker._options import WorkerOptions
 
 ONCE = RetryConfig(max_retries=0)
+
+
+class _Dependencies(msgspec.Struct):
+    dependents: list[msgspec.Raw] = []
 
 
 class WorkerApi:
     """Speaks for one worker id.
 
     Args:
-        session: Where requests go; it belongs to the engine and is closed by it.
         options: The worker's options.
         worker_id: The id to register and claim with.
     """
 
-    def __init__(self, session: AsyncSession, options: WorkerOptions, worker_id: str) -> None:
-        self._session = session
+    _session: AsyncSession
+    _timeout: float
+
+    def __init__(self, options: WorkerOptions, worker_id: str) -> None:
         self._options = options
         self.worker_id = worker_id
+
+    def open(self, session: AsyncSession) -> None:
+        """Say where requests go; called before any is made. The session is closed together with this."""
+        self._session = session
         self._timeout = session.config.timeout
 
     def _post(self, where: str, into: type[Any], body: object, timeout: float) -> Any:
         return self._session.call(
             "POST", where, into, body=body, timeout=min(timeout, self._timeout), retry=ONCE
         )
+
+    def _get(self, where: str, into: type[Any], timeout: float) -> Any:
+        return self._session.call("GET", where, into, timeout=min(timeout, self._timeout), retry=ONCE)
 
     async def register(self) -> WorkerRegistration:
         options = self._options
@@ -80,6 +92,27 @@ class WorkerApi:
             "lease_duration_secs": self._options.lease_duration,
         }
         await self._post(_job(job_id, "heartbeat"), type(None), body, timeout)
+
+    async def read_job(self, job_id: str, timeout: float) -> Job:
+        job: Job = await self._get(f"{API}/jobs/{segment(job_id, 'job_id')}", Job, timeout)
+        return job
+
+    async def has_dependents(self, job_id: str, timeout: float) -> bool:
+        found: _Dependencies = await self._get(_job(job_id, "dependencies"), _Dependencies, timeout)
+        return bool(found.dependents)
+
+    async def create_job(self, body: dict[str, Any], timeout: float) -> str:
+        """Create a job and return its id; the body has an idempotency key, so trying again does no harm."""
+        created: CreateJobResponse = await self._post(f"{API}/jobs", CreateJobResponse, body, timeout)
+        return created.id
+
+    async def cancel_job(self, job_id: str, timeout: float) -> None:
+        where = f"{API}/jobs/{segment(job_id, 'job_id')}"
+        await self._session.call("DELETE", where, type(None), timeout=min(timeout, self._timeout), retry=ONCE)
+
+    async def revive_job(self, job_id: str, timeout: float) -> None:
+        """Take a job out of the dead-letter queue."""
+        await self._post(_job(job_id, "retry"), type(None), UNSET, timeout)
 
     async def worker_heartbeat(self, status: str, current_jobs: int) -> None:
         body = {"status": status, "current_jobs": current_jobs}

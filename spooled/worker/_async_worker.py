@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from spooled.worker._bridge import session_opener
-from spooled.worker._engine import Engine
+from spooled.worker._bridge import Bridge, new_io_loop, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_thread import IoThread
-from spooled.worker._runners import LoopRunner, Runner, ThreadRunner
+from spooled.worker._runners import LoopRunner, MixedRunner, Runner, ThreadRunner
 from spooled.worker._sinks import LoopSink
 from spooled.worker.context import AsyncJobContext
 
@@ -40,13 +38,30 @@ class AsyncSpooledWorker(FrontDoor):
 
         Its return value becomes the job's result; an exception fails the job, which is retried while it has
         retries left. A job that is aborted (time-out, lost lease, shutdown deadline) has its task cancelled.
+        Declared as `async def send(ctx: AsyncJobContext[Email])`, it gets the payload as an `Email`.
 
         Raises:
             RuntimeError: The worker is running.
             ValueError: The worker has another handler already.
         """
-        self._set_handler(handler)
+        self._add_handler(handler, None)
         return handler
+
+    def handler(self, job_type: str, *, payload: Any = None) -> Callable[[H], H]:
+        """Register the function for jobs of one type: those with `{"job_type": job_type}` in their payload.
+
+        Jobs of other types go to the `@worker.process` handler; without one they fail, saying which types there are.
+
+        Args:
+            job_type: The type.
+            payload: The payload's type. Default: what the annotation `AsyncJobContext[...]` says.
+        """
+
+        def register(function: H) -> H:
+            self._add_handler(function, job_type, payload)
+            return function
+
+        return register
 
     async def start(self) -> None:
         """Work until `stop()` is called.
@@ -71,8 +86,7 @@ class AsyncSpooledWorker(FrontDoor):
             timeout: Seconds that active jobs get. Default: `shutdown_timeout`. 0 cuts them off; they are given
                 back and run again elsewhere.
         """
-        if self._io is not None and self._engine is not None:
-            self._io.call(self._engine.request_stop, timeout)
+        self._request_stop(timeout)
         return Stopping(self)
 
     async def __aenter__(self) -> Self:
@@ -84,32 +98,33 @@ class AsyncSpooledWorker(FrontDoor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-        if kind is None and self._io is not None and self._io.error is not None:
-            raise self._io.error
+        if kind is None and self._ending is not None and self._ending.error is not None:
+            raise self._ending.error
 
     def _launch(self) -> None:
-        handler = self._startable()
+        self._check_startable()
         loop = asyncio.get_running_loop()
         options = self._options
-        label = f"spooled-{options.queue_name}"
-        runner: Runner
-        if _is_plain_function(handler):
-            runner = ThreadRunner(handler, options.concurrency, label)
-        else:
-            runner = LoopRunner(handler, loop)
-        sink = LoopSink(self._events, loop)
-        open_session = session_opener(self._client, options.concurrency, loop)
-        engine = Engine(options, open_session, runner, self._events, sink)
-        io = IoThread(engine.run, f"{label}-io")
-        done = loop.create_future()
-        io.on_finished(lambda: _resolve_on(loop, done))
-        self._runner, self._sink, self._engine, self._io, self._done = runner, sink, engine, io, done
+        fast = wants_fast(self._client, options.transport)
+        bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
+        io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
+        self._prepare(io, bridge, loop)
         io.start()
 
+    def _prepare(self, io: IoThread, bridge: Bridge, loop: asyncio.AbstractEventLoop) -> None:
+        label = f"spooled-{self._options.queue_name}"
+        threads = ThreadRunner(self._options.concurrency, label)
+        runner = MixedRunner(threads, LoopRunner(loop))
+        sink = LoopSink(self._events, loop)
+        self._enter(io, bridge, runner, sink, loop)
+        assert self._ending is not None
+        done = loop.create_future()
+        self._ending.on_finished(lambda: _resolve_on(loop, done))
+        self._runner, self._sink, self._done = runner, sink, done
+
     async def _finish(self) -> None:
-        io, engine, done, sink = self._io, self._engine, self._done, self._sink
-        assert io is not None
-        assert engine is not None
+        ending, done, sink = self._ending, self._done, self._sink
+        assert ending is not None
         assert done is not None
         assert sink is not None
         cancelled: asyncio.CancelledError | None = None
@@ -117,13 +132,17 @@ class AsyncSpooledWorker(FrontDoor):
             try:
                 await asyncio.shield(done)
             except asyncio.CancelledError as error:
-                io.call(engine.request_stop, None if cancelled is None else 0.0)
+                self._request_stop(None if cancelled is None else 0.0)
                 cancelled = error
         await sink.wait()
         if cancelled is not None:
             raise cancelled
-        if io.error is not None:
-            raise io.error
+        if ending.error is not None:
+            raise ending.error
+
+    def _request_stop(self, timeout: float | None) -> None:
+        if self._io is not None and self._engine is not None:
+            self._io.call(self._engine.request_stop, timeout)
 
     async def _stopped(self) -> None:
         if self._done is None or (self._runner is not None and self._runner.is_current()):
@@ -149,9 +168,3 @@ def _resolve_on(loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> 
     # The user's loop may be closed by now; then nobody waits either.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(None))
-
-
-def _is_plain_function(handler: Callable[[Any], Any]) -> bool:
-    return (inspect.isfunction(handler) or inspect.ismethod(handler)) and not inspect.iscoroutinefunction(
-        handler
-    )

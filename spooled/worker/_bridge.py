@@ -7,6 +7,7 @@ engine waits for the answer.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,8 @@ from spooled.client import AsyncSpooledClient, SpooledClient
 
 SPARE_CONNECTIONS = 8
 """Connections beyond one for each slot: the claim, heartbeats, and acks that overlap with the next jobs."""
+
+Client = SpooledClient | AsyncSpooledClient
 
 
 class LoopTransport:
@@ -50,29 +53,95 @@ class ThreadTransport:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def session_opener(
-    client: SpooledClient | AsyncSpooledClient, concurrency: int, user_loop: asyncio.AbstractEventLoop | None
-) -> Callable[[], AsyncSession]:
-    """What makes the engine's session, once the engine's loop runs.
+class SharedTransport:
+    """One transport for several engines on one loop, closed with the last of them."""
+
+    def __init__(self, inner: AsyncTransport, users: int) -> None:
+        self._inner = inner
+        self._users = users
+
+    async def send(self, request: Request) -> Response:
+        return await self._inner.send(request)
+
+    async def aclose(self) -> None:
+        self._users -= 1
+        if not self._users:
+            await self._inner.aclose()
+
+
+class Bridge:
+    """Makes the sessions of the engines that run on one I/O loop for one client.
 
     Args:
         client: Whose configuration, and transport if the user gave one, to use.
-        concurrency: The number of slots, from which the number of connections follows.
+        concurrencies: The slots of each engine, from which the number of connections follows.
+        transport: `auto`, `httpx` or `aiohttp`.
         user_loop: The loop on which an asynchronous client's own transport must be called.
     """
-    config = client.config
-    connections = concurrency + SPARE_CONNECTIONS
 
-    def open_session() -> AsyncSession:
-        transport: AsyncTransport
+    def __init__(
+        self,
+        client: Client,
+        concurrencies: list[int],
+        transport: str,
+        user_loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self._client = client
+        self._users = len(concurrencies)
+        self._connections = sum(concurrencies) + SPARE_CONNECTIONS
+        self._fast = wants_fast(client, transport)
+        self._user_loop = user_loop
+        self._shared: SharedTransport | None = None
+
+    def open(self) -> AsyncSession:
+        """A session for one more engine. Called on the I/O loop."""
+        if self._shared is None:
+            self._shared = SharedTransport(self._make(), self._users)
+        return AsyncSession(self._client.config, self._shared)
+
+    def _make(self) -> AsyncTransport:
+        client, config = self._client, self._client.config
         if client._user_transport is None:
-            transport = AsyncHttpxTransport(config, max_connections=connections)
-        elif isinstance(client, SpooledClient):
-            transport = ThreadTransport(HttpxTransport(config, transport=client._user_transport), connections)
-        else:
-            inner = AsyncHttpxTransport(config, transport=client._user_transport)
-            # Without a loop of the user's (a threaded worker on an asynchronous client) ours must do.
-            transport = inner if user_loop is None else LoopTransport(inner, user_loop)
-        return AsyncSession(config, transport)
+            if self._fast:
+                from spooled._http._aiohttp import AiohttpTransport
 
-    return open_session
+                return AiohttpTransport(config, max_connections=self._connections)
+            return AsyncHttpxTransport(config, max_connections=self._connections)
+        if isinstance(client, SpooledClient):
+            inner = HttpxTransport(config, transport=client._user_transport)
+            return ThreadTransport(inner, self._connections)
+        own = AsyncHttpxTransport(config, transport=client._user_transport)
+        # Without a loop of the user's (a threaded worker on an asynchronous client) ours must do.
+        return own if self._user_loop is None else LoopTransport(own, self._user_loop)
+
+
+def wants_fast(client: Client, transport: str) -> bool:
+    """Whether the engine talks through aiohttp.
+
+    Raises:
+        RuntimeError: `aiohttp` was asked for and is not installed.
+        ValueError: `aiohttp` was asked for, and the client has a transport of the user's.
+    """
+    if client._user_transport is not None:
+        if transport == "aiohttp":
+            raise ValueError(
+                "transport='aiohttp' cannot be used with a client that has a transport of its own"
+            )
+        return False
+    installed = importlib.util.find_spec("aiohttp") is not None
+    if transport == "aiohttp" and not installed:
+        raise RuntimeError("transport='aiohttp' needs the extra `fast`: pip install \"spooled[fast]\"")
+    return installed and transport != "httpx"
+
+
+def new_io_loop(*, fast: bool) -> asyncio.AbstractEventLoop:
+    """A loop for the I/O thread: uvloop's where it is installed and speed is wanted. The user's loop stays as it is."""
+    if fast and importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
+
+
+OpenSession = Callable[[], AsyncSession]

@@ -1,7 +1,8 @@
 """The engine: claims, keeps leases, acks and shuts down. One for both kinds of worker.
 
 It runs on an I/O loop of its own, where no code of the user's ever runs. What to do is decided in pure modules
-(`_pacing`, `_settlement`, `_lease_table`); this one carries it out.
+(`_pacing`, `_settlement`, `_lease_table`); `_claims`, `_acks` and `_presence` carry out a part each, and this
+module holds the executions and the order of things.
 """
 
 from __future__ import annotations
@@ -9,43 +10,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from spooled._async._session import AsyncSession
-from spooled.errors import NotFoundError, SpooledError
+from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._api import WorkerApi
-from spooled.worker._backoff import Backoff
+from spooled.worker._claims import ClaimLoop
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
 from spooled.worker._options import WorkerOptions
-from spooled.worker._outcome import Failure, Outcome
+from spooled.worker._outcome import Failure, Outcome, Replace, fit_error
 from spooled.worker._pacing import ClaimPacer, claim_size
+from spooled.worker._presence import Presence
+from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
-from spooled.worker._settlement import is_fatal_for_claims
-from spooled.worker._sinks import EventSink
+from spooled.worker._telling import Telling
+from spooled.worker._wakeups import Wakeups
 from spooled.worker.events import (
-    ErrorEvent,
-    EventHandlers,
     JobClaimedEvent,
     JobLeaseLostEvent,
     JobStartedEvent,
     StartedEvent,
     StoppedEvent,
 )
+from spooled.worker.health import WorkerHealth, moment
 from spooled.worker.leases import LeaseKeeper
 from spooled.worker.state import WorkerState
 
 logger = logging.getLogger("spooled.worker")
 
+OpenWakeups = Callable[[AsyncSession, Callable[[], None], Callable[[bool], None]], Wakeups]
+"""Given the engine's session, what to call when there may be work, and what to tell the stream's state."""
+
 ACK_GRACE = 10.0
 """Seconds that acks get after the shutdown deadline."""
-
-DEREGISTER_TIMEOUT = 5.0
-"""Seconds that a stopping worker spends on saying goodbye."""
 
 
 class Engine:
@@ -53,51 +54,77 @@ class Engine:
 
     Args:
         options: The worker's options.
-        open_session: Makes the session for all requests; called on the I/O loop.
+        routes: The handlers.
         runner: Where handlers run.
-        handlers: Who listens to events, so that events nobody wants cost nothing.
-        sink: Where event handlers run.
+        telling: Where events and infos go.
+        open_session: Makes the session for all requests; called on the I/O loop, closed at the end.
+        open_wakeups: Makes what listens for new jobs, given what to call; None without wake-ups.
     """
 
     def __init__(
         self,
         options: WorkerOptions,
-        open_session: Callable[[], AsyncSession],
+        routes: BoundRoutes,
         runner: Runner,
-        handlers: EventHandlers,
-        sink: EventSink,
+        telling: Telling,
+        *,
+        open_session: Callable[[], AsyncSession],
+        open_wakeups: OpenWakeups | None = None,
     ) -> None:
         self.state = WorkerState.STARTING
-        self.worker_id = options.new_worker_id()
         self._options = options
-        self._open_session = open_session
+        self._routes = routes
         self._runner = runner
-        self._handlers = handlers
-        self._sink = sink
+        self._telling = telling
+        self._open_wakeups = open_wakeups
+        self._open_session = open_session
         self._executions: dict[Lease, Execution] = {}
         self._running = 0
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
-        self._freed = asyncio.Event()
-        self._hint = asyncio.Event()
         self._changed = asyncio.Event()
         self._timeouts = Alarm()
         self._fatal: SpooledError | None = None
-        self._heartbeat_interval = 10.0
-        # Both need the I/O loop and are made in `run`.
-        self._api: WorkerApi
-        self._acks: AckLane
+        self._api = WorkerApi(options, options.new_worker_id())
+        self._presence = Presence(self._api, self._count, telling)
         self._keeper = LeaseKeeper(
             self._beat,
             on_lost=self._lease_lost,
             on_trouble=self._beat_failed,
             fraction=options.heartbeat_fraction,
         )
+        self._acks = AckLane(self._api, self._keeper, telling, self._settled)
+        self._claims = ClaimLoop(
+            self._api,
+            options.queue_name,
+            ClaimPacer(options.poll_interval),
+            room=self._room,
+            begin=self._begin,
+            refused=self._refused,
+            telling=telling,
+        )
+
+    @property
+    def worker_id(self) -> str:
+        return self._api.worker_id
 
     @property
     def active_job_count(self) -> int:
         """Jobs that are claimed and not settled."""
         return len(self._executions)
+
+    def health(self) -> WorkerHealth:
+        """A picture of this moment; may be taken from any thread."""
+        claims, presence = self._claims, self._presence
+        return WorkerHealth(
+            self.state,
+            self.worker_id,
+            len(self._executions),
+            moment(claims.last_answer_at),
+            moment(presence.last_beat_at),
+            claims.failures,
+            claims.last_error,
+        )
 
     # --- the life of the engine -----------------------------------------------------------------------------
 
@@ -109,30 +136,25 @@ class Engine:
         """
         loop = asyncio.get_running_loop()
         self._runner.bind(loop, self._finished)
-        self._api = WorkerApi(self._open_session(), self._options, self.worker_id)
-        self._acks = AckLane(
-            self._api, self._keeper, emit=self._emit, trouble=self._trouble, settled=self._settled
-        )
+        session = self._open_session()
+        self._api.open(session)
         duties = [loop.create_task(self._keeper.run()), loop.create_task(self._watch_timeouts())]
         try:
             if await self._register():
-                self.state = WorkerState.RUNNING
-                logger.info(
-                    "worker %s started on queue %s (concurrency %d)",
-                    self.worker_id,
-                    self._options.queue_name,
-                    self._options.concurrency,
-                )
-                self._emit(StartedEvent(self.worker_id, self._options.queue_name))
-                duties.append(loop.create_task(self._beat_worker()))
-                await self._work(loop.create_task(self._claim_forever()))
+                self._started()
+                duties.append(loop.create_task(self._presence.beat()))
+                if self._open_wakeups is not None:
+                    wakeups = self._open_wakeups(session, self._claims.hint, self._claims.relax)
+                    duties.append(loop.create_task(wakeups.run()))
+                await self._work(loop.create_task(self._claims.run()))
         finally:
             self._runner.close()
             for duty in duties:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
-            await self._say_goodbye()
-            self._sink.finish()
+            await self._presence.deregister()
+            await self._api.close()
+            self._stopped()
         if self._fatal is not None:
             raise self._fatal
 
@@ -147,45 +169,41 @@ class Engine:
         if self.state in (WorkerState.STARTING, WorkerState.RUNNING):
             self.state = WorkerState.STOPPING
             logger.info("worker %s is stopping with %d active jobs", self.worker_id, len(self._executions))
-        for event in (self._stopping, self._hint, self._freed, self._changed):
-            event.set()
+        self._stopping.set()
+        self._claims.stop()
+        self._presence.stop()
+        self._changed.set()
 
     async def _register(self) -> bool:
-        """Register, for as long as it takes; False when a stop was requested or the server refuses for good."""
-        retries = Backoff(0.5, 15.0)
-        while not self._stopping.is_set():
-            try:
-                registration = await self._unless_stopped(self._api.register())
-            except SpooledError as error:
-                if not error.is_retryable():
-                    self._fatal = error
-                    return False
-                self._trouble(error, f"registering worker {self.worker_id} failed; trying again")
-                await self._pause_until_stop(max(retries.next(), error.server_wait or 0.0))
-                continue
-            if registration is None:
-                return False
-            self.worker_id = registration.id
-            self._heartbeat_interval = max(1.0, float(registration.heartbeat_interval_secs))
-            return True
-        return False
-
-    async def _unless_stopped(self, request: Coroutine[Any, Any, Any]) -> Any:
-        """The request's answer, or None when a stop was requested before it came."""
-        task = asyncio.ensure_future(request)
-        stop = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-            return await task if task.done() else None
-        finally:
-            task.cancel()
-            stop.cancel()
+            return await self._presence.register()
+        except SpooledError as error:
+            self._fatal = error
+            return False
+
+    def _started(self) -> None:
+        if self.state is WorkerState.STARTING:
+            self.state = WorkerState.RUNNING
+        options = self._options
+        logger.info(
+            "worker %s started on queue %s (concurrency %d)",
+            self.worker_id,
+            options.queue_name,
+            options.concurrency,
+        )
+        self._telling.emit(StartedEvent(self.worker_id, options.queue_name))
+
+    def _stopped(self) -> None:
+        self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
+        reason = "error" if self._fatal else "forced" if self._executions else "graceful"
+        logger.info("worker %s stopped (%s)", self.worker_id, reason)
+        self._telling.emit(StoppedEvent(self.worker_id, reason))
+        self._telling.finish()
 
     async def _work(self, claims: asyncio.Task[None]) -> None:
         """Claim until a stop is requested, then drain."""
+        claims.add_done_callback(lambda _: self._changed.set())
         await self._stopping.wait()
-        if self.state is WorkerState.RUNNING:
-            self.state = WorkerState.STOPPING
         try:
             # A claim in flight brings jobs that are ours already: they are run, not handed back.
             await self._wait_until(claims.done, self._deadline)
@@ -197,18 +215,21 @@ class Engine:
             claims.cancel()
             await asyncio.gather(claims, return_exceptions=True)
             await self._acks.close()
+        now = asyncio.get_running_loop().time()
         for execution in self._executions.values():
             logger.error(
-                "job %s could not be settled before the worker stopped; its lease will run out and it will run again",
+                "job %s could not be settled before the worker stopped; "
+                "its lease will run out and it will run again",
                 execution.job.id,
             )
+            self._telling.acked(execution, now, "fail", "unsettled", answer="the worker stopped")
 
     def _deadline(self) -> float:
         assert self._stop_at is not None
         return self._stop_at
 
     async def _wait_until(self, condition: Callable[[], bool], deadline: Callable[[], float]) -> None:
-        """Wait for the condition; the deadline is asked again after each change, for it may be brought forward."""
+        """Wait for the condition; the deadline is asked again after each change: it may be brought forward."""
         loop = asyncio.get_running_loop()
         while not condition() and (left := deadline() - loop.time()) > 0:
             self._changed.clear()
@@ -221,87 +242,28 @@ class Engine:
         for execution in tuple(self._executions.values()):
             if execution.running and not execution.abandoned:
                 logger.warning(
-                    "job %s did not finish before the shutdown deadline; aborting it", execution.job.id
+                    "job %s did not finish before the shutdown deadline; handing it back", execution.job.id
                 )
-                self._abandon(execution, Failure("Worker shutdown timeout"))
-
-    async def _say_goodbye(self) -> None:
-        with contextlib.suppress(SpooledError):
-            await self._api.deregister(DEREGISTER_TIMEOUT)
-        await self._api.close()
-        self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
-        reason = "error" if self._fatal else "forced" if self._executions else "graceful"
-        logger.info("worker %s stopped (%s)", self.worker_id, reason)
-        self._emit(StoppedEvent(self.worker_id, reason))
-
-    # --- claiming -------------------------------------------------------------------------------------------
-
-    async def _claim_forever(self) -> None:
-        pacer = ClaimPacer(self._options.poll_interval)
-        try:
-            while not self._stopping.is_set():
-                if not self._claim_size():
-                    self._freed.clear()
-                    await self._freed.wait()
-                elif pacer.pause and await self._pause(pacer.pause):
-                    pacer.hint()
-                else:
-                    await self._claim(pacer)
-        finally:
-            self._changed.set()
-
-    def _claim_size(self) -> int:
-        return claim_size(self._options.concurrency, self._running, len(self._acks))
-
-    async def _claim(self, pacer: ClaimPacer) -> None:
-        asked = self._claim_size()
-        if not asked or self._stopping.is_set():
-            return
-        sent_at = asyncio.get_running_loop().time()
-        try:
-            jobs = await self._api.claim(asked)
-        except SpooledError as error:
-            if is_fatal_for_claims(error):
-                logger.error("the server refuses this worker's claims; stopping: %s", error)
-                self._fatal = error
-                self._emit(ErrorEvent(error))
-                self.request_stop()
-                return
-            pacer.failed(error.server_wait)
-            self._trouble(
-                error, f"claiming from {self._options.queue_name} failed; next try in {pacer.pause:.1f} s"
-            )
-        except Exception as error:
-            # A bug of ours must not end the worker while its state says "running".
-            pacer.failed()
-            logger.exception("claiming failed unexpectedly; next try in %.1f s", pacer.pause)
-            self._emit(ErrorEvent(error))
-        else:
-            pacer.claimed(asked, len(jobs))
-            for job in jobs:
-                self._begin(job, sent_at)
-
-    async def _pause(self, seconds: float) -> bool:
-        """Wait, but not when a stop was requested. True when the wait was cut short."""
-        self._hint.clear()
-        if self._stopping.is_set():
-            return True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hint.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _pause_until_stop(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+                text = "Worker shutdown timeout"
+                self._abandon(
+                    execution,
+                    Replace("handed back", None, costs_attempt=False, reason=text, error=text, revive=True),
+                )
 
     # --- running --------------------------------------------------------------------------------------------
 
+    def _room(self) -> int:
+        # Where the server limits rates, acks go first.
+        if self._acks.limited:
+            return 0
+        return claim_size(self._options.concurrency, self._running, len(self._acks))
+
+    def _refused(self, error: SpooledError) -> None:
+        self._fatal = error
+        self.request_stop()
+
     def _begin(self, job: ClaimedJob, claimed_at: float) -> None:
-        loop_time = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
         lease = self._keeper.hold(
             job.id,
             job.lease_id or "",
@@ -309,25 +271,32 @@ class Engine:
             duration=self._options.lease_duration,
             since=claimed_at,
         )
-        context = self._runner.context(job, self._options.queue_name)
-        execution = Execution(job, lease, context, loop_time + job.timeout_seconds)
+        route = self._routes.find(job.payload)
+        context = self._runner.context(job, self._options.queue_name, route)
+        execution = Execution(job, lease, context, route, claimed_at, now, now + job.timeout_seconds)
         self._executions[lease] = execution
+        if self._telling.wants(JobClaimedEvent):
+            self._telling.emit(JobClaimedEvent(job.id, context.queue_name))
+        if route is None:
+            execution.running = False
+            text = self._routes.explain(job.payload)
+            logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
+            self._acks.settle(execution, Failure(fit_error(text)))
+            return
         self._running += 1
-        if self._handlers.wants(JobClaimedEvent):
-            self._emit(JobClaimedEvent(job.id, context.queue_name))
-        if self._handlers.wants(JobStartedEvent):
-            self._emit(JobStartedEvent(job.id, context.queue_name))
+        if self._telling.wants(JobStartedEvent):
+            self._telling.emit(JobStartedEvent(job.id, context.queue_name))
         self._timeouts.ring_at(execution.deadline)
         self._runner.submit(execution)
 
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished
         execution.running = False
+        execution.ended_at = asyncio.get_running_loop().time()
         self._running -= 1
         if not execution.abandoned:
             self._acks.settle(execution, outcome)
-        self._freed.set()
-        self._changed.set()
+        self._claims.freed()
 
     def _abandon(self, execution: Execution, outcome: Outcome | None) -> None:
         """Abort a running handler. What it returns is ignored; `outcome`, if any, is acked in its place."""
@@ -338,8 +307,11 @@ class Engine:
 
     def _settled(self, execution: Execution) -> None:
         self._executions.pop(execution.lease, None)
-        self._freed.set()
+        self._claims.freed()
         self._changed.set()
+
+    def _count(self) -> int:
+        return len(self._executions)
 
     async def _watch_timeouts(self) -> None:
         loop = asyncio.get_running_loop()
@@ -371,13 +343,13 @@ class Engine:
                 self.worker_id,
             )
 
-    # --- leases and heartbeats ------------------------------------------------------------------------------
+    # --- leases ---------------------------------------------------------------------------------------------
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         await self._api.heartbeat(lease.job_id, lease.lease_id, timeout)
 
     def _beat_failed(self, lease: Lease, error: SpooledError) -> None:
-        self._trouble(error, f"heartbeat of job {lease.job_id} failed; trying again")
+        self._telling.trouble(error, f"heartbeat of job {lease.job_id} failed; trying again")
 
     def _lease_lost(self, lease: Lease, error: SpooledError | None) -> None:
         execution = self._executions.get(lease)
@@ -389,34 +361,8 @@ class Engine:
         logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
         self._abandon(execution, None)
         self._settled(execution)
-        self._emit(
+        self._telling.emit(
             JobLeaseLostEvent(lease.job_id, execution.context.queue_name, lease.lease_id, "heartbeat", text)
         )
-
-    async def _beat_worker(self) -> None:
-        while True:
-            if self._stopping.is_set():
-                await asyncio.sleep(self._heartbeat_interval)
-            else:
-                # A stop request cuts the wait short, so that "draining" is told at once.
-                await self._pause_until_stop(self._heartbeat_interval)
-            status = "draining" if self._stopping.is_set() else "healthy"
-            try:
-                await self._api.worker_heartbeat(status, len(self._executions))
-            except NotFoundError:
-                logger.warning(
-                    "the server does not know worker %s any more; registering again", self.worker_id
-                )
-                with contextlib.suppress(SpooledError):
-                    await self._api.register()
-            except SpooledError as error:
-                self._trouble(error, f"heartbeat of worker {self.worker_id} failed")
-
-    # --- telling --------------------------------------------------------------------------------------------
-
-    def _emit(self, event: Any) -> None:
-        self._sink.emit(event)
-
-    def _trouble(self, error: SpooledError, what: str) -> None:
-        logger.warning("%s: %s", what, error)
-        self._emit(ErrorEvent(error))
+        now = asyncio.get_running_loop().time()
+        self._telling.acked(execution, now, "heartbeat", "lost", answer=text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker._lease_table import Lease
+from spooled.worker._routing import Route
 from spooled.worker.context import JobContext
 
 
@@ -14,18 +15,30 @@ from spooled.worker.context import JobContext
 class Execution:
     """Compared by identity: the same job may be claimed again while an abandoned run of it still lingers.
 
+    All times are the I/O loop's.
+
     Attributes:
+        route: The handler, or None when the worker has none for this job.
+        claimed_at: When the claim was sent.
+        started_at: When the handler was handed over to be run.
+        deadline: When the handler has used up `timeout_seconds`.
+        ended_at: When the handler returned; None while it runs.
         running: The handler has not returned yet; its slot is taken.
         abandoned: What the handler returns no longer matters: it timed out, its lease is lost, or the
             worker's shutdown deadline has passed.
         settling: An ack is being sent.
-        deadline: The loop's time at which the handler has used up `timeout_seconds`.
+        told: Middleware knows how it ended.
     """
 
     job: ClaimedJob
     lease: Lease
     context: JobContext[Any]
+    route: Route | None
+    claimed_at: float
+    started_at: float
     deadline: float
-    running: bool = field(default=True)
-    abandoned: bool = field(default=False)
-    settling: bool = field(default=False)
+    ended_at: float | None = None
+    running: bool = True
+    abandoned: bool = False
+    settling: bool = False
+    told: bool = False

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
-from collections.abc import Callable, Mapping
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from spooled._async._session import AsyncSession
 from spooled.client import AsyncSpooledClient, SpooledClient
-from spooled.worker._engine import Engine
+from spooled.worker._bridge import Bridge, Client
+from spooled.worker._ending import Ending
+from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._io_thread import IoThread
 from spooled.worker._options import WorkerOptions
+from spooled.worker._routing import Routes
+from spooled.worker._runners import Runner
+from spooled.worker._sinks import EventSink
+from spooled.worker._telling import Telling
+from spooled.worker._wakeups import Wakeups, can_listen
 from spooled.worker.events import EventHandler, EventHandlers, EventName
+from spooled.worker.health import WorkerHealth
+from spooled.worker.middleware import Middleware, check_middlewares, wrap_async_handler, wrap_handler
 from spooled.worker.state import WorkerState
 
 E = TypeVar("E", bound=EventHandler)
@@ -29,14 +40,15 @@ class WorkerKeywords(TypedDict, total=False):
     worker_type: str
     version: str
     metadata: Mapping[str, Any] | None
+    middleware: Sequence[Middleware]
+    transport: Literal["auto", "httpx", "aiohttp"]
+    wakeups: bool
 
 
 class FrontDoor:
     """The part of a worker that does not depend on where its handlers run."""
 
-    def __init__(
-        self, client: SpooledClient | AsyncSpooledClient, queue_name: str, **options: Unpack[WorkerKeywords]
-    ) -> None:
+    def __init__(self, client: Client, queue_name: str, **options: Unpack[WorkerKeywords]) -> None:
         if not isinstance(client, SpooledClient | AsyncSpooledClient):
             raise TypeError(
                 f"{type(self).__name__} needs a SpooledClient or AsyncSpooledClient as its first argument, "
@@ -49,12 +61,14 @@ class FrontDoor:
                 raise TypeError(f"{type(self).__name__} has no option {name!r}{hint}")
         given: dict[str, Any] = dict(options)
         given["metadata"] = given.get("metadata") or {}
+        given["middleware"] = check_middlewares(given.get("middleware") or ())
         self._client = client
         self._options = WorkerOptions(queue_name, **given)
         self._events = EventHandlers()
-        self._handler: Callable[[Any], Any] | None = None
+        self._routes = Routes()
         self._engine: Engine | None = None
         self._io: IoThread | None = None
+        self._ending: Ending | None = None
 
     @property
     def queue_name(self) -> str:
@@ -75,6 +89,13 @@ class FrontDoor:
     def active_job_count(self) -> int:
         """Jobs that are claimed and not settled yet."""
         return self._engine.active_job_count if self._engine is not None else 0
+
+    @property
+    def health(self) -> WorkerHealth:
+        """Whether the worker does its work, for probes: `worker.health.is_ready()`."""
+        if self._engine is None or not self._is_active():
+            return WorkerHealth(self.state, None, 0, None, None, 0, None)
+        return self._engine.health()
 
     @overload
     def on(self, event: EventName, handler: None = None) -> Callable[[E], E]: ...
@@ -108,29 +129,61 @@ class FrontDoor:
     def _is_active(self) -> bool:
         return self.state in (WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING)
 
-    def _set_handler(self, handler: Callable[[Any], Any]) -> None:
-        if not callable(handler):
-            raise TypeError(f"@worker.process needs a function that takes the job context, got {handler!r}")
+    def _add_handler(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
         if self._is_active():
             raise RuntimeError("handlers must be registered before the worker is started")
-        if self._handler is not None and self._handler is not handler:
-            raise ValueError(
-                f"this worker already has the handler {_name(self._handler)}; one worker runs one handler, "
-                "so make a second worker or branch inside the handler"
-            )
-        self._handler = handler
+        self._routes.add(handler, job_type, payload)
 
-    def _startable(self) -> Callable[[Any], Any]:
-        """The handler, after checking that the worker may start."""
+    def _check_startable(self) -> None:
         if self._is_active():
             raise RuntimeError(f"the worker is {self.state} already; stop it before starting it again")
-        if self._handler is None:
+        if not self._routes:
             raise RuntimeError("no handler: decorate a function with @worker.process before start()")
-        return self._handler
+
+    def _enter(
+        self,
+        io: IoThread,
+        bridge: Bridge,
+        runner: Runner,
+        sink: EventSink,
+        user_loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        """Have an engine run on `io`, once that starts."""
+        options = self._options
+        middlewares = options.middleware
+
+        def wrap(handler: Callable[[Any], Any], plain: bool) -> Callable[[Any], Any]:
+            return wrap_handler(handler, middlewares) if plain else wrap_async_handler(handler, middlewares)
+
+        telling = Telling(self._events, sink, middlewares)
+        engine = Engine(
+            options,
+            self._routes.bind(wrap),
+            runner,
+            telling,
+            open_session=bridge.open,
+            open_wakeups=self._wakeups_opener(user_loop),
+        )
+        self._engine, self._io, self._ending = engine, io, io.add(engine.run)
+
+    def _wakeups_opener(self, user_loop: asyncio.AbstractEventLoop | None) -> OpenWakeups | None:
+        transport: Any = self._client._user_transport
+        if not self._options.wakeups or not can_listen(transport, user_loop):
+            return None
+
+        def open_wakeups(
+            session: AsyncSession, hint: Callable[[], None], healthy: Callable[[bool], None]
+        ) -> Wakeups:
+            return Wakeups(
+                session.config,
+                self._options.queue_name,
+                hint=hint,
+                healthy=healthy,
+                transport=transport,
+                credentials=session._credentials,
+            )
+
+        return open_wakeups
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} queue_name={self.queue_name!r} state={self.state.value}>"
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)

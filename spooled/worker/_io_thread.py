@@ -1,93 +1,86 @@
-"""The thread on which an engine does its I/O, with an event loop of its own."""
+"""The thread on which engines do their I/O, with an event loop of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import math
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from spooled.worker._ending import Ending
+
 logger = logging.getLogger("spooled.worker")
 
-SIGNAL_LATENCY = 0.2
-"""The longest time in seconds that a signal handler may have to wait for the main thread."""
+Main = Callable[[], Coroutine[Any, Any, None]]
 
 
 class IoThread:
-    """Runs one coroutine on a new loop in a daemon thread.
+    """Runs coroutines on a new loop in a daemon thread, until the last of them has ended.
 
-    Waiting for the end is safe in a signal handler that interrupts another wait for the same end: every waiter
-    has a lock of its own, so there is none that both could want.
+    Args:
+        name: The thread's name.
+        loop: The loop to run; closed at the end.
     """
 
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.error: BaseException | None = None
-        self._main = main
-        self._finished = False
-        self._waiters: list[Any] = []
-        self._callbacks: list[Callable[[], None]] = []
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._mains: list[tuple[Main, Ending]] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def add(self, main: Main) -> Ending:
+        """Have `main` run; called before `start`."""
+        ending = Ending()
+        self._mains.append((main, ending))
+        return ending
 
     def start(self) -> None:
         self._thread.start()
-
-    def is_current_thread(self) -> bool:
-        return threading.current_thread() is self._thread
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call on the loop, soon. Does nothing once the thread has ended. Safe in signal handlers."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(function, *args)
 
-    def on_finished(self, callback: Callable[[], None]) -> None:
-        """Call `callback` in the thread when it ends, or at once if it has."""
-        self._callbacks.append(callback)
-        if self._finished:
-            self._run_callbacks()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until the coroutine has ended; False when `timeout` seconds pass first."""
-        lock = threading.Lock()
-        lock.acquire()
-        self._waiters.append(lock)
-        give_up_at = math.inf if timeout is None else time.monotonic() + timeout
-        # Looked at after joining the list: whoever ends between the two finds us in it.
-        while not self._finished:
-            left = give_up_at - time.monotonic()
-            if left <= 0:
-                return False
-            # In slices, because a signal may be delivered to another thread while this one waits. Python then
-            # runs its handler in the main thread only when the main thread's wait returns.
-            if lock.acquire(timeout=min(left, SIGNAL_LATENCY)):
-                return True
-        return True
-
     def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        # The last one to end is told so only after the loop was closed.
+        last: tuple[Ending, BaseException | None] | None = None
+        running = len(self._mains)
+
+        async def follow(main: Main, ending: Ending) -> None:
+            nonlocal last, running
+            error: BaseException | None = None
+            try:
+                await main()
+            except BaseException as raised:
+                error = raised
+            running -= 1
+            if running:
+                ending.finish(error)
+            else:
+                last = ending, error
+
+        async def run_all() -> None:
+            await asyncio.gather(*(follow(main, ending) for main, ending in self._mains))
+
+        failed: BaseException | None = None
         try:
-            asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(self._main())
+            self.loop.run_until_complete(run_all())
         except BaseException as error:
-            self.error = error
+            failed = error
+            logger.critical("the worker's I/O loop ended unexpectedly", exc_info=error)
         finally:
             try:
                 _close(self.loop)
             except Exception:
                 logger.exception("closing the worker's I/O loop failed")
-            self._finished = True
-            self._run_callbacks()
-            while self._waiters:
-                self._waiters.pop().release()
-
-    def _run_callbacks(self) -> None:
-        while self._callbacks:
-            # Two threads may be here at once, the list's own pop decides who calls which.
-            with contextlib.suppress(IndexError):
-                self._callbacks.pop()()
+            if last is not None:
+                last[0].finish(last[1])
+            for _, ending in self._mains:
+                if not ending.finished:
+                    ending.finish(failed)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

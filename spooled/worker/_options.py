@@ -13,11 +13,15 @@ from typing import Any
 import msgspec
 
 from spooled._version import __version__
+from spooled.worker.middleware import Middleware
 
 _QUEUE_NAME = re.compile(r"(?![.-])[\w.-]{1,100}", re.UNICODE)
 _HOSTNAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,255}(?<![.-])")
 _WORKER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METADATA_LIMIT = 64 * 1024
+
+TRANSPORTS = ("auto", "httpx", "aiohttp")
+"""How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class WorkerOptions:
     worker_type: str = "python"
     version: str = __version__
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    middleware: tuple[Middleware, ...] = ()
+    transport: str = "auto"
+    wakeups: bool = False
 
     def __post_init__(self) -> None:
         _text(
@@ -61,6 +68,10 @@ class WorkerOptions:
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > 50:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {self.transport!r}")
+        if not isinstance(self.wakeups, bool):
+            raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
         try:
             size = len(msgspec.json.encode(self.metadata))
         except (TypeError, ValueError) as error:

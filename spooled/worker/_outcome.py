@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from spooled.worker._results import UnserialisableResultError, encode_result
-from spooled.worker.context import JobContext
+from spooled.worker.context import JobContext, log_fields, running_as
+from spooled.worker.control import Discard, JobControl, Retry, Snooze
 
 logger = logging.getLogger("spooled.worker")
 
@@ -31,7 +33,40 @@ class Failure:
     error: str
 
 
-Outcome = Success | Failure
+Control = Literal["retried", "snoozed", "handed back", "discarded"]
+"""Why a job was completed without its work being done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """The handler, or the worker's shutdown, wants the job to run again as a copy of itself.
+
+    Attributes:
+        outcome: `retried`, `snoozed` or `handed back`; told in the original's result.
+        due: Not before this time; None means at once.
+        costs_attempt: Whether the copy has one retry less.
+        reason: Why, in words.
+        error: The error text in case that the job cannot be replaced and has to fail.
+        revive: Whether failing must not leave the job dead when it has no retries left.
+    """
+
+    outcome: Control
+    due: dt.datetime | None
+    costs_attempt: bool
+    reason: str
+    error: str
+    revive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """The handler wants the job to end without being done."""
+
+    reason: str
+    error: str
+
+
+Outcome = Success | Failure | Replace | Discarded
 
 
 def describe_error(error: BaseException) -> str:
@@ -50,35 +85,48 @@ def fit_error(text: str) -> str:
     return clean if len(clean) <= ERROR_LIMIT else clean[: ERROR_LIMIT - 1] + "…"
 
 
-def failure_of(error: BaseException, ctx: JobContext[Any]) -> Failure:
-    """Log a handler's exception with its traceback and turn it into an outcome."""
-    failure = Failure(describe_error(error))
+def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
+    """What a handler's exception means; a failure is logged with its traceback."""
+    told = describe_error(error)
+    if isinstance(error, JobControl):
+        logger.info("job %s on %s: %s", ctx.job_id, ctx.queue_name, told, extra=log_fields(ctx))
+        now = dt.datetime.now(dt.UTC)
+        match error:
+            case Retry():
+                return Replace("retried", error.due(now), costs_attempt=True, reason=error.reason, error=told)
+            case Snooze():
+                return Replace(
+                    "snoozed", error.due(now), costs_attempt=False, reason=error.reason, error=told
+                )
+            case Discard():
+                return Discarded(error.reason, told)
     logger.error(
         "job %s on %s failed in attempt %d of %d: %s",
         ctx.job_id,
         ctx.queue_name,
         ctx.attempt,
         ctx.max_retries + 1,
-        failure.error,
+        told,
         exc_info=error,
-        extra={"job_id": ctx.job_id, "queue_name": ctx.queue_name, "attempt": ctx.attempt},
+        extra=log_fields(ctx),
     )
-    return failure
+    return Failure(told)
 
 
-def success_of(value: object, ctx: JobContext[Any]) -> Outcome:
+def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     """Encode a return value where the handler ran, so that the I/O thread does not have to."""
     try:
         return Success(value, encode_result(value))
     except UnserialisableResultError as error:
-        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, error)
+        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, error, extra=log_fields(ctx))
         return Failure(fit_error(str(error)))
 
 
 def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outcome:
     """Call a plain function and report how it ended. Never raises."""
-    try:
-        value = handler(ctx)
-    except BaseException as error:  # SystemExit too: one job must not take the worker with it
-        return failure_of(error, ctx)
-    return success_of(value, ctx)
+    with running_as(ctx):
+        try:
+            value = handler(ctx)
+        except BaseException as error:  # SystemExit too: one job must not take the worker with it
+            return outcome_of_error(error, ctx)
+        return outcome_of_value(value, ctx)

@@ -19,6 +19,10 @@ FIRST_PAUSE = 0.05
 FAILURE_CAP = 15.0
 """The longest wait in seconds between claims while the server cannot be reached."""
 
+RELAXED_PAUSE = 20.0
+"""The longest pause in seconds while something else tells of new jobs. Not everything is told: what becomes due by
+time, or comes back from a dead worker, is only found by asking."""
+
 CLAIM_LIMIT = 100
 """The most jobs that one claim may ask for (contract api-v1 §3.7)."""
 
@@ -34,6 +38,7 @@ class ClaimPacer:
     def __init__(self, poll_interval: float, random: Callable[[], float] = random.random) -> None:
         self._idle = Backoff(min(FIRST_PAUSE, poll_interval), poll_interval, random=random)
         self._failing = Backoff(max(0.25, min(1.0, poll_interval)), FAILURE_CAP, random=random)
+        self._poll_interval = poll_interval
         self._pause = 0.0
 
     @property
@@ -59,11 +64,21 @@ class ClaimPacer:
         # Never earlier than the server said; a little later, so that a fleet spreads out.
         self._pause = delay if retry_after is None else retry_after + min(delay, 1.0)
 
-    def hint(self) -> None:
-        """Something says that there is work: look at once. A failing server is still left alone."""
-        if not self._failing.steps:
-            self._idle.reset()
-            self._pause = 0.0
+    def relax(self, relaxed: bool) -> None:
+        """Whether something else tells of new jobs, so that an empty queue may be asked less often."""
+        self._idle.cap = max(self._poll_interval, RELAXED_PAUSE) if relaxed else self._poll_interval
+        self._pause = self._pause if relaxed or self._failing.steps else min(self._pause, self._poll_interval)
+
+    def hint(self) -> bool:
+        """Something says that there is work: look at once. False when a failing server is rather left alone.
+
+        It does not make the looks after it any quicker: another worker may have been faster, and then there is
+        nothing more to find.
+        """
+        if self._failing.steps:
+            return False
+        self._pause = 0.0
+        return True
 
 
 def claim_size(concurrency: int, running: int, unsettled: int) -> int:
@@ -74,7 +89,12 @@ def claim_size(concurrency: int, running: int, unsettled: int) -> int:
         running: Handlers that run now, abandoned threads included.
         unsettled: Jobs whose handler returned and whose ack was not accepted yet.
 
-    Acks come before claims: a slot is free when its handler returned, so claims overlap with acks, but once as
-    many acks wait as there are slots the server is too slow for more work.
+    A slot is free when its handler returned, so claims overlap with acks. But once as many acks wait as there are
+    slots, the server is too slow for more work, and claiming waits until most of them are through: one claim for
+    many jobs then, instead of one for each ack.
     """
-    return max(0, min(concurrency - running, 2 * concurrency - running - unsettled, CLAIM_LIMIT))
+    free = concurrency - running
+    accepted = 2 * concurrency - running - unsettled
+    if accepted < free and 4 * accepted < 3 * concurrency:
+        return 0
+    return max(0, min(free, accepted, CLAIM_LIMIT))

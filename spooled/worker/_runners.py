@@ -15,8 +15,9 @@ from typing import Any, Protocol, cast
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
 from spooled.worker._handoff import Handoff
-from spooled.worker._outcome import Failure, Outcome, failure_of, run_handler, success_of
-from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext
+from spooled.worker._outcome import Failure, Outcome, outcome_of_error, outcome_of_value, run_handler
+from spooled.worker._routing import Route
+from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, running_as
 
 Finished = tuple[Execution, Outcome]
 Deliver = Callable[[Finished], None]
@@ -29,8 +30,8 @@ class Runner(Protocol):
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
         """Say where outcomes go; called once, before anything else."""
 
-    def context(self, job: ClaimedJob, queue_name: str) -> JobContext[Any]:
-        """Make the context that fits this runner's handlers."""
+    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
+        """Make the context that fits the handler."""
 
     def submit(self, execution: Execution) -> None:
         """Start the handler. The engine never has more running than the runner has room for."""
@@ -51,8 +52,7 @@ class ThreadRunner:
     Daemon, because a handler that hangs must not keep the process alive after the worker has stopped.
     """
 
-    def __init__(self, handler: Callable[[Any], object], size: int, name: str) -> None:
-        self._handler = handler
+    def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
         self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
@@ -65,7 +65,7 @@ class ThreadRunner:
         self._deliver = deliver
         self._done = Handoff(loop, self._finished)
 
-    def context(self, job: ClaimedJob, queue_name: str) -> JobContext[Any]:
+    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return _fill(JobContext, job, queue_name, threading.Event())
 
     def submit(self, execution: Execution) -> None:
@@ -90,7 +90,8 @@ class ThreadRunner:
     def _serve(self) -> None:
         assert self._done is not None
         while (execution := self._work.get()) is not None:
-            self._done.put((execution, run_handler(self._handler, execution.context)))
+            assert execution.route is not None
+            self._done.put((execution, run_handler(execution.route.call, execution.context)))
             del execution  # an idle thread must not keep the last payload alive
 
     def _finished(self, finished: Finished) -> None:
@@ -100,15 +101,9 @@ class ThreadRunner:
 
 
 class LoopRunner:
-    """Runs coroutine functions as tasks on the user's own loop, which is never the I/O loop.
+    """Runs coroutine functions as tasks on the user's own loop, which is never the I/O loop."""
 
-    Args:
-        handler: Called with the context; what it returns is awaited.
-        loop: The user's loop.
-    """
-
-    def __init__(self, handler: Callable[[Any], Any], loop: asyncio.AbstractEventLoop) -> None:
-        self._handler = handler
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._start: Handoff[Execution] = Handoff(loop, self._start_task)
         self._done: Handoff[Finished] | None = None
@@ -118,7 +113,7 @@ class LoopRunner:
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
         self._done = Handoff(loop, deliver)
 
-    def context(self, job: ClaimedJob, queue_name: str) -> JobContext[Any]:
+    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return _fill(AsyncJobContext, job, queue_name, AsyncSignal())
 
     def submit(self, execution: Execution) -> None:
@@ -149,25 +144,57 @@ class LoopRunner:
             task.cancel()
 
     async def _run(self, execution: Execution) -> None:
+        ctx, route = execution.context, execution.route
+        assert route is not None
         # Everything is caught here, because a SystemExit that leaves a task stops the user's whole loop.
         outcome: Outcome
-        try:
-            value = await self._handler(execution.context)
-        except asyncio.CancelledError as error:
-            # Ours when the execution was aborted. Otherwise the handler or its loop's owner cancelled it, and
-            # the job must not be left without an ack.
-            outcome = Failure("aborted") if execution.abandoned else failure_of(error, execution.context)
-        except BaseException as error:
-            outcome = failure_of(error, execution.context)
-        else:
-            outcome = success_of(value, execution.context)
-        finally:
-            self._tasks.pop(execution, None)
+        with running_as(ctx):
+            try:
+                outcome = outcome_of_value(await route.call(ctx), ctx)
+            except asyncio.CancelledError as error:
+                # Ours when the execution was aborted. Otherwise the handler or its loop's owner cancelled it, and
+                # the job must not be left without an ack.
+                outcome = Failure("aborted") if execution.abandoned else outcome_of_error(error, ctx)
+            except BaseException as error:
+                outcome = outcome_of_error(error, ctx)
+            finally:
+                self._tasks.pop(execution, None)
         self._report(execution, outcome)
 
     def _report(self, execution: Execution, outcome: Outcome) -> None:
         assert self._done is not None
         self._done.put((execution, outcome))
+
+
+class MixedRunner:
+    """Runs plain functions in threads and coroutine functions on the user's loop."""
+
+    def __init__(self, threads: ThreadRunner, coroutines: LoopRunner) -> None:
+        self._threads = threads
+        self._coroutines = coroutines
+
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+        self._threads.bind(loop, deliver)
+        self._coroutines.bind(loop, deliver)
+
+    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
+        return self._for(route).context(job, queue_name, route)
+
+    def submit(self, execution: Execution) -> None:
+        self._for(execution.route).submit(execution)
+
+    def abort(self, execution: Execution) -> None:
+        self._for(execution.route).abort(execution)
+
+    def close(self) -> None:
+        self._threads.close()
+        self._coroutines.close()
+
+    def is_current(self) -> bool:
+        return self._threads.is_current() or self._coroutines.is_current()
+
+    def _for(self, route: Route | None) -> Runner:
+        return self._threads if route is not None and route.plain else self._coroutines
 
 
 def _fill(kind: type[JobContext[Any]], job: ClaimedJob, queue_name: str, signal: Any) -> JobContext[Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from spooled.client import AsyncSpooledClient, SpooledClient
-from spooled.worker._bridge import session_opener
-from spooled.worker._engine import Engine
+from spooled.worker._bridge import Bridge, Client, new_io_loop, wants_fast
+from spooled.worker._ending import Ending
 from spooled.worker._front_door import FrontDoor, WorkerKeywords
 from spooled.worker._io_thread import IoThread
+from spooled.worker._routing import is_plain, name_of
 from spooled.worker._runners import ThreadRunner
 from spooled.worker._sinks import ThreadSink
 from spooled.worker.context import JobContext
@@ -41,6 +40,10 @@ class SpooledWorker(FrontDoor):
         worker_type: Shown in the worker list. Default `python`.
         version: Shown in the worker list. Default: the version of this library.
         metadata: JSON to keep with the worker, at most 64 KiB.
+        middleware: Hooks around claim, run and ack, see `spooled.worker.middleware`; the first is the outermost.
+        transport: `httpx`, `aiohttp` (extra `fast`), or `auto`, which is aiohttp where it is installed.
+        wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
+            about every 20 s. What becomes due by time may then be found that much later. Default False.
         auto_start: Start in the background as soon as a handler is registered. Default False.
 
     Raises:
@@ -50,7 +53,7 @@ class SpooledWorker(FrontDoor):
 
     def __init__(
         self,
-        client: SpooledClient | AsyncSpooledClient,
+        client: Client,
         queue_name: str,
         *,
         auto_start: bool = False,
@@ -65,22 +68,32 @@ class SpooledWorker(FrontDoor):
         """Register the function that runs the jobs. Use it as a decorator.
 
         Its return value becomes the job's result; an exception fails the job, which is retried while it has
-        retries left.
+        retries left. Declared as `def send(ctx: JobContext[Email])`, it gets the payload as an `Email`: a
+        dataclass, TypedDict, msgspec Struct, attrs class or pydantic model.
 
         Raises:
             TypeError: `handler` is a coroutine function, which needs an `AsyncSpooledWorker`.
             RuntimeError: The worker is running.
             ValueError: The worker has another handler already.
         """
-        if inspect.iscoroutinefunction(handler):
-            raise TypeError(
-                f"{getattr(handler, '__name__', handler)!r} is a coroutine function: "
-                "use AsyncSpooledWorker for it, or declare it with a plain def"
-            )
-        self._set_handler(handler)
-        if self._auto_start:
-            self._launch()
+        self._register(handler, None)
         return handler
+
+    def handler(self, job_type: str, *, payload: Any = None) -> Callable[[H], H]:
+        """Register the function for jobs of one type: those with `{"job_type": job_type}` in their payload.
+
+        Jobs of other types go to the `@worker.process` handler; without one they fail, saying which types there are.
+
+        Args:
+            job_type: The type.
+            payload: The payload's type. Default: what the annotation `JobContext[...]` says.
+        """
+
+        def register(function: H) -> H:
+            self._register(function, job_type, payload)
+            return function
+
+        return register
 
     def start(self) -> None:
         """Work until `stop()` is called from another thread, a handler or a signal handler.
@@ -91,14 +104,16 @@ class SpooledWorker(FrontDoor):
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        io = self._launch()
+        ending = self._launch()
         try:
-            io.wait()
+            ending.wait()
         except BaseException:
             # Ctrl-C, or what a signal handler raised. Whatever it was, it must not cost any job.
-            self._drain(io)
+            self._drain(ending)
             raise
-        self._join(io)
+        self._join(ending)
+        if ending.error is not None:
+            raise ending.error
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop claiming, wait for the active jobs, and return when the worker has stopped.
@@ -110,12 +125,12 @@ class SpooledWorker(FrontDoor):
             timeout: Seconds that active jobs get. Default: `shutdown_timeout`. 0 cuts them off; they are given
                 back and run again elsewhere.
         """
-        io, engine = self._io, self._engine
-        if io is None or engine is None:
+        ending = self._ending
+        if ending is None:
             return
-        io.call(engine.request_stop, timeout)
+        self._request_stop(timeout)
         if not self._is_own_thread():
-            self._join(io, swallow=True)
+            self._join(ending)
 
     def __enter__(self) -> Self:
         """Start in the background."""
@@ -126,39 +141,55 @@ class SpooledWorker(FrontDoor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if kind is None and self._io is not None and self._io.error is not None:
-            raise self._io.error
+        if kind is None and self._ending is not None and self._ending.error is not None:
+            raise self._ending.error
 
-    def _launch(self) -> IoThread:
-        handler = self._startable()
+    def _register(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
+        if not is_plain(handler):
+            raise TypeError(
+                f"{name_of(handler)} is a coroutine function: "
+                "use AsyncSpooledWorker for it, or declare it with a plain def"
+            )
+        self._add_handler(handler, job_type, payload)
+        if self._auto_start:
+            self._launch()
+
+    def _launch(self) -> Ending:
+        self._check_startable()
         options = self._options
-        label = f"spooled-{options.queue_name}"
-        runner = ThreadRunner(handler, options.concurrency, label)
-        sink = ThreadSink(self._events, f"{label}-events")
-        open_session = session_opener(self._client, options.concurrency, None)
-        engine = Engine(options, open_session, runner, self._events, sink)
-        io = IoThread(engine.run, f"{label}-io")
-        self._runner, self._sink, self._engine, self._io = runner, sink, engine, io
+        fast = wants_fast(self._client, options.transport)
+        bridge = Bridge(self._client, [options.concurrency], options.transport, None)
+        io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
+        self._prepare(io, bridge)
         io.start()
-        return io
+        assert self._ending is not None
+        return self._ending
 
-    def _drain(self, io: IoThread) -> None:
-        assert self._engine is not None
-        io.call(self._engine.request_stop)
+    def _prepare(self, io: IoThread, bridge: Bridge) -> None:
+        label = f"spooled-{self._options.queue_name}"
+        runner = ThreadRunner(self._options.concurrency, label)
+        sink = ThreadSink(self._events, f"{label}-events")
+        self._enter(io, bridge, runner, sink, None)
+        self._runner, self._sink = runner, sink
+
+    def _drain(self, ending: Ending) -> None:
+        self._request_stop(None)
         try:
-            io.wait()
+            ending.wait()
         except BaseException:
-            io.call(self._engine.request_stop, 0.0)
-            io.wait()
+            self._request_stop(0.0)
+            ending.wait()
             raise
-        self._join(io, swallow=True)
+        self._join(ending)
 
-    def _join(self, io: IoThread, *, swallow: bool = False) -> None:
-        io.wait()
+    def _request_stop(self, timeout: float | None) -> None:
+        if self._io is not None and self._engine is not None:
+            self._io.call(self._engine.request_stop, timeout)
+
+    def _join(self, ending: Ending) -> None:
+        ending.wait()
         if self._sink is not None:
             self._sink.wait()
-        if io.error is not None and not swallow:
-            raise io.error
 
     def _is_own_thread(self) -> bool:
         return (self._runner is not None and self._runner.is_current()) or (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic
 
 if TYPE_CHECKING:
@@ -19,6 +21,51 @@ else:
     T = TypeVar("T")
 
 job_logger = logging.getLogger("spooled.worker.job")
+
+_current: ContextVar[JobContext[Any] | None] = ContextVar("spooled_current_job", default=None)
+
+
+def current_job() -> JobContext[Any] | None:
+    """The context of the job that is being run here, or None outside of a handler.
+
+    It follows the code: into functions that the handler calls, and into the tasks and `asyncio.to_thread` calls
+    that a coroutine handler starts. Threads that a handler starts by itself do not see it.
+    """
+    return _current.get()
+
+
+@contextmanager
+def running_as(ctx: JobContext[Any]) -> Iterator[None]:
+    """Make `ctx` the current job of the block."""
+    token = _current.set(ctx)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class JobLogFilter(logging.Filter):
+    """Adds `job_id`, `queue_name` and `attempt` to every record that is logged while a job runs.
+
+    Records outside of a job get empty values, so that one format serves for all:
+
+        handler.addFilter(JobLogFilter())
+        handler.setFormatter(logging.Formatter("%(levelname)s [%(queue_name)s %(job_id)s] %(message)s"))
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ctx = _current.get()
+        fields = {"job_id": "", "queue_name": "", "attempt": 0} if ctx is None else log_fields(ctx)
+        for name, value in fields.items():
+            # The worker's own records about a job name it themselves.
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def log_fields(ctx: JobContext[Any]) -> dict[str, Any]:
+    """What a log record about a job carries."""
+    return {"job_id": ctx.job_id, "queue_name": ctx.queue_name, "attempt": ctx.attempt}
 
 
 class AsyncSignal(asyncio.Event):
@@ -169,7 +216,7 @@ def _log(ctx: JobContext[Any], level: str, message: str, meta: Mapping[str, obje
     if not job_logger.isEnabledFor(number):
         return
     # One logger for all jobs: loggers are never freed, so one for each job would be a leak.
-    extra = {"job_id": ctx.job_id, "queue_name": ctx.queue_name, "attempt": ctx.attempt}
+    extra = log_fields(ctx)
     if meta:
         job_logger.log(number, "[%s] %s %s", ctx.job_id, message, dict(meta), extra=extra)
     else:

@@ -77,8 +77,10 @@ def test_what_is_not_finished_at_the_deadline_is_aborted_and_given_back(
         gate.entered.wait(30)
         running.stop()
         wait_until(gate.aborted.is_set)
-    job = outside.job(job_id)
-    assert (job["status"], job["last_error"]) == ("pending", "Worker shutdown timeout")
+    note = outside.job(job_id)["result"]["spooled"]
+    assert (note["outcome"], note["reason"]) == ("handed back", "Worker shutdown timeout")
+    successor = outside.job(note["successor"])
+    assert (successor["status"], successor["retry_count"], successor["max_retries"]) == ("pending", 0, 3)
 
 
 @both
@@ -90,7 +92,7 @@ def test_a_second_stop_can_bring_the_deadline_forward(kind: str, client: Spooled
         wait_until(lambda: running.worker.state == "stopping")
         running.request_stop(timeout=0)
         running.join()
-    assert outside.job(job_id)["last_error"] == "Worker shutdown timeout"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
 
 
 @both
@@ -279,7 +281,7 @@ def test_a_worker_needs_a_handler_and_runs_once_at_a_time(client: SpooledClient)
         with pytest.raises(RuntimeError, match="before the worker is started"):
             worker.process(lambda ctx: 1)
     worker.stop()
-    with pytest.raises(ValueError, match="one worker runs one handler"):
+    with pytest.raises(ValueError, match="already has the handler"):
         worker.process(lambda ctx: 1)
 
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled.worker._pacing import FAILURE_CAP, FIRST_PAUSE, ClaimPacer, claim_size
+from spooled.worker._pacing import FAILURE_CAP, FIRST_PAUSE, RELAXED_PAUSE, ClaimPacer, claim_size
 
 
 def steady(poll_interval: float = 1.0) -> ClaimPacer:
@@ -91,5 +91,24 @@ def test_claims_never_ask_for_more_than_there_is_room_for(concurrency: int, runn
 
 def test_acks_on_their_way_do_not_take_slots_until_there_are_many():
     assert claim_size(10, running=0, unsettled=10) == 10
-    assert claim_size(10, running=0, unsettled=15) == 5
     assert claim_size(10, running=10, unsettled=0) == 0
+
+
+def test_a_server_that_is_slow_to_take_acks_is_asked_for_many_jobs_at_once_or_none():
+    # Otherwise each accepted ack would be followed by a claim of one job: two requests for each.
+    assert claim_size(10, running=0, unsettled=13) == 0
+    assert claim_size(10, running=0, unsettled=12) == 8
+    # Free slots that acks do not stand in the way of are filled at once, however few.
+    assert claim_size(10, running=9, unsettled=0) == 1
+
+
+def test_a_relaxed_pacer_asks_an_empty_queue_rarely_and_goes_back_when_told():
+    pacer = steady(poll_interval=1.0)
+    pacer.relax(True)
+    for _ in range(20):
+        pacer.claimed(asked=1, got=0)
+    assert pacer.pause == RELAXED_PAUSE
+    pacer.relax(False)
+    assert pacer.pause == 1.0
+    pacer.claimed(asked=1, got=0)
+    assert pacer.pause == 1.0

@@ -1,0 +1,153 @@
+"""The claim loop: asks for jobs whenever there is room for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from spooled.errors import SpooledError
+from spooled.models import ClaimedJob
+from spooled.worker._api import WorkerApi
+from spooled.worker._pacing import ClaimPacer
+from spooled.worker._settlement import is_fatal_for_claims
+from spooled.worker._telling import Telling
+from spooled.worker.events import ErrorEvent
+from spooled.worker.middleware import ClaimInfo
+
+logger = logging.getLogger("spooled.worker")
+
+
+class ClaimLoop:
+    """Claims until told to stop. Lives on the I/O loop.
+
+    Args:
+        api: Sends the claims.
+        queue_name: Named in what is told.
+        pacer: Decides about pauses.
+        room: How many jobs could be taken now.
+        begin: Takes a claimed job, and the loop's time when its claim was sent.
+        refused: Told when the server refuses for good; the loop ends by itself.
+        telling: Told about claims and failures.
+    """
+
+    def __init__(
+        self,
+        api: WorkerApi,
+        queue_name: str,
+        pacer: ClaimPacer,
+        *,
+        room: Callable[[], int],
+        begin: Callable[[ClaimedJob, float], None],
+        refused: Callable[[SpooledError], None],
+        telling: Telling,
+    ) -> None:
+        self._api = api
+        self._queue_name = queue_name
+        self._pacer = pacer
+        self._room = room
+        self._begin = begin
+        self._refused = refused
+        self._telling = telling
+        self._stopping = False
+        self._freed = asyncio.Event()
+        self._hinted = asyncio.Event()
+        self.last_answer_at: float | None = None
+        """Wall-clock seconds since the epoch of the last claim that was answered."""
+        self.last_error: str | None = None
+
+    @property
+    def failures(self) -> int:
+        """Claims that failed in a row."""
+        return self._pacer.failures
+
+    def stop(self) -> None:
+        """Claim no more. A claim in flight is not cut off: its jobs are leased to us already."""
+        self._stopping = True
+        self._freed.set()
+        self._hinted.set()
+
+    def freed(self) -> None:
+        """There may be more room than before."""
+        self._freed.set()
+
+    def hint(self) -> None:
+        """There may be work; do not wait for the end of the pause."""
+        self._hinted.set()
+
+    def relax(self, relaxed: bool) -> None:
+        """Somebody tells when there is work (True), or no longer does (False)."""
+        self._pacer.relax(relaxed)
+        if not relaxed:
+            self._hinted.set()
+
+    async def run(self) -> None:
+        while not self._stopping:
+            if not self._room():
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            await self._sit_out_the_pause()
+            await self._claim()
+
+    async def _sit_out_the_pause(self) -> None:
+        """Wait before the next claim, for as long as the pacer says or until a hint that it heeds."""
+        now = asyncio.get_running_loop().time
+        until = now() + self._pacer.pause
+        while not self._stopping and (left := until - now()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._hinted.wait()
+            except TimeoutError:
+                return
+            self._hinted.clear()
+            if self._pacer.hint():
+                return
+            until = min(until, now() + self._pacer.pause)
+
+    async def _claim(self) -> None:
+        asked = self._room()
+        if not asked or self._stopping:
+            return
+        # What is hinted at from here on may come too late for this claim; it cuts the pause after it short.
+        self._hinted.clear()
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        jobs: list[ClaimedJob] = []
+        failure: Exception | None = None
+        try:
+            jobs = await self._api.claim(asked)
+        except SpooledError as error:
+            failure = error
+            self._failed(error)
+        except Exception as error:
+            # A bug of ours must not end the worker while its state says "running".
+            failure = error
+            self._pacer.failed()
+            logger.exception("claiming failed unexpectedly; next try in %.1f s", self._pacer.pause)
+            self._telling.emit(ErrorEvent(error))
+        else:
+            self.last_answer_at = time.time()
+            self.last_error = None
+            self._pacer.claimed(asked, len(jobs))
+        if self._telling.claims_wanted:
+            seconds = loop.time() - sent_at
+            self._telling.claimed(
+                ClaimInfo(self._queue_name, self._api.worker_id, asked, len(jobs), seconds, failure)
+            )
+        for job in jobs:
+            self._begin(job, sent_at)
+
+    def _failed(self, error: SpooledError) -> None:
+        self.last_error = str(error)
+        if is_fatal_for_claims(error):
+            logger.error("the server refuses this worker's claims; stopping: %s", error)
+            self._telling.emit(ErrorEvent(error))
+            self._stopping = True
+            self._refused(error)
+            return
+        self._pacer.failed(error.server_wait)
+        self._telling.trouble(
+            error, f"claiming from {self._queue_name} failed; next try in {self._pacer.pause:.1f} s"
+        )

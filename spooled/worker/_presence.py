@@ -1,0 +1,114 @@
+"""The worker's own row on the server: registered, kept alive, and taken off again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from spooled.errors import NotFoundError, SpooledError
+from spooled.worker._api import WorkerApi
+from spooled.worker._backoff import Backoff
+from spooled.worker._telling import Telling
+
+logger = logging.getLogger("spooled.worker")
+
+DEREGISTER_TIMEOUT = 5.0
+"""Seconds that a stopping worker spends on saying goodbye."""
+
+
+class Presence:
+    """Registers, beats and deregisters one worker id. Lives on the I/O loop.
+
+    Args:
+        api: Sends the requests.
+        active_jobs: How many jobs to report.
+        telling: Told about failures.
+    """
+
+    def __init__(self, api: WorkerApi, active_jobs: Callable[[], int], telling: Telling) -> None:
+        self._api = api
+        self._active_jobs = active_jobs
+        self._telling = telling
+        self._interval = 10.0
+        self._stopping = asyncio.Event()
+        self.last_beat_at: float | None = None
+        """Wall-clock seconds since the epoch of the last accepted registration or heartbeat."""
+
+    def stop(self) -> None:
+        """The worker drains: say so, and give up registering."""
+        self._stopping.set()
+
+    async def register(self) -> bool:
+        """Register, for as long as it takes. False when a stop was requested first.
+
+        Raises:
+            SpooledError: The server refuses for good.
+        """
+        retries = Backoff(0.5, 15.0)
+        while not self._stopping.is_set():
+            try:
+                if not await self._unless_stopped(self._register()):
+                    return False
+            except SpooledError as error:
+                if not error.is_retryable():
+                    raise
+                delay = max(retries.next(), error.server_wait or 0.0)
+                self._telling.trouble(
+                    error, f"registering worker {self._api.worker_id} failed; trying again in {delay:.1f} s"
+                )
+                await self._pause(delay)
+            else:
+                return True
+        return False
+
+    async def beat(self) -> None:
+        """Send heartbeats until cancelled."""
+        while True:
+            if self._stopping.is_set():
+                await asyncio.sleep(self._interval)
+            else:
+                # A stop request cuts the wait short, so that "draining" is told at once.
+                await self._pause(self._interval)
+            status = "draining" if self._stopping.is_set() else "healthy"
+            try:
+                await self._api.worker_heartbeat(status, self._active_jobs())
+                self.last_beat_at = time.time()
+            except NotFoundError:
+                logger.warning("the server has forgotten worker %s; registering again", self._api.worker_id)
+                try:
+                    await self._register()
+                except SpooledError as error:
+                    self._telling.trouble(error, f"registering worker {self._api.worker_id} again failed")
+            except SpooledError as error:
+                self._telling.trouble(error, f"heartbeat of worker {self._api.worker_id} failed")
+
+    async def deregister(self) -> None:
+        """Take the worker off the list; not worth an error when it fails, the server notices by itself."""
+        with contextlib.suppress(SpooledError):
+            await self._api.deregister(DEREGISTER_TIMEOUT)
+
+    async def _register(self) -> bool:
+        registration = await self._api.register()
+        self._interval = max(1.0, float(registration.heartbeat_interval_secs))
+        self.last_beat_at = time.time()
+        return True
+
+    async def _unless_stopped(self, request: Coroutine[Any, Any, bool]) -> bool:
+        """The request's answer, or False when a stop was requested before it came."""
+        task = asyncio.ensure_future(request)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            return await task if task.done() else False
+        finally:
+            task.cancel()
+            stop.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()

@@ -1,0 +1,198 @@
+"""Which handler a job goes to, and what type its payload has."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from spooled.worker.context import JobContext
+
+JOB_TYPE = "job_type"
+"""The member of a payload that names the kind of job (contract api-v1 §3.1)."""
+
+
+class PayloadError(ValueError):
+    """A job's payload does not have the type that its handler declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One handler.
+
+    Attributes:
+        call: Takes the context. For a coroutine handler, awaiting what it returns runs it.
+        plain: Whether it is a plain function, which must not run on a loop.
+    """
+
+    call: Callable[[Any], Any]
+    plain: bool
+
+
+class Routes:
+    """The handlers of one worker: one for any job, and one for each job type."""
+
+    def __init__(self) -> None:
+        self._default: Callable[[Any], Any] | None = None
+        self._typed: dict[str, Callable[[Any], Any]] = {}
+        self._payloads: dict[Callable[[Any], Any], Any] = {}
+
+    def __bool__(self) -> bool:
+        return self._default is not None or bool(self._typed)
+
+    def __iter__(self) -> Iterator[Callable[[Any], Any]]:
+        if self._default is not None:
+            yield self._default
+        yield from self._typed.values()
+
+    @property
+    def job_types(self) -> list[str]:
+        return sorted(self._typed)
+
+    def add(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
+        """Register a handler for one job type, or for every job that no other handler takes.
+
+        Raises:
+            TypeError: It is not callable, or the type of its payload cannot be found out.
+            ValueError: There is a handler for that already.
+        """
+        if not callable(handler):
+            raise TypeError(f"a handler must be a function that takes the job context, got {handler!r}")
+        taken = self._default if job_type is None else self._typed.get(job_type)
+        if taken is not None and taken is not handler:
+            what = "every job" if job_type is None else f"jobs of type {job_type!r}"
+            raise ValueError(
+                f"this worker already has the handler {name_of(taken)} for {what}; "
+                'give the new one a job type of its own with @worker.handler("...")'
+            )
+        self._payloads[handler] = payload if payload is not None else payload_type_of(handler)
+        if job_type is None:
+            self._default = handler
+        else:
+            self._typed[job_type] = handler
+
+    def bind(self, wrap: Callable[[Callable[[Any], Any], bool], Callable[[Any], Any]]) -> BoundRoutes:
+        """The routes as the engine uses them.
+
+        Args:
+            wrap: Puts the middleware around a handler; told whether that is a plain function.
+        """
+
+        def route(handler: Callable[[Any], Any]) -> Route:
+            plain = is_plain(handler)
+            return Route(wrap(_typed(handler, self._payloads[handler], plain), plain), plain)
+
+        default = None if self._default is None else route(self._default)
+        return BoundRoutes(default, {name: route(handler) for name, handler in self._typed.items()})
+
+
+class BoundRoutes:
+    """Finds the route of a job."""
+
+    def __init__(self, default: Route | None, typed: dict[str, Route]) -> None:
+        self._default = default
+        self._typed = typed
+
+    def find(self, payload: object) -> Route | None:
+        if self._typed:
+            job_type = job_type_of(payload)
+            if job_type is not None and job_type in self._typed:
+                return self._typed[job_type]
+        return self._default
+
+    def explain(self, payload: object) -> str:
+        """Why there is no route."""
+        known = ", ".join(repr(name) for name in sorted(self._typed))
+        job_type = job_type_of(payload)
+        found = (
+            "the payload names no job_type" if job_type is None else f"no handler for job_type {job_type!r}"
+        )
+        return f"{found}; this worker handles {known}"
+
+
+def is_plain(handler: Callable[[Any], Any]) -> bool:
+    """Whether this is a plain function, as opposed to a coroutine function or an object that makes awaitables."""
+    inner: Any = handler
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if inspect.isfunction(inner) or inspect.ismethod(inner):
+        return not inspect.iscoroutinefunction(inner)
+    return inspect.isbuiltin(inner) or not inspect.iscoroutinefunction(getattr(inner, "__call__", inner))  # noqa: B004
+
+
+def payload_type_of(handler: Callable[[Any], Any]) -> Any:
+    """`Email` for a handler declared as `def send(ctx: JobContext[Email])`; None when it declares nothing.
+
+    Raises:
+        TypeError: The annotation is there, but its names cannot be found.
+    """
+    target = handler
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not (inspect.isfunction(target) or inspect.ismethod(target)):
+        target = getattr(target, "__call__", target)  # noqa: B004
+    parameters = list(getattr(target, "__annotations__", {}).items())
+    if not parameters or parameters[0][0] == "return":
+        return None
+    name, annotation = parameters[0]
+    if isinstance(annotation, str):
+        if "JobContext[" not in annotation:
+            return None
+        try:
+            annotation = typing.get_type_hints(target)[name]
+        except Exception as error:
+            raise TypeError(
+                f"the annotation {annotation!r} of {name_of(handler)} cannot be resolved ({error}); define the payload "
+                "type at module level, or name it with @worker.handler(..., payload=TheType)"
+            ) from error
+    origin = typing.get_origin(annotation)
+    if not (isinstance(origin, type) and issubclass(origin, JobContext)):
+        return None
+    (argument,) = typing.get_args(annotation)
+    return None if argument is Any or isinstance(argument, typing.TypeVar) else argument
+
+
+def read_payload(payload: object, kind: Any) -> Any:
+    """`payload` as a `kind`.
+
+    Raises:
+        PayloadError: It does not fit, with the place.
+    """
+    validate = getattr(kind, "model_validate", None)  # pydantic's convention
+    try:
+        return msgspec.convert(payload, kind) if validate is None else validate(payload)
+    except ValueError as error:  # msgspec's and pydantic's errors are both ValueErrors
+        raise PayloadError(f"the payload is no {getattr(kind, '__name__', kind)}: {error}") from error
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def _typed(handler: Callable[[Any], Any], kind: Any, plain: bool) -> Callable[[Any], Any]:
+    if kind is None:
+        return handler
+    if plain:
+
+        def call(ctx: JobContext[Any]) -> Any:
+            ctx.payload = read_payload(ctx.payload, kind)
+            return handler(ctx)
+
+        return call
+
+    async def call_async(ctx: JobContext[Any]) -> Any:
+        ctx.payload = read_payload(ctx.payload, kind)
+        return await handler(ctx)
+
+    return call_async
+
+
+def job_type_of(payload: object) -> str | None:
+    """The type that a payload names, if it is an object and the name is text."""
+    found = payload.get(JOB_TYPE) if isinstance(payload, dict) else None
+    return found if isinstance(found, str) else None

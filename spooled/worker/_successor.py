@@ -1,0 +1,75 @@
+"""Replacing a job by a copy of itself: the way to another time, or to another worker, that costs no attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spooled.errors import ConflictError, NotFoundError, SpooledError
+from spooled.models import ClaimedJob, Job
+from spooled.worker._api import WorkerApi
+from spooled.worker._outcome import Replace
+
+KEY_LIMIT = 255
+"""The longest idempotency key in characters (contract api-v1 §3.2)."""
+
+
+def retries_left(job: ClaimedJob, replace: Replace) -> int:
+    """The retries that a copy may have; negative when there is no run left for it."""
+    return job.max_retries - job.retry_count - (1 if replace.costs_attempt else 0)
+
+
+def is_replaceable(job: Job, *, has_dependents: bool) -> bool:
+    """Whether nobody watches the job's id. A webhook's secret is never returned, so it could not be copied either."""
+    return job.workflow_id is None and not has_dependents and job.completion_webhook is None
+
+
+def copy_of(job: Job, replace: Replace, *, key: str, retries: int) -> dict[str, Any]:
+    """The body of the request that creates the successor."""
+    body = {
+        "queue_name": job.queue_name,
+        "payload": job.payload,
+        "priority": job.priority,
+        "max_retries": retries,
+        "timeout_seconds": job.timeout_seconds,
+        "idempotency_key": key,
+        "scheduled_at": replace.due,
+        "expires_at": job.expires_at,
+        "tags": job.tags,
+    }
+    return {name: value for name, value in body.items() if value is not None or name == "payload"}
+
+
+def note(replace: Replace, successor: str) -> dict[str, Any]:
+    """The result that the original is completed with."""
+    return {"spooled": {"outcome": replace.outcome, "successor": successor, "reason": replace.reason}}
+
+
+async def make_successor(api: WorkerApi, job: ClaimedJob, replace: Replace, timeout: float) -> str | None:
+    """Create the copy and return its id; None when this job must not be replaced.
+
+    The idempotency key comes from the lease, so a repeated attempt of the same run finds the copy of the first.
+
+    Raises:
+        SpooledError: It did not work this time.
+    """
+    retries = retries_left(job, replace)
+    if retries < 0:
+        return None
+    original = await api.read_job(job.id, timeout)
+    # The cheap answer first: most jobs have neither workflow nor webhook.
+    if not is_replaceable(original, has_dependents=False) or await api.has_dependents(job.id, timeout):
+        return None
+    key = f"spooled:{job.lease_id}"[-KEY_LIMIT:]
+    return await api.create_job(copy_of(original, replace, key=key, retries=retries), timeout)
+
+
+async def drop_successor(api: WorkerApi, successor: str, timeout: float) -> SpooledError | None:
+    """Cancel a copy whose original turned out to be somebody else's, so that the job does not run twice."""
+    try:
+        await api.cancel_job(successor, timeout)
+    except (NotFoundError, ConflictError):
+        # It has run or is running; nothing can be done any more.
+        return None
+    except SpooledError as error:
+        return error
+    return None

@@ -1,0 +1,84 @@
+"""How the engine's parts tell what happens: events for the user's handlers, infos for middleware, log lines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from spooled.errors import SpooledError
+from spooled.worker._execution import Execution
+from spooled.worker._outcome import Control
+from spooled.worker._routing import job_type_of
+from spooled.worker._sinks import EventSink
+from spooled.worker.events import ErrorEvent, EventHandlers, WorkerEvent
+from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wants
+
+logger = logging.getLogger("spooled.worker")
+
+
+class Telling:
+    """Passes on what happens, at no cost when nobody listens. Used on the I/O loop only.
+
+    Args:
+        handlers: The user's event handlers.
+        sink: Where they run.
+        middlewares: Told about claims and acks.
+    """
+
+    def __init__(self, handlers: EventHandlers, sink: EventSink, middlewares: Sequence[Middleware]) -> None:
+        self._handlers = handlers
+        self._sink = sink
+        self._middlewares = middlewares
+        self._acks_wanted = wants(middlewares, "acked")
+        self.claims_wanted = wants(middlewares, "claimed")
+
+    def wants(self, kind: type) -> bool:
+        """Whether any handler listens to this kind of event."""
+        return self._handlers.wants(kind)
+
+    def emit(self, event: WorkerEvent) -> None:
+        self._sink.emit(event)
+
+    def trouble(self, error: SpooledError, what: str) -> None:
+        """Something failed that is tried again, or that no job can report."""
+        logger.warning("%s: %s", what, error)
+        self._sink.emit(ErrorEvent(error))
+
+    def claimed(self, claim: ClaimInfo) -> None:
+        notify(self._middlewares, "claimed", claim)
+
+    def acked(
+        self,
+        execution: Execution,
+        now: float,
+        operation: Literal["complete", "fail", "heartbeat"],
+        outcome: Literal["accepted", "lost", "refused", "unsettled"],
+        *,
+        attempts: int = 0,
+        error: str | None = None,
+        answer: str | None = None,
+        control: Control | None = None,
+    ) -> None:
+        """It is decided how the execution ended for the server; told once for each."""
+        if not self._acks_wanted or execution.told:
+            return
+        execution.told = True
+        ran = None if execution.ended_at is None else execution.ended_at - execution.started_at
+        info = AckInfo(
+            context=execution.context,
+            operation=operation,
+            outcome=outcome,
+            attempts=attempts,
+            seconds=now - execution.claimed_at,
+            run_seconds=ran,
+            error=error,
+            answer=answer,
+            control=control,
+            job_type=job_type_of(execution.job.payload),
+        )
+        notify(self._middlewares, "acked", info)
+
+    def finish(self) -> None:
+        """Nothing more will be told."""
+        self._sink.finish()

@@ -1,0 +1,209 @@
+"""Several workers in one process: one I/O thread, one set of connections, one shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from spooled.worker._async_worker import AsyncSpooledWorker
+from spooled.worker._bridge import Bridge, Client, new_io_loop, wants_fast
+from spooled.worker._front_door import FrontDoor
+from spooled.worker._io_thread import IoThread
+from spooled.worker._worker import SpooledWorker
+
+
+class WorkerGroup:
+    """Runs several `SpooledWorker`s together, for example one for each queue.
+
+        group = WorkerGroup(emails, invoices)
+        group.start()
+
+    Workers of the same client share its connections. When the server refuses one of them for good, the others are
+    drained and the error is raised: half a group would look alive.
+
+    Args:
+        workers: Not started yet; each has its own queue, options and handlers.
+
+    Raises:
+        TypeError: A worker is an `AsyncSpooledWorker`: use `AsyncWorkerGroup`.
+        ValueError: There are no workers, or one is given twice.
+    """
+
+    def __init__(self, *workers: SpooledWorker) -> None:
+        for worker in workers:
+            if not isinstance(worker, SpooledWorker):
+                raise TypeError(f"WorkerGroup takes SpooledWorkers, got {worker!r}; see AsyncWorkerGroup")
+        _check(workers)
+        self.workers = workers
+
+    def start(self) -> None:
+        """Work until `stop()`; see `SpooledWorker.start`."""
+        self._launch()
+        try:
+            self._wait()
+        except BaseException:
+            self._request_stop(None)
+            try:
+                self._wait()
+            except BaseException:
+                self._request_stop(0.0)
+                self._wait()
+                raise
+            raise
+        _raise_first(self.workers)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Drain all workers at the same time; see `SpooledWorker.stop`."""
+        self._request_stop(timeout)
+        if not any(worker._is_own_thread() for worker in self.workers):
+            self._wait()
+
+    def __enter__(self) -> Self:
+        """Start in the background."""
+        self._launch()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if kind is None:
+            _raise_first(self.workers)
+
+    def _launch(self) -> None:
+        io, bridges = _shared_io(self.workers, None)
+        for worker in self.workers:
+            worker._prepare(io, bridges[_sharing(worker)])
+        _stop_together(self.workers)
+        io.start()
+
+    def _request_stop(self, timeout: float | None) -> None:
+        for worker in self.workers:
+            worker._request_stop(timeout)
+
+    def _wait(self) -> None:
+        for worker in self.workers:
+            if worker._ending is not None:
+                worker._join(worker._ending)
+
+
+class AsyncWorkerGroup:
+    """Runs several `AsyncSpooledWorker`s together, on the loop that `start()` is awaited on; see `WorkerGroup`."""
+
+    def __init__(self, *workers: AsyncSpooledWorker) -> None:
+        for worker in workers:
+            if not isinstance(worker, AsyncSpooledWorker):
+                raise TypeError(
+                    f"AsyncWorkerGroup takes AsyncSpooledWorkers, got {worker!r}; see WorkerGroup"
+                )
+        _check(workers)
+        self.workers = workers
+
+    async def start(self) -> None:
+        """Work until `stop()`; see `AsyncSpooledWorker.start`."""
+        self._launch()
+        # Each follows its own worker; a cancellation reaches all of them, and each drains first.
+        results = await asyncio.gather(*(worker._finish() for worker in self.workers), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Drain all workers at the same time; see `AsyncSpooledWorker.stop`."""
+        for stopping in [worker.stop(timeout) for worker in self.workers]:
+            await stopping
+
+    async def __aenter__(self) -> Self:
+        """Start in the background."""
+        self._launch()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+        if kind is None:
+            _raise_first(self.workers)
+
+    def _launch(self) -> None:
+        loop = asyncio.get_running_loop()
+        io, bridges = _shared_io(self.workers, loop)
+        for worker in self.workers:
+            worker._prepare(io, bridges[_sharing(worker)], loop)
+        _stop_together(self.workers)
+        io.start()
+
+
+def run_workers(*workers: SpooledWorker) -> None:
+    """Run workers until SIGTERM or SIGINT: the first drains, the second stops at once.
+
+    For a program that does nothing else. It installs signal handlers for as long as it runs when it is called in
+    the main thread; elsewhere, stop it with `WorkerGroup.stop`.
+
+    Raises:
+        SpooledError: The server refuses a worker for good; the others were drained.
+    """
+    group = WorkerGroup(*workers)
+    if threading.current_thread() is not threading.main_thread():
+        group.start()
+        return
+    asked = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature is Python's
+        nonlocal asked
+        asked += 1
+        group._request_stop(None if asked == 1 else 0.0)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        group.start()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check(workers: tuple[FrontDoor, ...]) -> None:
+    if not workers:
+        raise ValueError("a group needs at least one worker")
+    if len(set(workers)) != len(workers):
+        raise ValueError("the same worker is in the group twice")
+
+
+def _shared_io(
+    workers: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
+) -> tuple[IoThread, dict[tuple[Client, str], Bridge]]:
+    together: dict[tuple[Client, str], list[int]] = {}
+    for worker in workers:
+        worker._check_startable()
+        together.setdefault(_sharing(worker), []).append(worker._options.concurrency)
+    fast = any(wants_fast(client, transport) for client, transport in together)
+    bridges = {
+        (client, transport): Bridge(client, concurrencies, transport, loop)
+        for (client, transport), concurrencies in together.items()
+    }
+    return IoThread("spooled-io", new_io_loop(fast=fast)), bridges
+
+
+def _sharing(worker: FrontDoor) -> tuple[Client, str]:
+    return worker._client, worker._options.transport
+
+
+def _stop_together(workers: tuple[Any, ...]) -> None:
+    """When one ends with an error, so do the others."""
+
+    def ended(worker: Any) -> None:
+        if worker._ending.error is not None:
+            for other in workers:
+                other._request_stop(None)
+
+    for worker in workers:
+        worker._ending.on_finished(lambda worker=worker: ended(worker))
+
+
+def _raise_first(workers: tuple[Any, ...]) -> None:
+    for worker in workers:
+        if worker._ending is not None and worker._ending.error is not None:
+            raise worker._ending.error
