@@ -10,7 +10,7 @@ from collections.abc import Callable
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
-from spooled.worker._pacing import ClaimPacer
+from spooled.worker._pacing import LINGER, ClaimPacer
 from spooled.worker._settlement import is_fatal_for_claims
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
@@ -27,6 +27,7 @@ class ClaimLoop:
         queue_name: Named in what is told.
         pacer: Decides about pauses.
         room: How many jobs could be taken now.
+        linger: Whether to wait for more room before a claim of so many jobs.
         begin: Takes a claimed job, and the loop's time when its claim was sent.
         refused: Told when the server refuses for good; the loop ends by itself.
         telling: Told about claims and failures.
@@ -39,6 +40,7 @@ class ClaimLoop:
         pacer: ClaimPacer,
         *,
         room: Callable[[], int],
+        linger: Callable[[int], bool],
         begin: Callable[[ClaimedJob, float], None],
         refused: Callable[[SpooledError], None],
         telling: Telling,
@@ -47,6 +49,7 @@ class ClaimLoop:
         self._queue_name = queue_name
         self._pacer = pacer
         self._room = room
+        self._linger = linger
         self._begin = begin
         self._refused = refused
         self._telling = telling
@@ -107,6 +110,8 @@ class ClaimLoop:
             until = min(until, now() + self._pacer.pause)
 
     async def _claim(self) -> None:
+        if self._linger(self._room()):
+            await asyncio.sleep(LINGER)
         asked = self._room()
         if not asked or self._stopping:
             return

@@ -23,7 +23,7 @@ from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
 from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Replace, fit_error
-from spooled.worker._pacing import ClaimPacer, claim_size
+from spooled.worker._pacing import ClaimPacer, claim_size, worth_lingering
 from spooled.worker._presence import Presence
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
@@ -99,6 +99,7 @@ class Engine:
             options.queue_name,
             ClaimPacer(options.poll_interval),
             room=self._room,
+            linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
             begin=self._begin,
             refused=self._refused,
             telling=telling,

@@ -98,3 +98,16 @@ def claim_size(concurrency: int, running: int, unsettled: int) -> int:
     if accepted < free and 4 * accepted < 3 * concurrency:
         return 0
     return max(0, min(free, accepted, CLAIM_LIMIT))
+
+
+LINGER = 0.001
+"""Seconds that a small claim waits for company while acks are on their way; far less than a request takes."""
+
+
+def worth_lingering(size: int, concurrency: int, unsettled: int) -> bool:
+    """Whether to wait a moment before a claim of `size` jobs.
+
+    Acks on their way mean that handlers are quick: more slots are about to get free, and one claim for all of them
+    costs what a claim for one does. Without any, a free slot is filled at once.
+    """
+    return unsettled > 0 and 4 * size < 3 * concurrency

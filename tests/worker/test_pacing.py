@@ -1,7 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled.worker._pacing import FAILURE_CAP, FIRST_PAUSE, RELAXED_PAUSE, ClaimPacer, claim_size
+from spooled.worker._pacing import (
+    FAILURE_CAP,
+    FIRST_PAUSE,
+    RELAXED_PAUSE,
+    ClaimPacer,
+    claim_size,
+    worth_lingering,
+)
 
 
 def steady(poll_interval: float = 1.0) -> ClaimPacer:
@@ -112,3 +119,9 @@ def test_a_relaxed_pacer_asks_an_empty_queue_rarely_and_goes_back_when_told():
     assert pacer.pause == 1.0
     pacer.claimed(asked=1, got=0)
     assert pacer.pause == 1.0
+
+
+def test_a_small_claim_waits_for_company_only_while_acks_are_on_their_way():
+    assert worth_lingering(5, concurrency=10, unsettled=1)
+    assert not worth_lingering(8, concurrency=10, unsettled=1)
+    assert not worth_lingering(1, concurrency=10, unsettled=0)
