@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 import spooled
 from spooled import AsyncSpooledClient, SpooledClient
+from spooled.worker import WorkerGroup
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
 from tests.waiting import wait_until
 
@@ -126,3 +128,34 @@ def test_every_public_name_can_be_had():
     for name in spooled.__all__:
         assert getattr(spooled, name) is not None
     assert AsyncSpooledClient.__doc__
+
+
+def test_the_worker_page(monkeypatch: pytest.MonkeyPatch):
+    with EmbeddedServer() as server:
+        monkeypatch.setenv("SPOOLED_BASE_URL", server.url)
+        monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+        page = types.ModuleType("worker_page")
+        monkeypatch.setitem(sys.modules, page.__name__, page)
+        names = vars(page)
+        for block in blocks("docs/worker.md"):
+            # As a file of its own: not with this file's future imports.
+            exec(compile(block, "docs/worker.md", "exec", dont_inherit=True), names)
+        jobs = {
+            "welcome": {"job_type": "welcome", "to": "ada"},
+            "newsletter": {"job_type": "newsletter", "list": "all"},
+            "discarded": {"job_type": "sync"},
+            "snoozed": {"job_type": "sync", "account": 1, "too_early": True},
+            "retried": {"job_type": "sync", "account": 1, "busy": True},
+        }
+        with SpooledClient() as client:
+            ids = {
+                name: client.jobs.create(queue_name="mail", payload=payload).id
+                for name, payload in jobs.items()
+            }
+            with WorkerGroup(names["worker"], names["invoices"]):
+                wait_until(lambda: client.jobs.get_stats(queue_name="mail").completed == len(jobs))
+            results = {name: client.jobs.get(job).result for name, job in ids.items()}
+    assert results["welcome"] == {"sent_to": "ada"}
+    assert results["newsletter"] == {"sent_to": "all"}
+    for outcome in ("discarded", "snoozed", "retried"):
+        assert results[outcome]["spooled"]["outcome"] == outcome

@@ -351,3 +351,49 @@ print(worker.state.value)
     command = [sys.executable, "-c", program, server.api_key, server.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
+
+
+def test_a_claim_in_flight_is_taken_in_and_its_jobs_are_run(server: EmbeddedServer, outside: Outside):
+    answered, hold = threading.Event(), threading.Event()
+
+    class Holding(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            if request.url.path.endswith("/claim") and b'"id"' in response.read():
+                answered.set()
+                hold.wait(30)
+            return response
+
+    with (
+        SpooledClient(api_key=server.api_key, base_url=server.url, transport=Holding()) as client,
+        Running("threads", client, lambda ctx: "run all the same") as running,
+    ):
+        job_id = outside.enqueue()
+        answered.wait(30)
+        running.request_stop()
+        wait_until(lambda: running.worker.state == "stopping")
+        hold.set()
+        running.join()
+    assert outside.job(job_id)["result"] == "run all the same"
+
+
+def test_a_stuck_thread_does_not_keep_the_process_alive(server: EmbeddedServer, outside: Outside):
+    program = """
+import sys, threading
+from spooled import SpooledClient
+from spooled.worker import SpooledWorker
+worker = SpooledWorker(SpooledClient(api_key=sys.argv[1], base_url=sys.argv[2]), "q", poll_interval=0.05)
+
+@worker.process
+def stuck(ctx):
+    threading.Thread(target=worker.stop, args=(0,)).start()
+    threading.Event().wait()
+
+worker.start()
+print(worker.state.value)
+"""
+    job_id = outside.enqueue(max_retries=0)
+    command = [sys.executable, "-c", program, server.api_key, server.url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "stopped\n")
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
