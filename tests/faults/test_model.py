@@ -1,0 +1,412 @@
+"""The worker's decisions against a model of the server: leases, pacing and the meaning of answers, without any I/O.
+
+The machine is a small simulation. A worker made of the pure modules talks, over a network whose state hypothesis
+picks, to a server that is nothing but the rules of the contract (lifecycle §3, api-v1 §3.7). Time moves from one
+event to the next. What the engine adds around the pure modules is written out here once more, as short as it goes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from spooled.errors import NetworkError, RateLimitError, SpooledError, create_error_from_response
+from spooled.worker._backoff import Backoff
+from spooled.worker._lease_table import Lease, LeaseState, LeaseTable
+from spooled.worker._pacing import ClaimPacer, claim_size
+from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived
+
+LEASE = 30.0
+ACK_TIMEOUT = 10.0
+CONCURRENCY = 3
+ROUND_TRIP = 0.005
+US, RIVAL = "us", "rival"
+
+Done = Callable[[Any], None]
+
+
+def refusal(status: int, code: str, message: str) -> SpooledError:
+    return create_error_from_response(status, {"code": code, "message": message})
+
+
+@dataclass
+class Job:
+    """One row of the model server."""
+
+    id: str
+    max_retries: int
+    status: str = "pending"
+    retries: int = 0
+    worker: str | None = None
+    lease: str | None = None
+    end: float = 0.0
+    not_before: float = 0.0
+
+    def give_up_lease(self) -> None:
+        dead = self.retries >= self.max_retries
+        self.status, self.retries = ("deadletter", self.retries) if dead else ("pending", self.retries + 1)
+        self.worker = self.lease = None
+
+
+class Server:
+    """What the contract says, and a list of what was accepted."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.accepted: set[tuple[str, Operation]] = set()
+        self._numbers = itertools.count(1)
+
+    def create(self, max_retries: int) -> None:
+        job = Job(f"job{len(self.jobs)}", max_retries)
+        self.jobs[job.id] = job
+
+    def claim(self, now: float, worker: str, limit: int) -> list[tuple[str, str]]:
+        free = [job for job in self.jobs.values() if job.status == "pending" and job.not_before <= now]
+        for job in free[:limit]:
+            job.status, job.worker, job.end = "processing", worker, now + LEASE
+            job.lease = f"lease{next(self._numbers)}"
+        return [(job.id, str(job.lease)) for job in free[:limit]]
+
+    def ask(
+        self, now: float, operation: Operation, worker: str, job_id: str, lease: str
+    ) -> SpooledError | None:
+        job = self.jobs[job_id]
+        if job.worker != worker:
+            return refusal(404, "NOT_FOUND", "Job not found")
+        if job.status == "processing" and (job.end <= now or job.lease != lease):
+            return refusal(409, "LEASE_EXPIRED", "The lease does not match the job's current lease")
+        if job.status != "processing":
+            return refusal(409, "CONFLICT", f"Job is already {job.status}")
+        if operation is Operation.HEARTBEAT:
+            job.end = now + LEASE
+            return None
+        self.accepted.add((lease, operation))
+        if operation is Operation.COMPLETE:
+            job.status = "completed"  # assignment and lease stay
+        else:
+            job.not_before = now + min(2**job.retries, 60)
+            job.give_up_lease()
+        return None
+
+    def sweep(self, now: float) -> None:
+        for job in self.jobs.values():
+            if job.status == "processing" and job.end <= now:
+                job.give_up_lease()
+
+
+@dataclass(eq=False)
+class Execution:
+    lease: Lease
+    running: bool = True
+    settling: bool = False
+    told: list[str] = field(default_factory=list)
+
+
+class Network:
+    """Carries one request in the way that it is told to. The caller learns the answer or a `SpooledError`."""
+
+    STATES = (
+        "good",
+        "slow",
+        "broken",
+        "answers lost",
+        "answers never come",
+        "requests lost",
+        "overtaken",
+        "refused",
+        "limited",
+    )
+
+    def __init__(self, at: Callable[[float, Callable[[], None]], None]) -> None:
+        self.state = "good"
+        self._at = at
+
+    def call(self, ask: Callable[[], Any], timeout: float, done: Done) -> None:
+        broken = NetworkError("broken")
+        match self.state:
+            case "good":
+                done(ask())
+            case "slow":
+                self._at(timeout * 0.3, lambda: self._answer_later(ask(), timeout * 0.3, done))
+            case "broken":
+                ask()
+                self._at(ROUND_TRIP, lambda: done(refusal(503, "INTERNAL_ERROR", "broken")))
+            case "answers lost":
+                ask()
+                self._at(ROUND_TRIP, lambda: done(broken))
+            case "answers never come":
+                ask()
+                self._at(timeout, lambda: done(broken))
+            case "requests lost":
+                self._at(timeout, lambda: done(broken))
+            case "overtaken":
+                # Delivered after the caller has given up on it, and has perhaps asked again.
+                self._at(timeout, lambda: done(broken))
+                self._at(timeout + 1.0, ask)
+            case "refused":
+                self._at(ROUND_TRIP, lambda: done(broken))
+            case "limited":
+                limited = RateLimitError("slow down", 429)
+                limited.server_wait = 2.0
+                self._at(ROUND_TRIP, lambda: done(limited))
+
+    def _answer_later(self, answer: Any, delay: float, done: Done) -> None:
+        self._at(delay, lambda: done(answer))
+
+
+class WorkerOnABadNetwork(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.server = Server()
+        self.network = Network(lambda delay, action: self.at(self.now + delay, action))
+        self.table = LeaseTable(0.5, random=lambda: 0.5)
+        self.pacer = ClaimPacer(1.0, random=lambda: 0.5)
+        self.executions: dict[Lease, Execution] = {}
+        self.slots: list[Execution] = []
+        self.unanswered: set[Lease] = set()
+        self.claiming = self.stopping = False
+        self.not_before = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self.claim()
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._order), action))
+
+    def move(self, seconds: float) -> None:
+        until = self.now + seconds
+        while True:
+            due = self.table.next_due()
+            soonest = min(
+                self._events[0][0] if self._events else until, until if due is None else max(due, self.now)
+            )
+            if soonest > until:
+                soonest = until
+            self.now = soonest
+            self.keep_leases()
+            if self._events and self._events[0][0] <= self.now:
+                heapq.heappop(self._events)[2]()
+            elif self.now >= until:
+                return
+
+    # --- the worker -----------------------------------------------------------------------------------------
+
+    def unsettled(self) -> int:
+        return sum(execution.settling for execution in self.executions.values())
+
+    def claim(self) -> None:
+        asked = claim_size(CONCURRENCY, len(self.slots), self.unsettled())
+        if self.claiming or self.stopping or not asked or self.now < self.not_before:
+            return
+        self.claiming = True
+        sent_at = self.now
+
+        def done(answer: Any) -> None:
+            self.claiming = False
+            if isinstance(answer, SpooledError):
+                self.pacer.failed(answer.server_wait)
+                assert self.pacer.pause >= (answer.server_wait or 0.0)
+                assert self.pacer.pause > 0, "a failing server is left alone for a while"
+            else:
+                self.pacer.claimed(asked, len(answer))
+                assert len(answer) < asked or self.pacer.pause == 0, "a full claim says that more may wait"
+                for job_id, lease_id in answer:
+                    self.begin(job_id, lease_id, sent_at)
+            self.not_before = self.now + self.pacer.pause
+            self.at(self.not_before, self.claim)
+
+        self.network.call(lambda: self.server.claim(self.now, US, asked), LEASE / 2, done)
+
+    def begin(self, job_id: str, lease_id: str, sent_at: float) -> None:
+        lease = Lease(job_id, lease_id, US, LEASE, sent_at + LEASE)
+        self.table.hold(lease, since=sent_at)
+        execution = self.executions[lease] = Execution(lease)
+        self.slots.append(execution)
+        assert len(self.slots) <= CONCURRENCY
+
+    def keep_leases(self) -> None:
+        for lease in self.table.over(self.now):
+            assert lease in self.unanswered, "a lease runs out only when nobody answers its renewals"
+            self.lose(lease)
+        for lease in self.table.due(self.now):
+            self.beat(lease)
+
+    def beat(self, lease: Lease) -> None:
+        sent_at, timeout = self.now, self.table.beat_timeout(lease, self.now)
+        self.unanswered.add(lease)
+        assert timeout <= max(0.1, lease.remaining(self.now)), "a beat ends before its lease"
+
+        def done(answer: SpooledError | None) -> None:
+            if answer is None:
+                self.unanswered.discard(lease)
+                self.table.renewed(lease, sent_at=sent_at)
+            elif lease.state is LeaseState.HELD:
+                if judge(Operation.HEARTBEAT, answer, replay=False) is Verdict.LOST:
+                    self.lose(lease)
+                else:
+                    self.table.missed(lease, now=self.now)
+
+        self.network.call(lambda: self.ask(Operation.HEARTBEAT, lease), timeout, done)
+
+    def ask(self, operation: Operation, lease: Lease) -> SpooledError | None:
+        return self.server.ask(self.now, operation, US, lease.job_id, lease.lease_id)
+
+    def lose(self, lease: Lease) -> None:
+        execution = self.executions.get(lease)
+        if self.table.lose(lease) and execution is not None and not execution.settling:
+            self.settled(execution, "lost")
+
+    def settle(self, execution: Execution, operation: Operation) -> None:
+        execution.settling = True
+        lease, backoff, replay = execution.lease, Backoff(0.1, 5.0, random=lambda: 0.5), False
+
+        def attempt() -> None:
+            self.network.call(lambda: self.ask(operation, lease), ACK_TIMEOUT, done)
+
+        def done(answer: SpooledError | None) -> None:
+            nonlocal replay
+            verdict = Verdict.DONE if answer is None else judge(operation, answer, replay=replay)
+            if verdict is Verdict.DONE:
+                self.check_done(lease, operation, replay)
+                self.settled(execution, "done")
+                return
+            assert answer is not None
+            decided = answer.status_code in (404, 409)
+            assert verdict is (Verdict.LOST if decided else Verdict.AGAIN), (
+                f"{operation}: {answer} is {verdict}"
+            )
+            if decided:
+                self.check_lost(lease, operation)
+            if decided or lease.expires_at <= self.now:
+                self.settled(execution, "lost")
+                return
+            replay = replay or may_have_arrived(answer)
+            self.at(self.now + max(backoff.next(), answer.server_wait or 0.0), attempt)
+
+        attempt()
+
+    def check_done(self, lease: Lease, operation: Operation, replay: bool) -> None:
+        """An ack is "done" when the server has accepted it, and not because something else looks the same."""
+        if (lease.lease_id, operation) in self.server.accepted:
+            return
+        # Once the lease has run out the contract's answers are ambiguous. A fail that is sent again finds nothing,
+        # whether it landed or the job was taken back. A complete finds the job completed by this worker, by this run
+        # or by a later one, which is what
+        # `test_an_ack_is_not_told_as_done_when_a_later_run_completed_the_job` is about.
+        job = self.server.jobs[lease.job_id]
+        assert lease.expires_at <= self.now, f"{operation} was never accepted: {lease}"
+        if operation is Operation.FAIL:
+            assert replay, "no earlier attempt can have landed"
+            assert job.worker != US
+        else:
+            assert (job.worker, job.status) == (US, "completed")
+
+    def check_lost(self, lease: Lease, operation: Operation) -> None:
+        """An ack is "lost" when the job is not ours any more, which is never so while our clock says that it is."""
+        job = self.server.jobs[lease.job_id]
+        if lease.expires_at > self.now:
+            # It landed, and a later claim of the same worker hides that.
+            assert operation is Operation.FAIL
+            assert (lease.lease_id, Operation.FAIL) in self.server.accepted
+            assert job.worker == US
+            assert job.lease != lease.lease_id
+
+    def settled(self, execution: Execution, how: str) -> None:
+        self.table.release(execution.lease)
+        del self.executions[execution.lease]
+        execution.told.append(how)
+        assert len(execution.told) == 1, f"told twice: {execution}"
+        self.claim()
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    @rule(max_retries=st.integers(0, 2), count=st.integers(1, 5))
+    def create(self, max_retries: int, count: int) -> None:
+        for _ in range(count):
+            self.server.create(max_retries)
+
+    @rule(state=st.sampled_from(Network.STATES))
+    def network_becomes(self, state: str) -> None:
+        self.network.state = state
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 10.0, 16.0, 31.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.move(seconds)
+
+    @precondition(lambda self: self.slots)
+    @rule(operation=st.sampled_from([Operation.COMPLETE, Operation.FAIL]), which=st.integers(0, CONCURRENCY))
+    def a_handler_returns(self, operation: Operation, which: int) -> None:
+        execution = self.slots.pop(which % len(self.slots))
+        execution.running = False
+        if execution.lease in self.executions:
+            self.settle(execution, operation)
+        self.claim()
+
+    @rule()
+    def the_server_sweeps(self) -> None:
+        self.server.sweep(self.now)
+
+    @rule(completes=st.booleans())
+    def a_rival_claims(self, completes: bool) -> None:
+        for job_id, lease_id in self.server.claim(self.now, RIVAL, 1):
+            if completes:
+                assert self.server.ask(self.now, Operation.COMPLETE, RIVAL, job_id, lease_id) is None
+
+    @rule()
+    def the_worker_is_told_to_stop(self) -> None:
+        self.stopping = True
+
+    # --- what must be true ----------------------------------------------------------------------------------
+
+    @invariant()
+    def what_the_worker_believes_is_so(self) -> None:
+        """A lease that lives here lives on the server too, and is the job's only one, until its ack has landed."""
+        for lease in self.table:
+            job = self.server.jobs[lease.job_id]
+            landed = {(lease.lease_id, Operation.COMPLETE), (lease.lease_id, Operation.FAIL)}
+            if lease.expires_at > self.now and not landed & self.server.accepted:
+                assert (job.status, job.worker, job.lease) == ("processing", US, lease.lease_id)
+                assert job.end >= lease.expires_at
+
+    @invariant()
+    def no_lease_is_forgotten(self) -> None:
+        """Each is being renewed or will be, before it ends; each unsettled execution holds one or is being acked."""
+        self.keep_leases()
+        for lease in self.table:
+            assert lease.state is LeaseState.HELD
+            assert lease.expires_at > self.now
+            assert lease.beating or self.now < lease.next_beat_at < lease.expires_at
+        for lease, execution in self.executions.items():
+            assert execution.settling or lease in set(self.table)
+
+    @invariant()
+    def no_more_is_taken_on_than_there_is_room_for(self) -> None:
+        assert len(self.slots) <= CONCURRENCY
+        assert len(self.slots) + self.unsettled() <= 2 * CONCURRENCY
+
+    def teardown(self) -> None:
+        """On a good network everything comes to its end."""
+        self.stopping = True
+        self.network.state = "good"
+        self.move(LEASE)  # a claim that is still on its way brings jobs
+        while self.slots:
+            self.a_handler_returns(Operation.COMPLETE, 0)
+        self.move(3 * LEASE)
+        self.server.sweep(self.now)
+        assert not self.executions
+        assert not len(self.table)
+        assert not [job for job in self.server.jobs.values() if job.status == "processing"]
+
+
+WorkerOnABadNetwork.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestWorkerOnABadNetwork = WorkerOnABadNetwork.TestCase
