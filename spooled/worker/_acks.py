@@ -9,10 +9,11 @@ from typing import Literal
 
 import msgspec
 
-from spooled.errors import RateLimitError, SpooledError
+from spooled.errors import NotFoundError, RateLimitError, SpooledError
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
+from spooled.worker._lease_table import Lease
 from spooled.worker._outcome import (
     Control,
     Discarded,
@@ -23,7 +24,7 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
-from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived
+from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker._telling import Telling
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
@@ -188,6 +189,12 @@ class AckLane:
                 replay = replay or may_have_arrived(failure)
             else:
                 verdict = Verdict.DONE
+            if (
+                error is not None
+                and verdict is Verdict.DONE
+                and not await self._was_ours(lease, operation, content)
+            ):
+                verdict = Verdict.LOST
             if error is None or verdict is Verdict.DONE:
                 self._keeper.release(lease)
                 self._telling.acked(
@@ -204,6 +211,20 @@ class AckLane:
                 )
                 return "lost"
             await self._wait(error, backoff, f"{operation} of job {lease.job_id} failed")
+
+    async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:
+        """Look who has settled the job. When that cannot be found out, it was us: most likely it was."""
+        try:
+            job = await self._api.read_job(lease.job_id, ATTEMPT_TIMEOUT)
+        except NotFoundError:
+            return False
+        except SpooledError as error:
+            self._telling.trouble(
+                error, f"looking at job {lease.job_id} failed; taking its {operation} as done"
+            )
+            return True
+        sent = content if isinstance(content, str) else None
+        return was_ours(operation, job, lease_id=lease.lease_id, error=sent)
 
     async def _make_successor(self, execution: Execution, wanted: Replace) -> str | None:
         backoff = Backoff(0.1, 5.0)

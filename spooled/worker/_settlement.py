@@ -19,6 +19,7 @@ from spooled.errors import (
     ValidationError,
     is_lease_expired,
 )
+from spooled.models import Job
 
 
 class Operation(enum.StrEnum):
@@ -33,7 +34,7 @@ class Verdict(enum.Enum):
     """What to do after an answer."""
 
     DONE = enum.auto()
-    """The server has accepted it, now or on an earlier attempt."""
+    """The server has accepted it on an earlier attempt, or so it seems: `was_ours` tells whether it was that one."""
     AGAIN = enum.auto()
     """Nothing is decided: try again while the lease lives."""
     LOST = enum.auto()
@@ -58,10 +59,9 @@ def judge(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict
         case ConflictError() if is_lease_expired(error):
             return Verdict.LOST
         case ConflictError():
-            # "Job is already completed", and still assigned to us: our own earlier complete.
-            if operation is Operation.COMPLETE and "already completed" in error.message.lower():
-                return Verdict.DONE
-            return Verdict.LOST
+            # "Job is already completed", and still assigned to this worker: by an earlier attempt, if there was one.
+            completed = operation is Operation.COMPLETE and "already completed" in error.message.lower()
+            return Verdict.DONE if replay and completed else Verdict.LOST
         case ValidationError() | PayloadTooLargeError() | AuthenticationError() | AuthorizationError():
             return Verdict.REFUSED
         case RateLimitError():
@@ -71,6 +71,20 @@ def judge(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict
             return Verdict.AGAIN
         case _:
             return Verdict.REFUSED
+
+
+def was_ours(operation: Operation, job: Job, *, lease_id: str, error: str | None) -> bool:
+    """Whether a job that seems to be settled was settled by this execution, and not by a later run of the same worker.
+
+    Args:
+        operation: What was asked for.
+        job: The job as it is now.
+        lease_id: The execution's lease. The server leaves it on a job that is completed under it.
+        error: The error text that was sent with a fail; kept on the job, also when a later run completes it.
+    """
+    if operation is Operation.COMPLETE:
+        return job.lease_id == lease_id
+    return job.last_error == error
 
 
 def may_have_arrived(error: SpooledError) -> bool:
