@@ -29,8 +29,8 @@ check: $(STAMP) ## Lint, format, types, and the generated sync client
 	$(BIN)/python scripts/generate_sync.py --check
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure the worker against the embedded server
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## Measure the workers beside their peers (BENCH="--quick": under a minute)
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
 	$(BIN)/ruff check --fix .

@@ -1,132 +1,126 @@
-"""`python -m benchmarks`: how fast each worker drains a backlog against the embedded server.
+"""`python -m benchmarks`: this library's workers beside the official SDK's and beside Redis queues, in one run.
 
-The server is a process of its own, as it would be in production; the worker is this process, so that its CPU time
-can be told from the server's. Handlers do nothing: what is measured is the cost of the queue.
+Handlers do nothing: what is measured is what the queue costs. Every worker is a process of its own, in a virtual
+environment of its own, and so is every server. Runs alternate, and medians are shown, because machines are noisy;
+compare rows of one run only.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import platform
+import os
+import shutil
+import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks._bars import bars
+from benchmarks._contenders import CONTENDERS, Contender
+from benchmarks._environments import build, packages
+from benchmarks._processes import MeasurementError
+from benchmarks._report import as_json, show, write
+from benchmarks._runs import Calm, Row, Setup, calm, drain
 
-from spooled import SpooledClient
-from spooled.worker import AsyncSpooledWorker, SpooledWorker
-
-KEY = "sp_test_benchmark-key-for-loopback-only-00000000"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    worker: str
-    jobs: int
-    seconds: float
-    cpu_seconds: float
-
-    @property
-    def rate(self) -> float:
-        return self.jobs / self.seconds
-
-    @property
-    def cpu_ms(self) -> float:
-        return self.cpu_seconds * 1000 / self.jobs
-
-
-@contextmanager
-def server_process() -> Iterator[str]:
-    command = [sys.executable, "-m", "spooled", "server", "--port", "0", "--db", ":memory:", "--api-key", KEY]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def fill(client: SpooledClient, queue: str, jobs: int) -> None:
-    for start in range(0, jobs, 100):
-        batch = [{"payload": {"n": n}} for n in range(start, min(start + 100, jobs))]
-        client.jobs.bulk_enqueue(queue_name=queue, jobs=batch)
-
-
-class Count:
-    """Says when the last of `jobs` completions was accepted."""
-
-    def __init__(self, jobs: int) -> None:
-        self.done = threading.Event()
-        self._left = jobs
-
-    def __call__(self, event: object) -> None:
-        self._left -= 1
-        if not self._left:
-            self.done.set()
-
-
-def drain_threaded(client: SpooledClient, jobs: int, concurrency: int) -> Measurement:
-    fill(client, "threaded", jobs)
-    worker = SpooledWorker(client, "threaded", concurrency=concurrency)
-    worker.process(lambda ctx: None)
-    count = Count(jobs)
-    worker.on("job:completed", count)
-    wall, cpu = time.perf_counter(), time.process_time()
-    with worker:
-        count.done.wait()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Measurement("SpooledWorker", jobs, wall, cpu)
-
-
-async def drain_async(client: SpooledClient, jobs: int, concurrency: int) -> Measurement:
-    await asyncio.to_thread(fill, client, "async", jobs)
-    worker = AsyncSpooledWorker(client, "async", concurrency=concurrency)
-
-    @worker.process
-    async def handle(ctx: object) -> None:
-        return None
-
-    count = Count(jobs)
-    worker.on("job:completed", count)
-    wall, cpu = time.perf_counter(), time.process_time()
-    async with worker:
-        await asyncio.to_thread(count.done.wait)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Measurement("AsyncSpooledWorker", jobs, wall, cpu)
+MEMORY_AFTER = (10_000, 100_000)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2000, help="jobs in the backlog (default: 2000)")
-    parser.add_argument("--concurrency", type=int, default=10, help="slots of the worker (default: 10)")
-    parser.add_argument("--bar", type=float, default=200.0, help="least jobs/s of each worker (default: 200)")
+    parser.add_argument("--quick", action="store_true", help="only this library, once, in less than a minute")
+    parser.add_argument("--full", action="store_true", help="also memory after 10,000 and 100,000 jobs")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="only workers with NAME in their name"
+    )
+    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each (default: 3)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument(
+        "--redis", metavar="PATH", default=os.environ.get("REDIS_SERVER"), help="the redis-server to start"
+    )
+    parser.add_argument("--save", action="store_true", help="keep the table in benchmarks/RESULTS.md")
     options = parser.parse_args()
-    with server_process() as url, SpooledClient(api_key=KEY, base_url=url) as client:
-        results = [
-            drain_threaded(client, options.jobs, options.concurrency),
-            asyncio.run(drain_async(client, options.jobs, options.concurrency)),
-        ]
-    table = Table(title=f"{options.jobs} no-op jobs, concurrency {options.concurrency}, embedded server")
-    for title in ("worker", "jobs/s", "CPU ms/job", "seconds"):
-        table.add_column(title, justify="left" if title == "worker" else "right")
-    for one in results:
-        table.add_row(one.worker, f"{one.rate:,.0f}", f"{one.cpu_ms:.2f}", f"{one.seconds:.2f}")
-    console = Console()
-    console.print(table)
-    console.print(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
-    slow = [one.worker for one in results if one.rate < options.bar]
-    if slow:
-        console.print(f"[red]below the bar of {options.bar:,.0f} jobs/s: {', '.join(slow)}")
-    return 1 if slow else 0
+    # So that an end from outside ends servers and workers as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    redis = options.redis or shutil.which("redis-server")
+    chosen = [
+        contender
+        for contender in CONTENDERS
+        if (contender.quick or not options.quick)
+        and (not options.only or any(name in contender.name for name in options.only))
+    ]
+    if not chosen:
+        parser.error(f"no worker is called that; there are: {', '.join(one.name for one in CONTENDERS)}")
+    if redis is None and any("redis" in one.targets for one in chosen):
+        _say("no redis-server: the Redis queues are left out (Debian: apt install redis-server)")
+        chosen = [one for one in chosen if "redis" not in one.targets]
+    pythons = build({one.environment for one in chosen})
+    chosen = [one for one in chosen if one.environment in pythons]
+    setup = Setup(pythons, redis)
+    rows = [Row(one, target) for one in chosen for target in one.targets]
+
+    _drain_all(setup, rows, options.repeat or (1 if options.quick else 3), 0.5 if options.quick else 1.0)
+    how = Calm(4, 5, 8, (0.3, 1.0)) if options.quick else Calm(30, 20, 22)
+    for alone in (False, True):
+        group = [row for row in rows if row.contender.calm and row.contender.alone is alone and _is_calm(row)]
+        if group:
+            _say(f"idle and pick-up: {', '.join(row.contender.name for row in group)}")
+            calm(setup, group, Calm(2, 5, how.jobs, how.interval) if alone else how)
+    if options.full:
+        _remember_all(setup, rows)
+
+    verdicts = bars(rows, steady=not options.quick)
+    versions = {name: packages(name, python) for name, python in pythons.items()}
+    if any("redis" in one.targets for one in chosen):
+        assert redis is not None
+        shown = subprocess.run([redis, "--version"], capture_output=True, text=True).stdout
+        versions["redis"] = {"redis-server": shown.partition("v=")[2].partition(" ")[0]}
+    if options.json:
+        print(json.dumps(as_json(rows, verdicts, versions), indent=2))
+    else:
+        show(rows, verdicts)
+    if options.save:
+        write(rows, verdicts, versions, f"make bench{' BENCH=--full' if options.full else ''}")
+    broken = any(bar.decides and bar.value is not None and not bar.passed for bar in verdicts)
+    return 1 if broken else 0
+
+
+def _is_calm(row: Row) -> bool:
+    """One server each is enough, but for ours, whose wake-ups the embedded server should give as well."""
+    return row.target != "server" or row.contender.environment == "ours"
+
+
+def _drain_all(setup: Setup, rows: list[Row], rounds: int, scale: float) -> None:
+    for number in range(rounds):
+        for row in rows:
+            contender: Contender = row.contender
+            if contender.fixed and number > 0:
+                continue  # its own pauses set the rate, which is the same each time
+            jobs = contender.jobs if contender.fixed else int(contender.jobs * scale)
+            _attempt(setup, row, jobs, f"round {number + 1}")
+
+
+def _remember_all(setup: Setup, rows: list[Row]) -> None:
+    for row in rows:
+        if row.contender.memory and row.target != "server":
+            # In a row of its own, for the rate of a long run is another one than that of a short run.
+            long = Row(row.contender, row.target)
+            _attempt(setup, long, MEMORY_AFTER[-1], "memory", memory_after=MEMORY_AFTER, seconds=400)
+            row.add(**{name: long.get(name) for name in long.values if name.startswith("memory_")})
+
+
+def _attempt(setup: Setup, row: Row, jobs: int, what: str, **more: object) -> None:
+    try:
+        drain(setup, row, jobs, **more)  # type: ignore[arg-type]
+    except MeasurementError as error:
+        _say(f"{what}: {row.contender.name} against {row.target}: {error}")
+    else:
+        _say(
+            f"{what}: {row.contender.name} against {row.target}: {row.values.get('rate', [0])[-1]:,.0f} jobs/s"
+        )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

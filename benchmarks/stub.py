@@ -1,7 +1,8 @@
 """A bare in-memory stand-in for the API: what a worker costs when the server costs next to nothing.
 
-It knows only what a worker asks for, checks nothing, and stores nothing. `python -m benchmarks.stub` prints its URL
-as one JSON line and serves until it is terminated.
+It knows only what a worker asks for, checks nothing, and stores nothing. Streams of `GET /api/v1/events` are told
+about each new job. `python -m benchmarks.stub` prints its URL as one JSON line and serves until it is terminated.
+`POST /api/v1/stub` answers how many requests of each kind came since it was asked last.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import json
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -22,14 +25,18 @@ class Stub:
         self.queues: dict[str, deque[dict[str, Any]]] = {}
         self.completed = 0
         self.requests: dict[str, int] = {}
+        self.listeners: dict[Callable[[bytes], None], str] = {}
         self._next = 0
 
     def handle(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         parts = path.split("?")[0].split("/")[3:]
         kind = "/".join((*parts[:1], *parts[-1:]))
         self.requests[kind] = self.requests.get(kind, 0) + 1
-        sent = msgspec.json.decode(body) if body else None
+        sent: Any = msgspec.json.decode(body) if body else None
         match parts:
+            case ["jobs"]:
+                [made] = self._fill({"queue_name": sent["queue_name"], "jobs": [sent]})
+                return 201, msgspec.json.encode({"id": made["job_id"], "created": True})
             case ["jobs", "claim"]:
                 return 200, self._claim(sent)
             case ["jobs", "bulk"]:
@@ -40,7 +47,11 @@ class Stub:
             case ["jobs", _, "heartbeat" | "fail"]:
                 return 200, b'{"success":true}'
             case ["workers", "register"]:
-                answer = {"id": sent["worker_id"], "queue_name": "", "lease_duration_secs": 30}
+                answer = {
+                    "id": sent.get("worker_id") or "stub-worker",
+                    "queue_name": "",
+                    "lease_duration_secs": 30,
+                }
                 return 201, msgspec.json.encode({**answer, "heartbeat_interval_secs": 10})
             case ["workers", _, _]:
                 return 200, b""
@@ -74,7 +85,22 @@ class Stub:
                 }
             )
             made.append({"index": index, "job_id": job_id, "created": True})
+            self._announce(job_id, sent["queue_name"])
         return made
+
+    def _announce(self, job_id: str, queue_name: str) -> None:
+        if not self.listeners:
+            return
+        data = {
+            "job_id": job_id,
+            "queue_name": queue_name,
+            "priority": 0,
+            "timestamp": "2026-01-01T00:00:00Z",
+        }
+        event = msgspec.json.encode({"type": "JobCreated", "data": data})
+        for send, wanted in tuple(self.listeners.items()):
+            if wanted in ("", queue_name):
+                send(b"event: job.created\ndata: %b\n\n" % event)
 
 
 class Connection(asyncio.Protocol):
@@ -101,11 +127,29 @@ class Connection(asyncio.Protocol):
             body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
             method, path, _ = head[0].split(" ")
+            if method == "GET" and path.startswith("/api/v1/events"):
+                self._listen(path)
+                continue
             status, answer = self._stub.handle(method, path, body)
             self._transport.write(
                 b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
                 % (status, len(answer), answer)
             )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stub.listeners.pop(self._send_chunk, None)
+
+    def _listen(self, path: str) -> None:
+        self._stub.requests["events"] = self._stub.requests.get("events", 0) + 1
+        [queue] = parse_qs(path.partition("?")[2]).get("queue", [""])
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        self._send_chunk(b": connected\n\n")
+        self._stub.listeners[self._send_chunk] = queue
+
+    def _send_chunk(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
 async def serve() -> None:
