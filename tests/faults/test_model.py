@@ -166,7 +166,9 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.server = Server()
-        self.network = Network(lambda delay, action: self.at(self.now + delay, action))
+        self.network, self.claims = (
+            Network(lambda delay, action: self.at(self.now + delay, action)) for _ in range(2)
+        )
         self.table = LeaseTable(0.5, random=lambda: 0.5)
         self.pacer = ClaimPacer(1.0, random=lambda: 0.5)
         self.executions: dict[Lease, Execution] = {}
@@ -176,6 +178,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         self.not_before = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self.create(1, CONCURRENCY)
         self.claim()
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -225,7 +228,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             self.not_before = self.now + self.pacer.pause
             self.at(self.not_before, self.claim)
 
-        self.network.call(lambda: self.server.claim(self.now, US, asked), LEASE / 2, done)
+        self.claims.call(lambda: self.server.claim(self.now, US, asked), LEASE / 2, done)
 
     def begin(self, job_id: str, lease_id: str, sent_at: float) -> None:
         lease = Lease(job_id, lease_id, US, LEASE, sent_at + LEASE)
@@ -255,6 +258,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
                     self.lose(lease)
                 else:
                     self.table.missed(lease, now=self.now)
+                    assert not lease.beating, "a beat that failed is sent again"
 
         self.network.call(lambda: self.ask(Operation.HEARTBEAT, lease), timeout, done)
 
@@ -335,9 +339,10 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         for _ in range(count):
             self.server.create(max_retries)
 
-    @rule(state=st.sampled_from(Network.STATES))
-    def network_becomes(self, state: str) -> None:
+    @rule(state=st.sampled_from(Network.STATES), claims=st.sampled_from(["the same", *Network.STATES]))
+    def the_network_becomes(self, state: str, claims: str) -> None:
         self.network.state = state
+        self.claims.state = state if claims == "the same" else claims
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 10.0, 16.0, 31.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
@@ -352,6 +357,35 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             self.settle(execution, operation)
         self.claim()
 
+    @precondition(lambda self: len(self.table))
+    @rule(state=st.sampled_from(Network.STATES), sweeps=st.booleans())
+    def a_lease_ends_and_the_network_changes(self, state: str, sweeps: bool) -> None:
+        """The narrow moment: acks that failed before it are sent again after it."""
+        self.move(min(lease.expires_at for lease in self.table) - self.now)
+        if sweeps:
+            self.server.sweep(self.now)
+        self.network.state = self.claims.state = state
+
+    @precondition(lambda self: self.slots)
+    @rule(
+        operation=st.sampled_from([Operation.COMPLETE, Operation.FAIL]),
+        first=st.sampled_from(Network.STATES),
+        seconds=st.sampled_from([ROUND_TRIP, 2.5, ACK_TIMEOUT, LEASE]),
+        then=st.sampled_from(["good", *Network.STATES]),
+        again=st.sampled_from([ROUND_TRIP, 2.5, ACK_TIMEOUT]),
+    )
+    def an_ack_meets_two_faults(
+        self, operation: Operation, first: str, seconds: float, then: str, again: float
+    ) -> None:
+        """Said at once, because the answer to an ack that is sent again is what all this is about."""
+        self.network.state = first
+        self.a_handler_returns(operation, 0)
+        self.move(seconds)
+        self.server.sweep(self.now)
+        self.network.state = then
+        self.move(again)
+        self.network.state = "good"
+
     @rule()
     def the_server_sweeps(self) -> None:
         self.server.sweep(self.now)
@@ -362,6 +396,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             if completes:
                 assert self.server.ask(self.now, Operation.COMPLETE, RIVAL, job_id, lease_id) is None
 
+    @precondition(lambda self: self.now > 100 and self.executions)
     @rule()
     def the_worker_is_told_to_stop(self) -> None:
         self.stopping = True
@@ -397,7 +432,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
     def teardown(self) -> None:
         """On a good network everything comes to its end."""
         self.stopping = True
-        self.network.state = "good"
+        self.network.state = self.claims.state = "good"
         self.move(LEASE)  # a claim that is still on its way brings jobs
         while self.slots:
             self.a_handler_returns(Operation.COMPLETE, 0)
@@ -408,5 +443,5 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         assert not [job for job in self.server.jobs.values() if job.status == "processing"]
 
 
-WorkerOnABadNetwork.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+WorkerOnABadNetwork.TestCase.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
 TestWorkerOnABadNetwork = WorkerOnABadNetwork.TestCase
