@@ -59,7 +59,7 @@ def main() -> int:
     rows = [Row(one, target) for one in chosen for target in one.targets]
 
     _drain_all(setup, rows, options.repeat or (1 if options.quick else 3), 0.5 if options.quick else 1.0)
-    how = Calm(4, 5, 8, (0.3, 1.0)) if options.quick else Calm(30, 20, 22)
+    how = Calm(4, 5, 8, (0.3, 1.0)) if options.quick else Calm(30, 40, 22)
     for alone in (False, True):
         group = [row for row in rows if row.contender.calm and row.contender.alone is alone and _is_calm(row)]
         if group:

@@ -147,6 +147,13 @@ class Connection(asyncio.Protocol):
         )
         self._send_chunk(b": connected\n\n")
         self._stub.listeners[self._send_chunk] = queue
+        self._break_silence()
+
+    def _break_silence(self) -> None:
+        # A listener takes a stream that is silent for long as dead, and opens another.
+        if self._send_chunk in self._stub.listeners:
+            self._send_chunk(b": ping\n\n")
+            asyncio.get_running_loop().call_later(15, self._break_silence)
 
     def _send_chunk(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
