@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from spooled.worker._bridge import Bridge, new_io_loop, wants_fast
+from spooled.worker._bridge import Bridge, wants_fast
 from spooled.worker._front_door import FrontDoor
+from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import LoopRunner, MixedRunner, Runner, ThreadRunner
 from spooled.worker._sinks import LoopSink

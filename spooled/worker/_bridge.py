@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from spooled._async._session import AsyncSession
@@ -132,16 +131,3 @@ def wants_fast(client: Client, transport: str) -> bool:
     if transport == "aiohttp" and not installed:
         raise RuntimeError("transport='aiohttp' needs the extra `fast`: pip install \"spooled[fast]\"")
     return installed and transport != "httpx"
-
-
-def new_io_loop(*, fast: bool) -> asyncio.AbstractEventLoop:
-    """A loop for the I/O thread: uvloop's where it is installed and speed is wanted. The user's loop stays as it is."""
-    if fast and importlib.util.find_spec("uvloop") is not None:
-        import uvloop
-
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-        return loop
-    return asyncio.new_event_loop()
-
-
-OpenSession = Callable[[], AsyncSession]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from spooled.worker._bridge import Bridge, Client, new_io_loop, wants_fast
+from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._ending import Ending
 from spooled.worker._front_door import FrontDoor, WorkerKeywords
+from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import is_plain, name_of
 from spooled.worker._runners import ThreadRunner

@@ -9,8 +9,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from spooled.worker._async_worker import AsyncSpooledWorker
-from spooled.worker._bridge import Bridge, Client, new_io_loop, wants_fast
+from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._front_door import FrontDoor
+from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._worker import SpooledWorker
 

@@ -102,8 +102,10 @@ def test_the_second_signal_stops_at_once(
     assert result.code == 128 + number
     assert "cutting off 1 running job" in result.err
     assert "Traceback" not in result.err
-    # Given back, to run again elsewhere.
-    assert api.job(job_id)["status"] == "pending"
+    # Given back: a copy of it runs elsewhere.
+    note = api.job(job_id)["result"]["spooled"]
+    assert note["outcome"] == "handed back"
+    assert api.job(note["successor"])["status"] == "pending"
 
 
 def test_two_kinds_of_signal_count_as_two(spawn: Spawn, api: Api, tmp_path: Path) -> None:

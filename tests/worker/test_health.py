@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -171,18 +172,24 @@ def test_every_claim_and_ack_reaches_middleware(client: SpooledClient, outside: 
     assert all(claim.queue_name == "q" and claim.error is None for claim in recorder.claims)
 
 
-def test_no_more_threads_than_slots_and_three(client: SpooledClient, outside: Outside):
+@pytest.mark.parametrize("transport", ["httpx", "aiohttp"])
+def test_no_more_threads_than_slots_and_three(client: SpooledClient, outside: Outside, transport: str):
     before = set(threading.enumerate())
     outside.enqueue_many(50)
     gate = threading.Event()
-    with Running("threads", client, lambda ctx: gate.wait(30), concurrency=8) as running:
+    with Running("threads", client, lambda ctx: gate.wait(30), concurrency=8, transport=transport) as running:
         wait_until(lambda: running.worker.active_job_count == 8)
         ours = [
             thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("spooled")
         ]
         gate.set()
+        tasks = Path("/proc/self/task")
+        foreign = (
+            [task for task in tasks.glob("*/comm") if "libuv" in task.read_text()] if tasks.is_dir() else []
+        )
     # The main thread is the third: I/O, events, and the one that waits in start().
     assert len(ours) <= 8 + 2, ours
+    assert foreign == [], "threads that only the operating system knows"
 
 
 SPEED = 4
