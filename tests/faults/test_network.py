@@ -353,18 +353,21 @@ def test_slow_answers_change_nothing_but_the_time(
 
 
 @both
-def test_no_job_is_lost_when_every_other_connection_is_reset(
+def test_no_job_is_lost_when_connections_are_reset_all_the_time(
     kind: str, server: EmbeddedServer, proxy: FaultProxy, connect: Connect, outside: Outside
 ):
-    # Of two connections one dies before the server saw its request and one after, so each kind of request loses
-    # its way there and its way back; the long-lived ones die too, or the pool would soon hold only good ones.
-    def there(request: Request) -> bool:
-        return request.connection % 2 == 0 and request.number > 3
+    # Of twelve requests one dies before the server saw it and one after; so each kind of request loses its way
+    # there and its way back, whatever the number of connections.
+    seen = {"there": 0, "back": 0}
 
-    def back(request: Request) -> bool:
-        return request.connection % 2 == 1 and request.number > 12
+    def each_twelfth(way: str) -> bool:
+        seen[way] += 1
+        return seen[way] % 12 == 0
 
-    rules = [proxy.on(there, Reset()), proxy.on(back, Reset(forward=True))]
+    rules = [
+        proxy.on(lambda request: each_twelfth("there"), Reset()),
+        proxy.on(lambda request: each_twelfth("back"), Reset(forward=True)),
+    ]
     handler = Counting(kind)
     ids = outside.enqueue_many(200)
     with Running(kind, connect(), handler, concurrency=20) as running:
