@@ -18,7 +18,7 @@ from spooled.worker import JobContext
 from spooled.worker import _engine as engine
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.conftest import Connect
-from tests.faults.proxy import Answer, Cut, Delay, Fault, FaultProxy, Hang, Request, Reset, Truncate
+from tests.faults.proxy import Answer, Cut, Delay, Fault, FaultProxy, Hang, Reset, Truncate
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
