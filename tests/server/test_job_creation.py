@@ -95,7 +95,16 @@ def test_a_payload_comes_back_exactly_as_it_was_sent(api, text):
 
 @pytest.mark.parametrize(
     "text",
-    ['"\\ud800"', '"\\udc00"', "1e999", "9" * 5000, "[" * 100_000 + "]" * 100_000, "NaN", '{"\\ud800":1}', "01"],
+    [
+        '"\\ud800"',
+        '"\\udc00"',
+        "1e999",
+        "9" * 5000,
+        "[" * 100_000 + "]" * 100_000,
+        "NaN",
+        '{"\\ud800":1}',
+        "01",
+    ],
 )
 def test_a_payload_that_cannot_be_kept_is_refused(api, text):
     body = f'{{"queue_name":"mail","payload":{text}}}'
