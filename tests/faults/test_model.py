@@ -7,6 +7,7 @@ event to the next. What the engine adds around the pure modules is written out h
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import itertools
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from spooled.errors import NetworkError, RateLimitError, SpooledError, create_er
 from spooled.worker._backoff import Backoff
 from spooled.worker._lease_table import Lease, LeaseState, LeaseTable
 from spooled.worker._pacing import ClaimPacer, claim_size
-from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived
+from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived, was_ours
 
 LEASE = 30.0
 ACK_TIMEOUT = 10.0
@@ -36,6 +37,11 @@ def refusal(status: int, code: str, message: str) -> SpooledError:
     return create_error_from_response(status, {"code": code, "message": message})
 
 
+def error_of(lease_id: str) -> str:
+    """What a failed run says; each says something else."""
+    return f"boom under {lease_id}"
+
+
 @dataclass
 class Job:
     """One row of the model server."""
@@ -45,14 +51,15 @@ class Job:
     status: str = "pending"
     retries: int = 0
     worker: str | None = None
-    lease: str | None = None
+    lease_id: str | None = None
+    last_error: str | None = None
     end: float = 0.0
     not_before: float = 0.0
 
-    def give_up_lease(self) -> None:
+    def give_up_lease(self, error: str) -> None:
         dead = self.retries >= self.max_retries
         self.status, self.retries = ("deadletter", self.retries) if dead else ("pending", self.retries + 1)
-        self.worker = self.lease = None
+        self.worker, self.lease_id, self.last_error = None, None, error
 
 
 class Server:
@@ -71,8 +78,8 @@ class Server:
         free = [job for job in self.jobs.values() if job.status == "pending" and job.not_before <= now]
         for job in free[:limit]:
             job.status, job.worker, job.end = "processing", worker, now + LEASE
-            job.lease = f"lease{next(self._numbers)}"
-        return [(job.id, str(job.lease)) for job in free[:limit]]
+            job.lease_id = f"lease{next(self._numbers)}"
+        return [(job.id, str(job.lease_id)) for job in free[:limit]]
 
     def ask(
         self, now: float, operation: Operation, worker: str, job_id: str, lease: str
@@ -80,7 +87,7 @@ class Server:
         job = self.jobs[job_id]
         if job.worker != worker:
             return refusal(404, "NOT_FOUND", "Job not found")
-        if job.status == "processing" and (job.end <= now or job.lease != lease):
+        if job.status == "processing" and (job.end <= now or job.lease_id != lease):
             return refusal(409, "LEASE_EXPIRED", "The lease does not match the job's current lease")
         if job.status != "processing":
             return refusal(409, "CONFLICT", f"Job is already {job.status}")
@@ -92,13 +99,13 @@ class Server:
             job.status = "completed"  # assignment and lease stay
         else:
             job.not_before = now + min(2**job.retries, 60)
-            job.give_up_lease()
+            job.give_up_lease(error_of(lease))
         return None
 
     def sweep(self, now: float) -> None:
         for job in self.jobs.values():
             if job.status == "processing" and job.end <= now:
-                job.give_up_lease()
+                job.give_up_lease("Lease expired (worker timeout)")
 
 
 @dataclass(eq=False)
@@ -279,12 +286,14 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
 
         def done(answer: SpooledError | None) -> None:
             nonlocal replay
-            verdict = Verdict.DONE if answer is None else judge(operation, answer, replay=replay)
-            if verdict is Verdict.DONE:
-                self.check_done(lease, operation, replay)
+            if answer is None:
                 self.settled(execution, "done")
                 return
-            assert answer is not None
+            verdict = judge(operation, answer, replay=replay)
+            if verdict is Verdict.DONE:
+                assert replay, "no earlier attempt can have landed"
+                self.look_who_settled(execution, operation)
+                return
             decided = answer.status_code in (404, 409)
             assert verdict is (Verdict.LOST if decided else Verdict.AGAIN), (
                 f"{operation}: {answer} is {verdict}"
@@ -299,21 +308,26 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
 
         attempt()
 
-    def check_done(self, lease: Lease, operation: Operation, replay: bool) -> None:
-        """An ack is "done" when the server has accepted it, and not because something else looks the same."""
-        if (lease.lease_id, operation) in self.server.accepted:
-            return
-        # Once the lease has run out the contract's answers are ambiguous. A fail that is sent again finds nothing,
-        # whether it landed or the job was taken back. A complete finds the job completed by this worker, by this run
-        # or by a later one, which is what
-        # `test_an_ack_is_not_told_as_done_when_a_later_run_completed_the_job` is about.
-        job = self.server.jobs[lease.job_id]
-        assert lease.expires_at <= self.now, f"{operation} was never accepted: {lease}"
-        if operation is Operation.FAIL:
-            assert replay, "no earlier attempt can have landed"
-            assert job.worker != US
-        else:
-            assert (job.worker, job.status) == (US, "completed")
+    def look_who_settled(self, execution: Execution, operation: Operation) -> None:
+        """The same worker may have run the job again, and then the same answer is about that later run."""
+        lease = execution.lease
+        answered_at = self.now
+
+        def looked(job: Any) -> None:
+            accepted = (lease.lease_id, operation) in self.server.accepted
+            if isinstance(job, SpooledError):
+                # Nobody can tell. It is taken as done, which is only ever wrong when the lease had run out.
+                assert accepted or lease.expires_at <= answered_at
+                self.settled(execution, "done")
+                return
+            ours = was_ours(operation, job, lease_id=lease.lease_id, error=error_of(lease.lease_id))
+            # A later run may have left its own error, which hides that ours had been taken; never the other way.
+            assert ours == accepted or (operation is Operation.FAIL and accepted), (
+                f"{operation} of {lease}: {ours}"
+            )
+            self.settled(execution, "done" if ours else "lost")
+
+        self.network.call(lambda: dataclasses.replace(self.server.jobs[lease.job_id]), ACK_TIMEOUT, looked)
 
     def check_lost(self, lease: Lease, operation: Operation) -> None:
         """An ack is "lost" when the job is not ours any more, which is never so while our clock says that it is."""
@@ -322,7 +336,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             # answer arrives, that claim may be over as well.
             assert operation is Operation.FAIL
             assert (lease.lease_id, Operation.FAIL) in self.server.accepted
-            assert self.server.jobs[lease.job_id].lease != lease.lease_id
+            assert self.server.jobs[lease.job_id].lease_id != lease.lease_id
 
     def settled(self, execution: Execution, how: str) -> None:
         self.table.release(execution.lease)
@@ -409,7 +423,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             job = self.server.jobs[lease.job_id]
             landed = {(lease.lease_id, Operation.COMPLETE), (lease.lease_id, Operation.FAIL)}
             if lease.expires_at > self.now and not landed & self.server.accepted:
-                assert (job.status, job.worker, job.lease) == ("processing", US, lease.lease_id)
+                assert (job.status, job.worker, job.lease_id) == ("processing", US, lease.lease_id)
                 assert job.end >= lease.expires_at
 
     @invariant()
