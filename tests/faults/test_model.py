@@ -399,6 +399,29 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         self.move(again)
         self.network.state = "good"
 
+    @precondition(lambda self: self.slots)
+    @rule(
+        operation=st.sampled_from([Operation.COMPLETE, Operation.FAIL]),
+        first=st.sampled_from(Network.STATES),
+        rerun=st.sampled_from([None, Operation.COMPLETE, Operation.FAIL]),
+    )
+    def a_lease_ends_between_two_tries_of_an_ack(
+        self, operation: Operation, first: str, rerun: Operation | None
+    ) -> None:
+        """The job goes back and perhaps comes again, to this worker, and is over before the first ack gets through."""
+        self.network.state = first
+        lease = self.slots[0].lease
+        self.a_handler_returns(operation, 0)
+        self.move(max(0.0, lease.expires_at - self.now))
+        self.server.sweep(self.now)
+        self.network.state = self.claims.state = "good"
+        if rerun is not None:
+            self.not_before = self.now
+            self.claim()
+            if self.slots:
+                self.a_handler_returns(rerun, len(self.slots) - 1)
+        self.move(ACK_TIMEOUT)
+
     @rule()
     def the_server_sweeps(self) -> None:
         self.server.sweep(self.now)
