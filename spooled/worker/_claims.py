@@ -10,7 +10,7 @@ from collections.abc import Callable
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
-from spooled.worker._pacing import LINGER, ClaimPacer
+from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
 from spooled.worker._settlement import is_fatal_for_claims
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
@@ -110,7 +110,9 @@ class ClaimLoop:
             until = min(until, now() + self._pacer.pause)
 
     async def _claim(self) -> None:
-        if self._linger(self._room()):
+        for _ in range(LINGERS):
+            if not self._linger(self._room()):
+                break
             await asyncio.sleep(LINGER)
         asked = self._room()
         if not asked or self._stopping:

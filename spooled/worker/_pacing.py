@@ -101,7 +101,10 @@ def claim_size(concurrency: int, running: int, unsettled: int) -> int:
 
 
 LINGER = 0.001
-"""Seconds that a small claim waits for company while acks are on their way; far less than a request takes."""
+"""Seconds after which a small claim that waits for company looks again; far less than a request takes."""
+
+LINGERS = 5
+"""How often it looks again before it goes out as it is."""
 
 
 def worth_lingering(size: int, concurrency: int, unsettled: int) -> bool:
