@@ -21,6 +21,9 @@ JITTER = 0.1
 RETRY_DELAY = 0.5
 """Seconds before a beat that failed is sent again, when the lease has that long."""
 
+SHORTEST_RETRY_DELAY = 0.1
+"""Near the end of a lease: often enough to catch a server that comes back, not a flood for one that does not."""
+
 
 class LeaseState(enum.StrEnum):
     HELD = "held"
@@ -126,7 +129,7 @@ class LeaseTable:
     def missed(self, lease: Lease, *, now: float) -> None:
         """A renewal failed in a way that decides nothing: it is sent again while there is time."""
         lease.beating = False
-        lease.next_beat_at = now + min(RETRY_DELAY, lease.remaining(now) / 4)
+        lease.next_beat_at = now + max(SHORTEST_RETRY_DELAY, min(RETRY_DELAY, lease.remaining(now) / 4))
 
     def beat_timeout(self, lease: Lease, now: float) -> float:
         """How long a renewal may take in seconds, so that at least one more fits into what is left."""

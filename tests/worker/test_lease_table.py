@@ -56,6 +56,18 @@ def test_a_missed_beat_is_due_again_soon():
     assert table.due(18.5) == [one]
 
 
+def test_a_server_that_refuses_connections_is_not_flooded_as_a_lease_ends():
+    table = LeaseTable(0.5, random=lambda: 0.0)
+    one = held(table)
+    beats, now = 0, 15.0
+    while not table.over(now):
+        if table.due(now):
+            beats += 1
+            table.missed(one, now=now + 0.001)
+        now += 0.001
+    assert 20 <= beats <= 45
+
+
 def test_a_lease_is_over_at_the_very_instant_of_its_end():
     table = LeaseTable()
     one = held(table)
