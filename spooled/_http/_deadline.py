@@ -7,6 +7,8 @@ wait to what is left of the request's time.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import threading
 import time
@@ -74,7 +76,28 @@ class _DeadlineStream(httpcore.NetworkStream):
         return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        found = self._stream.get_extra_info(info)
+        if info == "is_readable" and found:
+            return _has_ended(self._stream.get_extra_info("socket"))
+        return found
+
+
+def _has_ended(sock: socket.socket) -> bool:
+    """Whether the server has closed the connection.
+
+    httpcore takes an idle connection for closed when there is something to read on it. Between its look at "idle" and
+    its look at the socket, another thread may have sent a request: then what is there to read is the answer, and
+    the connection would be closed under the thread that waits for it. Only an end is an end.
+    """
+    try:
+        # A duplicate, because the look must not wait, whatever time-out the reading thread has set on its own.
+        with socket.socket(sock.family, sock.type, fileno=os.dup(sock.fileno())) as looking:
+            looking.setblocking(False)
+            return looking.recv(1, socket.MSG_PEEK) == b""
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
 
 
 class _DeadlineBackend(httpcore.NetworkBackend):
