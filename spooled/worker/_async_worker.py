@@ -141,10 +141,6 @@ class AsyncSpooledWorker(FrontDoor):
         if ending.error is not None:
             raise ending.error
 
-    def _request_stop(self, timeout: float | None) -> None:
-        if self._io is not None and self._engine is not None:
-            self._io.call(self._engine.request_stop, timeout)
-
     async def _stopped(self) -> None:
         if self._done is None or (self._runner is not None and self._runner.is_current()):
             return

@@ -166,6 +166,10 @@ class FrontDoor:
         )
         self._engine, self._io, self._ending = engine, io, io.add(engine.run)
 
+    def _request_stop(self, timeout: float | None) -> None:
+        if self._io is not None and self._engine is not None:
+            self._io.call(self._engine.request_stop, timeout)
+
     def _wakeups_opener(self, user_loop: asyncio.AbstractEventLoop | None) -> OpenWakeups | None:
         transport: Any = self._client._user_transport
         if not self._options.wakeups or not can_listen(transport, user_loop):

@@ -183,10 +183,6 @@ class SpooledWorker(FrontDoor):
             raise
         self._join(ending)
 
-    def _request_stop(self, timeout: float | None) -> None:
-        if self._io is not None and self._engine is not None:
-            self._io.call(self._engine.request_stop, timeout)
-
     def _join(self, ending: Ending) -> None:
         ending.wait()
         if self._sink is not None:
