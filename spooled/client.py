@@ -5,22 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spooled._async.client import AsyncSpooledClient
+from spooled._http._options import Options as ClientOptions
 from spooled._http._rate_limit import RateLimitInfo
 from spooled._sync.client import SpooledClient
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from spooled._http._options import Options
+__all__ = [
+    "AsyncSpooledClient",
+    "ClientOptions",
+    "RateLimitInfo",
+    "SpooledClient",
+    "create_async_client",
+    "create_client",
+]
 
-__all__ = ["AsyncSpooledClient", "RateLimitInfo", "SpooledClient", "create_async_client", "create_client"]
 
-
-def create_client(api_key: str | None = None, **options: Unpack[Options]) -> SpooledClient:
+def create_client(api_key: str | None = None, **options: Unpack[ClientOptions]) -> SpooledClient:
     """The same as `SpooledClient(api_key, **options)`."""
     return SpooledClient(api_key, **options)
 
 
-def create_async_client(api_key: str | None = None, **options: Unpack[Options]) -> AsyncSpooledClient:
+def create_async_client(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncSpooledClient:
     """The same as `AsyncSpooledClient(api_key, **options)`."""
     return AsyncSpooledClient(api_key, **options)

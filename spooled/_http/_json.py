@@ -46,6 +46,22 @@ def encode(value: object, field: str = "body") -> bytes:
     return data
 
 
+def json_form(value: object, field: str = "body") -> object:
+    """`value` as what JSON can say: None, booleans, numbers, text, lists and dicts.
+
+    Raises:
+        ValidationError: As `encode`.
+    """
+    try:
+        form: object = msgspec.to_builtins(value, str_keys=True, enc_hook=_foreign)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise _unencodable(field, str(error) or type(error).__name__) from error
+    path = _not_a_number(form, field)
+    if path is not None:
+        raise _unencodable(path, "NaN and Infinity have no JSON form")
+    return form
+
+
 def decode(response: Response, into: type[T]) -> T:
     """The response body as `into`. `type(None)` ignores the body.
 

@@ -44,12 +44,7 @@ class WorkerOptions:
     wakeups: bool = False
 
     def __post_init__(self) -> None:
-        _text(
-            "queue_name",
-            self.queue_name,
-            _QUEUE_NAME,
-            "1-100 letters, digits, '-', '_' or '.', not starting with '.' or '-'",
-        )
+        check_queue_name(self.queue_name)
         _number("concurrency", self.concurrency, 1, 100, whole=True)
         _number("poll_interval", self.poll_interval, 0, 3600, above=True)
         _number("lease_duration", self.lease_duration, 5, 3600, whole=True)
@@ -86,6 +81,16 @@ class WorkerOptions:
     def new_worker_id(self) -> str:
         """The id that was asked for, or a fresh one that says where the worker runs."""
         return self.worker_id or f"{self.effective_hostname()[:96]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+def check_queue_name(name: object) -> None:
+    """Raise what is wrong with a queue's name (contract api-v1 §3.2)."""
+    _text(
+        "queue_name",
+        name,
+        _QUEUE_NAME,
+        "1-100 letters, digits, '-', '_' or '.', not starting with '.' or '-'",
+    )
 
 
 def registrable_hostname(name: str) -> str:
