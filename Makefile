@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fix constraints clean
+.PHONY: help demo test test-fastapi check bench bench-fastapi fix constraints clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Making $(VENV) (once; needs the network for Python packages)..."
@@ -23,6 +23,15 @@ demo: $(STAMP) ## Watch a thousand real jobs run against the embedded server
 test: $(STAMP) ## Run the whole test suite
 	@$(BIN)/python -m pytest -n 2
 
+# FastAPI's insides are used, so its previous minor release is kept working too. Raise it with the pinned one.
+FASTAPI_PREVIOUS := 0.164.*
+FASTAPI_OLD := $(VENV)/fastapi-previous
+
+test-fastapi: $(STAMP) ## Run FastAPI's part of the suite on FastAPI's previous minor release
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(FASTAPI_OLD) 'fastapi==$(FASTAPI_PREVIOUS)'
+	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -c 'import fastapi; print("FastAPI", fastapi.__version__)'
+	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -m pytest -n 2 tests/fastapi
+
 check: $(STAMP) ## Lint, format, types, and the generated sync client
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,6 +40,9 @@ check: $(STAMP) ## Lint, format, types, and the generated sync client
 
 bench: $(STAMP) ## Measure the workers beside their peers (BENCH="--quick": under a minute)
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-fastapi: $(STAMP) ## Measure an application's requests while its in-app worker is busy
+	@$(BIN)/python -m benchmarks.app_latency $(BENCH)
 
 fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
 	$(BIN)/ruff check --fix .

@@ -159,3 +159,41 @@ def test_the_worker_page(monkeypatch: pytest.MonkeyPatch):
     assert results["newsletter"] == {"sent_to": "all"}
     for outcome in ("discarded", "snoozed", "retried"):
         assert results[outcome]["spooled"]["outcome"] == outcome
+
+
+def test_the_fastapi_page(tmp_path: Path):
+    pages: dict[str, str] = {}
+    for block in blocks("docs/fastapi.md"):
+        first, _, _ = block.partition("\n")
+        name = first[2:] if first.startswith("# ") else "main.py"
+        pages[name] = pages.get(name, "") + block + "\n"
+    # What the page says in words, and the rest of its jobs in use.
+    pages["main.py"] += "import billing\nspooled.include_router(billing.jobs)\napp.state.pool = 'the pool'\n"
+    pages["test_main.py"] += """
+
+def test_the_rest_of_the_page(client):
+    from billing import Invoice, make_invoice, remind
+    from main import report, watched_app, watched
+
+    jobs = [make_invoice.enqueue_sync(Invoice(number=7)), remind.enqueue_sync(Invoice(number=8))]
+    jobs.append(report.enqueue_sync({"n": 1}))
+    done = {job.id: job for job in spooled.drain_sync()}
+    assert [done[job.id].result for job in jobs] == [
+        "invoice 7, attempt 1", None, "session of the pool for reports"
+    ]
+    assert client.get(f"/jobs/{jobs[0].id}").json() == {"status": "completed"}
+
+
+def test_statistics(spooled_server):
+    from main import watched, watched_app
+
+    with watched.testing(spooled_server), TestClient(watched_app) as client:
+        assert client.get("/spooled/queues").status_code == 403
+        assert client.get("/spooled/queues", headers={"X-Admin-Token": "change me"}).json() == []
+        assert client.get("/spooled/health/ready").status_code == 200
+"""
+    for name, source in pages.items():
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert "3 passed" in ran.stdout, ran.stdout
