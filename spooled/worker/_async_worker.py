@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
@@ -64,17 +65,22 @@ class AsyncSpooledWorker(FrontDoor):
 
         return register
 
-    async def start(self) -> None:
+    async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         """Work until `stop()` is called.
 
         When the task that awaits this is cancelled, which is what Ctrl-C does under `asyncio.run`, the worker
         drains before the cancellation goes on; cancelled once more, it stops at once.
 
+        Args:
+            burst: Stop by itself when nothing that is due is left and nothing is running. What is scheduled for
+                later, retries included, is not waited for. Default False.
+            max_jobs: Stop by itself when so many executions have ended; no more are claimed. Default: no limit.
+
         Raises:
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        self._launch()
+        self._launch(Assignment(burst=burst, max_jobs=max_jobs))
         await self._finish()
 
     def stop(self, timeout: float | None = None) -> Stopping:
@@ -88,7 +94,7 @@ class AsyncSpooledWorker(FrontDoor):
                 back and run again elsewhere.
         """
         self._request_stop(timeout)
-        return Stopping(self)
+        return Stopping(self._stopped)
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
@@ -102,22 +108,24 @@ class AsyncSpooledWorker(FrontDoor):
         if kind is None and self._ending is not None and self._ending.error is not None:
             raise self._ending.error
 
-    def _launch(self) -> None:
+    def _launch(self, assignment: Assignment | None = None) -> None:
         self._check_startable()
         loop = asyncio.get_running_loop()
         options = self._options
         fast = wants_fast(self._client, options.transport)
         bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
         io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-        self._prepare(io, bridge, loop)
+        self._prepare(io, bridge, loop, assignment or Assignment())
         io.start()
 
-    def _prepare(self, io: IoThread, bridge: Bridge, loop: asyncio.AbstractEventLoop) -> None:
+    def _prepare(
+        self, io: IoThread, bridge: Bridge, loop: asyncio.AbstractEventLoop, assignment: Assignment
+    ) -> None:
         label = f"spooled-{self._options.queue_name}"
         threads = ThreadRunner(self._options.concurrency, label)
         runner = MixedRunner(threads, LoopRunner(loop))
         sink = LoopSink(self._events, loop)
-        self._enter(io, bridge, runner, sink, loop)
+        self._enter(io, bridge, runner, sink, loop, assignment)
         assert self._ending is not None
         done = loop.create_future()
         self._ending.on_finished(lambda: _resolve_on(loop, done))
@@ -152,13 +160,13 @@ class AsyncSpooledWorker(FrontDoor):
 class Stopping:
     """A stop that was requested; await it to wait for the worker's end. Need not be awaited."""
 
-    __slots__ = ("_worker",)
+    __slots__ = ("_stopped",)
 
-    def __init__(self, worker: AsyncSpooledWorker) -> None:
-        self._worker = worker
+    def __init__(self, stopped: Callable[[], Awaitable[None]]) -> None:
+        self._stopped = stopped
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._worker._stopped().__await__()
+        return self._stopped().__await__()
 
 
 def _resolve_on(loop: asyncio.AbstractEventLoop, done: asyncio.Future[None]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
+from spooled.worker._assignment import Assignment, Member
 from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
 from spooled.worker._settlement import is_fatal_for_claims
 from spooled.worker._telling import Telling
@@ -30,6 +31,8 @@ class ClaimLoop:
         linger: Whether to wait for more room before a claim of so many jobs.
         begin: Takes a claimed job, and the loop's time when its claim was sent.
         refused: Told when the server refuses for good; the loop ends by itself.
+        assignment: Told about claims.
+        member: Who claims, for the assignment.
         telling: Told about claims and failures.
     """
 
@@ -43,6 +46,8 @@ class ClaimLoop:
         linger: Callable[[int], bool],
         begin: Callable[[ClaimedJob, float], None],
         refused: Callable[[SpooledError], None],
+        assignment: Assignment,
+        member: Member,
         telling: Telling,
     ) -> None:
         self._api = api
@@ -52,6 +57,8 @@ class ClaimLoop:
         self._linger = linger
         self._begin = begin
         self._refused = refused
+        self._assignment = assignment
+        self._member = member
         self._telling = telling
         self._stopping = False
         self._freed = asyncio.Event()
@@ -123,6 +130,7 @@ class ClaimLoop:
         sent_at = loop.time()
         jobs: list[ClaimedJob] = []
         failure: Exception | None = None
+        self._assignment.asking(asked)
         try:
             jobs = await self._api.claim(asked)
         except SpooledError as error:
@@ -145,6 +153,11 @@ class ClaimLoop:
             )
         for job in jobs:
             self._begin(job, sent_at)
+        # Last, because it may end the run, and these jobs belong to it.
+        if failure is None:
+            self._assignment.answered(self._member, asked, len(jobs), sent_at)
+        else:
+            self._assignment.unanswered(asked)
 
     def _failed(self, error: SpooledError) -> None:
         self.last_error = str(error)

@@ -18,6 +18,7 @@ from spooled.models import ClaimedJob
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._api import WorkerApi
+from spooled.worker._assignment import Assignment
 from spooled.worker._claims import ClaimLoop
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
@@ -57,6 +58,7 @@ class Engine:
         routes: The handlers.
         runner: Where handlers run.
         telling: Where events and infos go.
+        assignment: How much there is to do.
         open_session: Makes the session for all requests; called on the I/O loop, closed at the end.
         open_wakeups: Makes what listens for new jobs, given what to call; None without wake-ups.
     """
@@ -67,6 +69,7 @@ class Engine:
         routes: BoundRoutes,
         runner: Runner,
         telling: Telling,
+        assignment: Assignment,
         *,
         open_session: Callable[[], AsyncSession],
         open_wakeups: OpenWakeups | None = None,
@@ -76,6 +79,7 @@ class Engine:
         self._routes = routes
         self._runner = runner
         self._telling = telling
+        self._assignment = assignment
         self._open_wakeups = open_wakeups
         self._open_session = open_session
         self._executions: dict[Lease, Execution] = {}
@@ -102,8 +106,11 @@ class Engine:
             linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
             begin=self._begin,
             refused=self._refused,
+            assignment=assignment,
+            member=self,
             telling=telling,
         )
+        assignment.join(self)
 
     @property
     def worker_id(self) -> str:
@@ -174,6 +181,14 @@ class Engine:
         self._claims.stop()
         self._presence.stop()
         self._changed.set()
+
+    def room_changed(self) -> None:
+        """The assignment may allow more than before."""
+        self._claims.freed()
+
+    def look_again(self) -> None:
+        """The assignment wants to know whether the queue is still empty."""
+        self._claims.hint()
 
     async def _register(self) -> bool:
         try:
@@ -257,7 +272,8 @@ class Engine:
         # Where the server limits rates, acks go first.
         if self._acks.limited:
             return 0
-        return claim_size(self._options.concurrency, self._running, len(self._acks))
+        size = claim_size(self._options.concurrency, self._running, len(self._acks))
+        return self._assignment.allowed(size)
 
     def _refused(self, error: SpooledError) -> None:
         self._fatal = error
@@ -307,7 +323,8 @@ class Engine:
             self._acks.settle(execution, outcome)
 
     def _settled(self, execution: Execution) -> None:
-        self._executions.pop(execution.lease, None)
+        if self._executions.pop(execution.lease, None) is not None:
+            self._assignment.ended(execution.job.id, asyncio.get_running_loop().time())
         self._claims.freed()
         self._changed.set()
 

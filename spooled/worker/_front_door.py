@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from spooled._async._session import AsyncSession
 from spooled.client import AsyncSpooledClient, SpooledClient
+from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client
 from spooled.worker._ending import Ending
 from spooled.worker._engine import Engine, OpenWakeups
@@ -147,6 +148,7 @@ class FrontDoor:
         runner: Runner,
         sink: EventSink,
         user_loop: asyncio.AbstractEventLoop | None,
+        assignment: Assignment,
     ) -> None:
         """Have an engine run on `io`, once that starts."""
         options = self._options
@@ -155,12 +157,13 @@ class FrontDoor:
         def wrap(handler: Callable[[Any], Any], plain: bool) -> Callable[[Any], Any]:
             return wrap_handler(handler, middlewares) if plain else wrap_async_handler(handler, middlewares)
 
-        telling = Telling(self._events, sink, middlewares)
+        telling = Telling(self._events, sink, middlewares, assignment)
         engine = Engine(
             options,
             self._routes.bind(wrap),
             runner,
             telling,
+            assignment,
             open_session=bridge.open,
             open_wakeups=self._wakeups_opener(user_loop),
         )

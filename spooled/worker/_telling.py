@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from spooled.errors import SpooledError
+from spooled.worker._assignment import Assignment
 from spooled.worker._execution import Execution
 from spooled.worker._outcome import Control
 from spooled.worker._routing import job_type_of
@@ -24,12 +25,20 @@ class Telling:
         handlers: The user's event handlers.
         sink: Where they run.
         middlewares: Told about claims and acks.
+        assignment: Told about trouble.
     """
 
-    def __init__(self, handlers: EventHandlers, sink: EventSink, middlewares: Sequence[Middleware]) -> None:
+    def __init__(
+        self,
+        handlers: EventHandlers,
+        sink: EventSink,
+        middlewares: Sequence[Middleware],
+        assignment: Assignment,
+    ) -> None:
         self._handlers = handlers
         self._sink = sink
         self._middlewares = middlewares
+        self._assignment = assignment
         self._acks_wanted = wants(middlewares, "acked")
         self.claims_wanted = wants(middlewares, "claimed")
 
@@ -44,6 +53,7 @@ class Telling:
         """Something failed that is tried again, or that no job can report."""
         logger.warning("%s: %s", what, error)
         self._sink.emit(ErrorEvent(error))
+        self._assignment.troubled(error)
 
     def claimed(self, claim: ClaimInfo) -> None:
         notify(self._middlewares, "claimed", claim)

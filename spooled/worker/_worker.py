@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
+from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._ending import Ending
 from spooled.worker._front_door import FrontDoor, WorkerKeywords
@@ -96,16 +97,21 @@ class SpooledWorker(FrontDoor):
 
         return register
 
-    def start(self) -> None:
+    def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         """Work until `stop()` is called from another thread, a handler or a signal handler.
 
         Ctrl-C drains like `stop()` before `KeyboardInterrupt` is raised; a second one stops at once.
+
+        Args:
+            burst: Stop by itself when nothing that is due is left and nothing is running. What is scheduled for
+                later, retries included, is not waited for. Default False.
+            max_jobs: Stop by itself when so many executions have ended; no more are claimed. Default: no limit.
 
         Raises:
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        ending = self._launch()
+        ending = self._launch(Assignment(burst=burst, max_jobs=max_jobs))
         try:
             ending.wait()
         except BaseException:
@@ -155,22 +161,22 @@ class SpooledWorker(FrontDoor):
         if self._auto_start:
             self._launch()
 
-    def _launch(self) -> Ending:
+    def _launch(self, assignment: Assignment | None = None) -> Ending:
         self._check_startable()
         options = self._options
         fast = wants_fast(self._client, options.transport)
         bridge = Bridge(self._client, [options.concurrency], options.transport, None)
         io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-        self._prepare(io, bridge)
+        self._prepare(io, bridge, assignment or Assignment())
         io.start()
         assert self._ending is not None
         return self._ending
 
-    def _prepare(self, io: IoThread, bridge: Bridge) -> None:
+    def _prepare(self, io: IoThread, bridge: Bridge, assignment: Assignment) -> None:
         label = f"spooled-{self._options.queue_name}"
         runner = ThreadRunner(self._options.concurrency, label)
         sink = ThreadSink(self._events, f"{label}-events")
-        self._enter(io, bridge, runner, sink, None)
+        self._enter(io, bridge, runner, sink, None, assignment)
         self._runner, self._sink = runner, sink
 
     def _drain(self, ending: Ending) -> None:

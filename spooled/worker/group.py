@@ -5,18 +5,85 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
-from spooled.worker._async_worker import AsyncSpooledWorker
+from spooled.worker._assignment import Assignment
+from spooled.worker._async_worker import AsyncSpooledWorker, Stopping
 from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._worker import SpooledWorker
+from spooled.worker.events import EventHandler, EventName
+from spooled.worker.health import WorkerHealth
+from spooled.worker.state import WorkerState
+
+E = TypeVar("E", bound=EventHandler)
+
+_TELLING = (
+    WorkerState.ERROR,
+    WorkerState.STOPPING,
+    WorkerState.STARTING,
+    WorkerState.RUNNING,
+    WorkerState.STOPPED,
+    WorkerState.IDLE,
+)
+"""The group is in the first of these that any of its workers is in."""
 
 
-class WorkerGroup:
+class _Group:
+    """What both groups show of their workers."""
+
+    workers: tuple[FrontDoor, ...]
+
+    @property
+    def state(self) -> WorkerState:
+        """The most telling of the workers' states: error, stopping, starting, running, stopped or idle."""
+        states = {worker.state for worker in self.workers}
+        return next(state for state in _TELLING if state in states)
+
+    @property
+    def active_job_count(self) -> int:
+        """Jobs of all workers that are claimed and not settled yet."""
+        return sum(worker.active_job_count for worker in self.workers)
+
+    @property
+    def health(self) -> tuple[WorkerHealth, ...]:
+        """The health of each worker, in their order."""
+        return tuple(worker.health for worker in self.workers)
+
+    def is_ready(self, *, within: float = 60.0) -> bool:
+        """Whether every worker is; see `WorkerHealth.is_ready`."""
+        return all(health.is_ready(within=within) for health in self.health)
+
+    @overload
+    def on(self, event: EventName, handler: None = None) -> Callable[[E], E]: ...
+    @overload
+    def on(self, event: EventName, handler: E) -> E: ...
+    def on(self, event: EventName, handler: E | None = None) -> E | Callable[[E], E]:
+        """Register a handler with every worker, as a decorator or directly; see `SpooledWorker.on`.
+
+        Events of different workers may come at the same time.
+
+        Raises:
+            ValueError: There is no such event.
+        """
+        if handler is not None:
+            for worker in self.workers:
+                worker.on(event, handler)
+            return handler
+
+        def register(function: E) -> E:
+            self.on(event, function)
+            return function
+
+        self.workers[0]._events.check(event)
+        return register
+
+
+class WorkerGroup(_Group):
     """Runs several `SpooledWorker`s together, for example one for each queue.
 
         group = WorkerGroup(emails, invoices)
@@ -33,6 +100,8 @@ class WorkerGroup:
         ValueError: There are no workers, or one is given twice.
     """
 
+    workers: tuple[SpooledWorker, ...]
+
     def __init__(self, *workers: SpooledWorker) -> None:
         for worker in workers:
             if not isinstance(worker, SpooledWorker):
@@ -40,9 +109,12 @@ class WorkerGroup:
         _check(workers)
         self.workers = workers
 
-    def start(self) -> None:
-        """Work until `stop()`; see `SpooledWorker.start`."""
-        self._launch()
+    def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
+        """Work until `stop()`; see `SpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
+        self._run(Assignment(burst=burst, max_jobs=max_jobs))
+
+    def _run(self, assignment: Assignment) -> None:
+        self._launch(assignment)
         try:
             self._wait()
         except BaseException:
@@ -74,10 +146,11 @@ class WorkerGroup:
         if kind is None:
             _raise_first(self.workers)
 
-    def _launch(self) -> None:
+    def _launch(self, assignment: Assignment | None = None) -> None:
         io, bridges = _shared_io(self.workers, None)
+        assignment = assignment or Assignment()
         for worker in self.workers:
-            worker._prepare(io, bridges[_sharing(worker)])
+            worker._prepare(io, bridges[_sharing(worker)], assignment)
         _stop_together(self.workers)
         io.start()
 
@@ -91,8 +164,10 @@ class WorkerGroup:
                 worker._join(worker._ending)
 
 
-class AsyncWorkerGroup:
+class AsyncWorkerGroup(_Group):
     """Runs several `AsyncSpooledWorker`s together, on the loop that `start()` is awaited on; see `WorkerGroup`."""
+
+    workers: tuple[AsyncSpooledWorker, ...]
 
     def __init__(self, *workers: AsyncSpooledWorker) -> None:
         for worker in workers:
@@ -103,19 +178,27 @@ class AsyncWorkerGroup:
         _check(workers)
         self.workers = workers
 
-    async def start(self) -> None:
-        """Work until `stop()`; see `AsyncSpooledWorker.start`."""
-        self._launch()
+    async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
+        """Work until `stop()`; see `AsyncSpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
+        await self._run(Assignment(burst=burst, max_jobs=max_jobs))
+
+    async def _run(self, assignment: Assignment) -> None:
+        self._launch(assignment)
         # Each follows its own worker; a cancellation reaches all of them, and each drains first.
         results = await asyncio.gather(*(worker._finish() for worker in self.workers), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def stop(self, timeout: float | None = None) -> None:
-        """Drain all workers at the same time; see `AsyncSpooledWorker.stop`."""
-        for stopping in [worker.stop(timeout) for worker in self.workers]:
-            await stopping
+    def stop(self, timeout: float | None = None) -> Stopping:
+        """Drain all workers at the same time. The call itself asks for it; see `AsyncSpooledWorker.stop`."""
+        for worker in self.workers:
+            worker.stop(timeout)
+        return Stopping(self._stopped)
+
+    async def _stopped(self) -> None:
+        for worker in self.workers:
+            await worker._stopped()
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
@@ -129,11 +212,12 @@ class AsyncWorkerGroup:
         if kind is None:
             _raise_first(self.workers)
 
-    def _launch(self) -> None:
+    def _launch(self, assignment: Assignment | None = None) -> None:
         loop = asyncio.get_running_loop()
         io, bridges = _shared_io(self.workers, loop)
+        assignment = assignment or Assignment()
         for worker in self.workers:
-            worker._prepare(io, bridges[_sharing(worker)], loop)
+            worker._prepare(io, bridges[_sharing(worker)], loop, assignment)
         _stop_together(self.workers)
         io.start()
 
