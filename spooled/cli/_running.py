@@ -16,10 +16,11 @@ from spooled import errors
 from spooled.cli._failure import CommandError, Exit
 from spooled.cli._signals import heard
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
-from spooled.worker import AsyncSpooledWorker, WorkerState
+from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, WorkerState
 
 if TYPE_CHECKING:
-    from spooled.worker import ErrorEvent, SpooledWorker, StoppedEvent
+    from spooled.cli._target import AnyWorker
+    from spooled.worker import ErrorEvent, StoppedEvent
 
 logger = logging.getLogger("spooled.cli")
 
@@ -29,17 +30,19 @@ ECHO = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> int:
+def run(worker: AnyWorker, wait: float, *, burst: bool = False, max_jobs: int | None = None) -> int:
     """Start the worker and return the exit code when it has ended.
 
     Args:
         worker: Not started yet.
         wait: Seconds to keep trying to reach the server at the start.
+        burst: Stop when nothing is left to do.
+        max_jobs: Stop after so many jobs.
 
     Raises:
         CommandError: It could not start, or the server refused it.
     """
-    return _Run(worker, wait).run()
+    return _Run(worker, wait, burst, max_jobs).run()
 
 
 class _Run:
@@ -49,14 +52,16 @@ class _Run:
     signal must be heard.
     """
 
-    def __init__(self, worker: SpooledWorker | AsyncSpooledWorker, wait: float) -> None:
+    def __init__(self, worker: AnyWorker, wait: float, burst: bool, max_jobs: int | None) -> None:
         self._worker = worker
+        self._burst = burst
+        self._max_jobs = max_jobs
         self._give_up_at = time.monotonic() + wait
         self._inbox: queue.SimpleQueue[int | SpooledError | None] = queue.SimpleQueue()
         self._signals: list[int] = []
         self._started = False
         self._unreachable: SpooledError | None = None
-        self._reason = ""
+        self._reasons: set[str] = set()
 
     def run(self) -> int:
         worker = self._worker
@@ -67,10 +72,10 @@ class _Run:
         watcher.start()
         with heard(_SIGNALS, self._inbox.put):
             try:
-                if isinstance(worker, AsyncSpooledWorker):
-                    asyncio.run(worker.start())
+                if isinstance(worker, AsyncSpooledWorker | AsyncWorkerGroup):
+                    asyncio.run(worker.start(burst=self._burst, max_jobs=self._max_jobs))
                 else:
-                    worker.start()
+                    worker.start(burst=self._burst, max_jobs=self._max_jobs)
             except (AuthenticationError, AuthorizationError) as error:
                 raise CommandError(
                     f"the server refuses this worker: {error.message}; check the API key that its client is made with",
@@ -96,7 +101,7 @@ class _Run:
                 "and the base_url that the worker's client is made with, or keep trying with --wait SECONDS",
                 Exit.UNREACHABLE,
             )
-        if self._reason == "forced":
+        if "forced" in self._reasons:
             raise CommandError(
                 "some jobs could not be given back before the worker stopped; they run again when their leases end"
             )
@@ -115,7 +120,7 @@ class _Run:
             self._inbox.put(error)
 
     def _on_stopped(self, event: StoppedEvent) -> None:
-        self._reason = event.reason
+        self._reasons.add(event.reason)
 
     # --- signals ----------------------------------------------------------------------------------------------
 
@@ -161,7 +166,7 @@ class _Run:
         pause = threading.Event()
         while self._worker.state is WorkerState.IDLE:
             pause.wait(0.01)
-        if isinstance(self._worker, AsyncSpooledWorker):
+        if isinstance(self._worker, AsyncSpooledWorker | AsyncWorkerGroup):
             self._worker.stop(timeout)
         else:
             # It returns when the worker has stopped, and the next signal must not wait for that.

@@ -6,19 +6,24 @@ import importlib
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from spooled.cli._failure import CommandError, Exit
 from spooled.cli._parser import suggestion
 
 if TYPE_CHECKING:
-    from spooled.worker import AsyncSpooledWorker, SpooledWorker
+    from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup
+
+    AnyWorker = SpooledWorker | AsyncSpooledWorker | WorkerGroup | AsyncWorkerGroup
 
 
-def load(target: str) -> SpooledWorker | AsyncSpooledWorker:
-    """Import the module and return the worker, calling the factory if it is one.
+def load(target: str) -> AnyWorker:
+    """Import the module and return the worker or group, calling the factory if it is one.
+
+    An object with a method `__spooled_worker__(module)`, such as an adapter's plugin, is asked for its workers.
 
     The current directory is importable, as with `python -m`.
 
@@ -82,11 +87,13 @@ def _attribute(module: ModuleType, path: str) -> object:
     return found
 
 
-def _worker(found: object, target: str, module: ModuleType) -> SpooledWorker | AsyncSpooledWorker:
-    from spooled.worker import AsyncSpooledWorker, SpooledWorker
-
-    if isinstance(found, SpooledWorker | AsyncSpooledWorker):
-        return found
+def _worker(found: object, target: str, module: ModuleType) -> AnyWorker:
+    kinds = _kinds()
+    if isinstance(found, kinds):
+        return cast("AnyWorker", found)
+    plugin = getattr(type(found), "__spooled_worker__", None)
+    if plugin is not None:
+        return _from_plugin(plugin, found, target, module)
     if inspect.iscoroutinefunction(found):
         raise CommandError(
             f"{target} is a coroutine function; name a worker, or a plain function that returns one",
@@ -95,7 +102,7 @@ def _worker(found: object, target: str, module: ModuleType) -> SpooledWorker | A
     if not callable(found) or not _takes_nothing(found):
         what = "takes arguments" if callable(found) else f"is a {type(found).__name__}"
         raise CommandError(
-            f"{target} {what}; it must be a SpooledWorker, an AsyncSpooledWorker, "
+            f"{target} {what}; it must be a SpooledWorker, an AsyncSpooledWorker, a group of them, "
             f"or a function without arguments that returns one{_workers_in(module)}",
             Exit.USAGE,
         )
@@ -103,12 +110,30 @@ def _worker(found: object, target: str, module: ModuleType) -> SpooledWorker | A
         made = found()
     except Exception as error:
         raise _broken(target, error) from error
-    if not isinstance(made, SpooledWorker | AsyncSpooledWorker):
+    if not isinstance(made, kinds):
         raise CommandError(
-            f"{target}() returned a {type(made).__name__}, not a SpooledWorker or AsyncSpooledWorker",
+            f"{target}() returned a {type(made).__name__}, not a SpooledWorker, an AsyncSpooledWorker or a group",
             Exit.USAGE,
         )
-    return made
+    return cast("AnyWorker", made)
+
+
+def _kinds() -> tuple[type, ...]:
+    from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup
+
+    return SpooledWorker, AsyncSpooledWorker, WorkerGroup, AsyncWorkerGroup
+
+
+def _from_plugin(
+    plugin: Callable[[Any, ModuleType], AnyWorker], found: object, target: str, module: ModuleType
+) -> AnyWorker:
+    try:
+        return plugin(found, module)
+    except (TypeError, ValueError, RuntimeError) as error:
+        # What is wrong with the user's set-up, said by the adapter.
+        raise CommandError(str(error), Exit.USAGE) from error
+    except Exception as error:
+        raise _broken(target, error) from error
 
 
 def _takes_nothing(function: object) -> bool:
@@ -123,10 +148,10 @@ def _takes_nothing(function: object) -> bool:
 
 
 def _workers_in(module: ModuleType) -> str:
-    from spooled.worker import AsyncSpooledWorker, SpooledWorker
-
     names = [
-        name for name, value in vars(module).items() if isinstance(value, SpooledWorker | AsyncSpooledWorker)
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, _kinds()) or hasattr(type(value), "__spooled_worker__")
     ]
     return f". It has: {', '.join(sorted(names))}" if names else ""
 

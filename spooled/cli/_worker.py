@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 from spooled.cli._logs import LEVELS
@@ -18,15 +20,18 @@ _VARIABLES = {
 _DESCRIPTION = """\
 Import MODULE and run its worker until SIGTERM or Ctrl-C.
 
-WORKER is a SpooledWorker or an AsyncSpooledWorker, or a function without arguments that returns one; it may
-have dots. The current directory is importable. The worker talks to the server that its own client names;
-a client that is made without arguments takes --api-key and --base-url from here."""
+WORKER is a SpooledWorker, an AsyncSpooledWorker, a group of them, an adapter's object such as the Spooled of a
+FastAPI application, or a function without arguments that returns a worker; it may have dots. The current directory
+is importable. The worker talks to the server that its own client names; a client that is made without arguments
+takes --api-key and --base-url from here."""
 
 _EPILOG = """\
 examples:
   spooled worker tasks:worker
   spooled worker shop.tasks:make_worker --log-level debug
   spooled worker tasks:worker --wait 60            when the server may come up later than the worker
+  spooled worker tasks:worker --burst              work off what is due, and end
+  spooled worker main:spooled --reload             while you write the code
 
 where tasks.py is, for example:
 
@@ -70,6 +75,27 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="SECONDS",
         help="keep trying to reach the server for so long at the start (default: give up at once)",
     )
+    parser.add_argument(
+        "--burst", action="store_true", help="end when nothing that is due is left (default: wait for more)"
+    )
+    parser.add_argument(
+        "--max-jobs",
+        type=_count,
+        metavar="N",
+        help="end after N jobs; no more are claimed (default: no limit)",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="restart the worker when a *.py file changes; running jobs are finished first",
+    )
+    parser.add_argument(
+        "--reload-dir",
+        action="append",
+        type=_folder,
+        metavar="DIR",
+        help="watch this folder; may be repeated (default: the current one)",
+    )
     add_connection(parser)
     parser.set_defaults(run=_run)
 
@@ -81,9 +107,39 @@ def _run(args: argparse.Namespace) -> int:
     for option in ("api_key", "base_url", "request_timeout"):
         if hasattr(args, option):
             os.environ[_VARIABLES[option]] = str(getattr(args, option))
+    if args.reload or args.reload_dir:
+        from spooled.cli import _reload
+
+        _logs.set_up(args.log_level)
+        return _reload.run(_child(args), args.reload_dir or [Path.cwd()])
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
-    return _running.run(worker, args.wait)
+    return _running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+
+
+def _child(args: argparse.Namespace) -> list[str]:
+    """The same command without --reload; the connection is in the environment by now."""
+    command = [sys.executable, "-m", "spooled", "worker", args.target, "--wait", str(args.wait)]
+    if args.log_level is not None:
+        command += ["--log-level", args.log_level]
+    if args.burst:
+        command.append("--burst")
+    if args.max_jobs is not None:
+        command += ["--max-jobs", str(args.max_jobs)]
+    return command
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    return path
 
 
 def _seconds(text: str) -> float:

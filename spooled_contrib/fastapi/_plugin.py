@@ -182,7 +182,7 @@ class Spooled(JobRouter):
             app.state.spooled = self
             try:
                 if self._wants_workers():
-                    self._start_workers(runtime)
+                    await self._start_workers(runtime)
                 yield
             finally:
                 try:
@@ -190,13 +190,15 @@ class Spooled(JobRouter):
                 finally:
                     self._runtime = None
 
-    def _start_workers(self, runtime: Runtime) -> None:
+    async def _start_workers(self, runtime: Runtime) -> None:
         if not self.jobs:
             logger.warning(
                 "no jobs are declared, so there is nothing to work on; import the modules that do it"
             )
             return
-        runtime.start_workers(make_workers(self.jobs, runtime.client, self._worker_options, self._current))
+        await runtime.start_workers(
+            make_workers(self.jobs, runtime.client, self._worker_options, self._current)
+        )
 
     def _wants_workers(self) -> bool:
         if self._standalone or self._server is not None:

@@ -79,10 +79,12 @@ class Runtime:
 
     # --- workers ----------------------------------------------------------------------------------------------
 
-    def start_workers(self, workers: Sequence[AsyncSpooledWorker]) -> None:
+    async def start_workers(self, workers: Sequence[AsyncSpooledWorker]) -> None:
         """Work in the background until `stop_workers`. What ends a worker before that is kept in `failure`."""
         self.group = AsyncWorkerGroup(*workers)
         self._task = asyncio.create_task(self._work(self.group), name="spooled workers")
+        # The task's first step launches them. Before that, they would not hear a stop.
+        await asyncio.sleep(0)
 
     async def _work(self, group: AsyncWorkerGroup) -> None:
         try:

@@ -63,7 +63,7 @@ def test_a_refused_worker_leaves_the_application_alive_and_not_ready(
     async def index() -> str:
         return "still here"
 
-    with TestClient(app) as client:
+    with caplog.at_level("ERROR", "spooled"), TestClient(app) as client:
         wait_until(lambda: "the workers have ended" in caplog.text)
         assert client.get("/spooled/health/ready").status_code == 503
         assert client.get("/spooled/health/live").status_code == 200

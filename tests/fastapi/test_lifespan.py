@@ -169,14 +169,15 @@ def test_what_does_not_end_in_time_is_given_back(server: EmbeddedServer, outside
     assert outside.counts("emails")["pending"] == 1
 
 
+async def closing() -> AsyncGenerator[None, None]:
+    yield
+
+
 def test_a_thread_that_hangs_does_not_keep_the_application_from_ending(
     server: EmbeddedServer, outside: Outside
 ) -> None:
     spooled = plugin(server, run_worker=True, shutdown_timeout=0.1)
     begun, release = threading.Event(), threading.Event()
-
-    async def closing() -> AsyncGenerator[None, None]:
-        yield
 
     @spooled.job("emails")
     def send(email: Email, nothing: Annotated[None, Depends(closing)]) -> None:
@@ -258,19 +259,22 @@ def test_no_signal_handler_is_touched(server: EmbeddedServer) -> None:
     @spooled.job("emails")
     async def send(email: Email) -> None: ...
 
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    def handlers() -> list[object]:
+        return [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 
     async def main() -> None:
         # On the main thread, where it would be possible.
+        before = handlers()
         async with spooled.lifespan(FastAPI()):
-            assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+            assert handlers() == before
+        assert handlers() == before
 
     asyncio.run(main())
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_a_worker_without_jobs_says_so(server: EmbeddedServer, caplog: pytest.LogCaptureFixture) -> None:
-    with TestClient(FastAPI(lifespan=plugin(server, run_worker=True).lifespan)):
+    app = FastAPI(lifespan=plugin(server, run_worker=True).lifespan)
+    with caplog.at_level("WARNING", "spooled"), TestClient(app):
         pass
     assert "no jobs are declared" in caplog.text
 

@@ -1,0 +1,218 @@
+"""`spooled worker --reload`, `--burst` and `--max-jobs`, and what may be named as the target."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spooled.cli import _reload
+from spooled_contrib.server import EmbeddedServer
+from tests.waiting import HOPELESS, wait_until
+from tests.worker.conftest import Outside
+
+TASKS = """
+import pathlib, time
+from spooled import SpooledClient
+from spooled.worker import SpooledWorker, WorkerGroup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = 1
+
+worker = SpooledWorker(SpooledClient(), "q", poll_interval=0.1)
+
+@worker.process
+def handle(ctx):
+    if ctx.payload.get("gate"):
+        (HERE / "begun").touch()
+        while not (HERE / "open").exists():
+            time.sleep(0.01)
+    return VERSION
+
+other = SpooledWorker(worker._client, "other")
+other.process(lambda ctx: "other")
+group = WorkerGroup(worker, other)
+
+class Plugin:
+    def __spooled_worker__(self, module):
+        assert module.VERSION
+        return group
+
+class Broken:
+    def __spooled_worker__(self, module):
+        raise ValueError(f"{module.__name__} lacks something")
+
+plugin, broken = Plugin(), Broken()
+"""
+
+
+@pytest.fixture
+def outside(server: EmbeddedServer) -> Iterator[Outside]:
+    looking = Outside(server)
+    yield looking
+    looking.http.close()
+
+
+@pytest.fixture
+def environment(server: EmbeddedServer) -> dict[str, str]:
+    return {**os.environ, "SPOOLED_API_KEY": server.api_key, "SPOOLED_BASE_URL": server.url}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    path = tmp_path / "tasks.py"
+    path.write_text(TASKS, encoding="utf-8")
+    return path
+
+
+class Reloading:
+    """`spooled worker tasks:worker --reload` and its log."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "spooled", "worker", "tasks:worker", "--reload"],
+            cwd=folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            self.lines.extend(stream)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join()
+
+
+@pytest.fixture
+def reloading(tasks: Path, environment: dict[str, str]) -> Iterator[Reloading]:
+    running = Reloading(tasks.parent, environment)
+    wait_until(lambda: "started on queue q" in running.log or running.process.poll() is not None)
+    yield running
+    running.end()
+
+
+def write(path: Path, text: str) -> None:
+    """As editors do: another file that takes the old one's place."""
+    other = path.with_suffix(".tmp")
+    other.write_text(text, encoding="utf-8")
+    other.replace(path)
+
+
+def test_a_change_restarts_the_worker_and_no_job_is_lost(
+    tasks: Path, reloading: Reloading, outside: Outside
+) -> None:
+    running = outside.enqueue(payload={"gate": True})
+    wait_until((tasks.parent / "begun").exists)
+    write(tasks, TASKS.replace("VERSION = 1", "VERSION = 2"))
+    wait_until(lambda: "tasks.py changed: restarting the worker when its jobs are finished" in reloading.log)
+    waiting = outside.enqueue(payload={})
+    (tasks.parent / "open").touch()
+    wait_until(lambda: outside.status(waiting) == "completed", reloading.log)
+    assert (outside.job(running)["result"], outside.job(running)["retry_count"]) == (1, 0)
+    assert outside.job(waiting)["result"] == 2
+    reloading.process.terminate()
+    assert reloading.process.wait(HOPELESS) == 0
+
+
+def test_code_that_does_not_start_waits_for_the_next_change(
+    tasks: Path, reloading: Reloading, outside: Outside
+) -> None:
+    write(tasks, "1 / 0\n")
+    wait_until(lambda: "it is started again when a file changes" in reloading.log)
+    assert "ZeroDivisionError" in reloading.log
+    write(tasks, TASKS.replace("VERSION = 1", "VERSION = 3"))
+    job = outside.enqueue(payload={})
+    wait_until(lambda: outside.status(job) == "completed", reloading.log)
+    assert outside.job(job)["result"] == 3
+    write(tasks, "2 / 0\n")
+    wait_until(lambda: reloading.log.count("it is started again") == 2)
+    reloading.process.send_signal(signal.SIGINT)
+    assert reloading.process.wait(HOPELESS) == 130
+
+
+def test_a_second_signal_reaches_the_worker(tasks: Path, reloading: Reloading, outside: Outside) -> None:
+    job = outside.enqueue(payload={"gate": True})
+    wait_until((tasks.parent / "begun").exists)
+    reloading.process.terminate()
+    wait_until(lambda: "once more to stop at once" in reloading.log)
+    reloading.process.terminate()
+    assert reloading.process.wait(HOPELESS) == 143
+    assert outside.status(job) != "completed" or outside.counts()["pending"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "matters"),
+    [
+        ("tasks.py", True),
+        ("shop/tasks.py", True),
+        ("notes.txt", False),
+        (".hidden/tasks.py", False),
+        (".venv/lib/x.py", False),
+        ("venv/lib/x.py", False),
+        ("shop/__pycache__/tasks.py", False),
+        ("lib/site-packages/x.py", False),
+    ],
+)
+def test_which_files_matter(tmp_path: Path, path: str, matters: bool) -> None:
+    assert _reload._matters(str(tmp_path / path), [tmp_path]) is matters
+    assert not _reload._matters("/elsewhere/tasks.py", [tmp_path])
+
+
+def run(folder: Path, environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "spooled", "worker", *argv]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=HOPELESS
+    )
+
+
+@pytest.mark.parametrize("target", ["tasks:group", "tasks:plugin"])
+def test_a_group_and_a_plugin_work_off_what_is_due(
+    tasks: Path, environment: dict[str, str], outside: Outside, target: str
+) -> None:
+    jobs = [outside.enqueue(payload={}), outside.enqueue("other", {})]
+    done = run(tasks.parent, environment, target, "--burst")
+    assert done.returncode == 0, done.stderr
+    assert [outside.job(job)["result"] for job in jobs] == [1, "other"]
+
+
+def test_max_jobs(tasks: Path, environment: dict[str, str], outside: Outside) -> None:
+    outside.enqueue_many(5)
+    done = run(tasks.parent, environment, "tasks:worker", "--max-jobs", "3")
+    assert done.returncode == 0, done.stderr
+    assert (outside.counts()["completed"], outside.counts()["pending"]) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["tasks:broken"], "spooled: tasks lacks something"),
+        (["tasks:worker", "--max-jobs", "0"], "'0' is not a whole number of at least 1"),
+        (["tasks:worker", "--reload-dir", "nowhere"], "'nowhere' is not a folder"),
+        (["tasks:HERE"], "It has: broken, group, other, plugin, worker"),
+    ],
+)
+def test_mistakes(tasks: Path, environment: dict[str, str], argv: list[str], message: str) -> None:
+    done = run(tasks.parent, environment, *argv)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,318 @@
+"""What a run is to do: the decision, for every order of claims and ends; and real workers that follow it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spooled import AsyncSpooledClient, SpooledClient
+from spooled.clock import ManualClock
+from spooled.errors import AuthenticationError, NetworkError
+from spooled.testing import drain, drain_async
+from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup, WorkerState
+from spooled.worker._assignment import Assignment
+from spooled_contrib.server import EmbeddedServer
+from tests.worker.conftest import Outside
+
+
+class Member:
+    def __init__(self) -> None:
+        self.stopped = 0
+        self.looks = 0
+        self.changes = 0
+
+    def request_stop(self) -> None:
+        self.stopped += 1
+
+    def look_again(self) -> None:
+        self.looks += 1
+
+    def room_changed(self) -> None:
+        self.changes += 1
+
+
+def assigned(count: int, **options: Any) -> tuple[Assignment, list[Member]]:
+    assignment, members = Assignment(**options), [Member() for _ in range(count)]
+    for member in members:
+        assignment.join(member)
+    return assignment, members
+
+
+def test_without_a_limit_nothing_ends_by_itself() -> None:
+    assignment, (member,) = assigned(1)
+    assert assignment.allowed(7) == 7
+    assignment.asking(7)
+    assignment.answered(member, 7, 0, 1.0)
+    assert not member.stopped
+
+
+def test_a_burst_ends_with_an_empty_answer() -> None:
+    assignment, (member,) = assigned(1, burst=True)
+    assignment.asking(5)
+    assignment.answered(member, 5, 2, 1.0)
+    assignment.ended("a", 2.0)
+    assert not member.looks  # one job is active; its end is waited for
+    assignment.asking(4)
+    assignment.answered(member, 4, 0, 2.5)
+    assert not member.stopped
+    assignment.ended("b", 3.0)
+    assert (member.stopped, member.looks) == (0, 1)  # b may have enqueued something after 2.5
+    assignment.asking(5)
+    assignment.answered(member, 5, 0, 3.5)
+    assert member.stopped == 1
+
+
+def test_an_empty_answer_to_a_claim_that_was_sent_too_early_proves_nothing() -> None:
+    assignment, (one, two) = assigned(2, burst=True)
+    assignment.asking(5)
+    assignment.answered(one, 5, 1, 1.0)
+    assignment.asking(5)  # two's claim is on its way while one's job enqueues for two and ends
+    assignment.ended("a", 3.0)
+    assignment.answered(two, 5, 0, 2.0)
+    assert not one.stopped
+    assert two.looks
+    assignment.asking(5)
+    assignment.answered(two, 5, 1, 3.1)
+    assignment.ended("b", 4.0)
+    for member in (one, two):
+        assert not member.stopped
+        assignment.asking(5)
+        assignment.answered(member, 5, 0, 4.1)
+    assert (one.stopped, two.stopped) == (1, 1)
+
+
+def test_max_jobs_is_never_exceeded_and_what_is_not_used_is_shared() -> None:
+    assignment, (one, two) = assigned(2, max_jobs=5)
+    assert assignment.allowed(10) == 5
+    assignment.asking(5)
+    assert assignment.allowed(10) == 0
+    assignment.answered(one, 5, 3, 1.0)
+    assert two.changes == 1
+    assert assignment.allowed(10) == 2
+    assignment.asking(2)
+    assignment.unanswered(2)
+    assert two.changes == 2
+    assignment.asking(2)
+    assignment.answered(two, 2, 2, 2.0)
+    for job in "abcd":
+        assignment.ended(job, 3.0)
+        assert not one.stopped
+    assignment.ended("e", 3.0)
+    assert (one.stopped, two.stopped) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_impossible_numbers(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="max_jobs"):
+        Assignment(max_jobs=value)
+
+
+@given(st.data())
+def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject) -> None:
+    """A model with queues: jobs enqueue others anywhere while they run. A run that ends has left nothing."""
+    count = data.draw(st.integers(1, 3))
+    limit = data.draw(st.none() | st.integers(1, 8))
+    assignment, members = assigned(count, burst=True, max_jobs=limit)
+    queues = [data.draw(st.integers(0, 3)) for _ in members]
+    seeds = data.draw(st.integers(0, 6))  # jobs that running ones may still enqueue
+    claims: dict[int, tuple[int, int, float]] = {}  # member -> asked, got, sent_at
+    active = taken = ended = 0
+    now = 0.0
+    for _ in range(200):
+        if members[0].stopped:
+            break
+        now += 1.0
+        steps = [("claim", n) for n in range(count) if n not in claims and assignment.allowed(2)]
+        steps += [("answer", n) for n in claims]
+        steps += [("end", n) for n in range(count) if active] * 2
+        if active and seeds:
+            steps += [("enqueue", n) for n in range(count)]
+        what, n = data.draw(st.sampled_from(steps))
+        if what == "claim":
+            asked = assignment.allowed(2)
+            assignment.asking(asked)
+            got = min(asked, queues[n])  # the server decides when it is sent, and the answer comes later
+            queues[n] -= got
+            claims[n] = (asked, got, now)
+        elif what == "answer":
+            asked, got, sent_at = claims.pop(n)
+            taken += got
+            active += got
+            assignment.answered(members[n], asked, got, sent_at)
+        elif what == "end":
+            active -= 1
+            ended += 1
+            assignment.ended(str(ended), now)
+        else:
+            seeds -= 1
+            queues[n] += 1
+    assert limit is None or taken <= limit
+    if members[0].stopped:
+        assert all(member.stopped == 1 for member in members)
+        if limit is None or ended < limit:
+            assert not active
+            assert sum(queues) == 0
+            assert not any(got for _, got, _ in claims.values())
+
+
+# --- real workers ---------------------------------------------------------------------------------------------
+
+
+def test_a_worker_in_burst_ends_when_its_queue_is_empty(client: SpooledClient, outside: Outside) -> None:
+    outside.enqueue_many(30)
+    outside.enqueue(payload={"n": 1000}, scheduled_at="2099-01-01T00:00:00Z")
+    worker = SpooledWorker(client, "q", concurrency=4, poll_interval=60)
+    seen: list[int] = []
+    worker.process(lambda ctx: seen.append(ctx.payload["n"]))
+    worker.start(burst=True)
+    assert sorted(seen) == list(range(30))
+    assert worker.state is WorkerState.STOPPED
+    worker.start(burst=True)  # with nothing to do
+    assert outside.counts()["completed"] == 30
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30])
+def test_no_more_than_max_jobs_are_claimed(client: SpooledClient, outside: Outside, limit: int) -> None:
+    outside.enqueue_many(30)
+    worker = SpooledWorker(client, "q", concurrency=10)
+    claimed: list[str] = []
+    worker.on("job:claimed", lambda event: claimed.append(event.job_id))
+    worker.process(lambda ctx: None)
+    worker.start(max_jobs=limit)
+    assert len(claimed) == limit
+    assert outside.counts()["completed"] == limit
+    assert outside.counts()["pending"] == 30 - limit
+
+
+async def test_an_async_group_in_burst_follows_jobs_from_queue_to_queue(
+    server: EmbeddedServer, outside: Outside
+) -> None:
+    outside.enqueue_many(20, "a")
+    async with AsyncSpooledClient(server.api_key, base_url=server.url) as client:
+        a, b, c = (AsyncSpooledWorker(client, name, poll_interval=60) for name in "abc")
+
+        @a.process
+        async def to_b(ctx: Any) -> None:
+            await client.jobs.create(queue_name="b", payload=None)
+
+        @b.process
+        async def to_c(ctx: Any) -> None:
+            await client.jobs.create(queue_name="c", payload=None)
+
+        @c.process
+        def end(ctx: Any) -> None: ...
+
+        await AsyncWorkerGroup(a, b, c).start(burst=True)
+    assert [outside.counts(name)["completed"] for name in "abc"] == [20, 20, 20]
+
+
+def test_a_group_shares_max_jobs(client: SpooledClient, outside: Outside) -> None:
+    for name in "abc":
+        outside.enqueue_many(20, name)
+    workers = [SpooledWorker(client, name, concurrency=10) for name in "abc"]
+    for worker in workers:
+        worker.process(lambda ctx: None)
+    WorkerGroup(*workers).start(max_jobs=25)
+    assert sum(outside.counts(name)["completed"] for name in "abc") == 25
+    assert sum(outside.counts(name)["pending"] for name in "abc") == 35
+
+
+def test_a_group_whose_other_queues_are_empty_reaches_max_jobs(
+    client: SpooledClient, outside: Outside
+) -> None:
+    outside.enqueue_many(20, "b")
+    workers = [SpooledWorker(client, name, concurrency=10, poll_interval=0.05) for name in "abc"]
+    for worker in workers:
+        worker.process(lambda ctx: None)
+    WorkerGroup(*workers).start(max_jobs=20)
+    assert outside.counts("b")["completed"] == 20
+
+
+def test_a_group_looks_like_a_worker(client: SpooledClient, outside: Outside) -> None:
+    workers = [SpooledWorker(client, name) for name in "ab"]
+    begun, go_on = threading.Event(), threading.Event()
+
+    def handle(ctx: Any) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    for worker in workers:
+        worker.process(handle)
+    group = WorkerGroup(*workers)
+    started: list[str] = []
+    group.on("started", lambda event: started.append(event.queue_name))
+
+    @group.on("stopped")
+    def stopped(event: Any) -> None: ...
+
+    with pytest.raises(ValueError, match="did you mean 'started'"):
+        group.on("starte")  # type: ignore[call-overload]
+    assert (group.state, group.active_job_count, group.is_ready()) == ("idle", 0, False)
+    with group:
+        outside.enqueue("b")
+        assert begun.wait(30)
+        assert (group.state, group.active_job_count) == ("running", 1)
+        assert [one.active_jobs for one in group.health] == [0, 1]
+        assert group.is_ready()
+        go_on.set()
+    assert group.state == "stopped"
+    assert sorted(started) == ["a", "b"]
+
+
+# --- drain ----------------------------------------------------------------------------------------------------
+
+
+def test_drain_returns_the_jobs_as_they_ended(outside: Outside, client: SpooledClient) -> None:
+    good, bad = outside.enqueue(payload={"n": 1}), outside.enqueue(payload={"n": 2}, max_retries=0)
+    worker = SpooledWorker(client, "q", concurrency=1)
+
+    @worker.process
+    def handle(ctx: Any) -> int:
+        if ctx.payload["n"] == 2:
+            raise RuntimeError("no")
+        return 10
+
+    first, second = drain(worker)
+    assert (first.id, first.status, first.result) == (good, "completed", 10)
+    assert (second.id, second.status) == (bad, "deadletter")
+    assert drain(worker) == []
+
+
+async def test_drain_async_with_a_clock_that_is_moved() -> None:
+    with EmbeddedServer(clock=ManualClock()) as server:
+        async with AsyncSpooledClient(server.api_key, base_url=server.url) as client:
+            await client.jobs.create(queue_name="q", payload=None)
+            worker = AsyncSpooledWorker(client, "q")
+
+            @worker.process
+            async def handle(ctx: Any) -> None:
+                if ctx.attempt < 3:
+                    raise RuntimeError("not yet")
+
+            assert [job.retry_count for job in await drain_async(worker)] == [1]
+            assert await drain_async(worker) == []
+            server.advance(3600)
+            await drain_async(worker)
+            server.advance(3600)
+            (job,) = await drain_async(worker)
+    assert (job.status, job.retry_count) == ("completed", 2)
+
+
+def test_drain_raises_when_it_cannot_drain(server: EmbeddedServer) -> None:
+    def worker(key: str, url: str) -> SpooledWorker:
+        made = SpooledWorker(SpooledClient(key, base_url=url, retry={"max_retries": 0}), "q")
+        made.process(lambda ctx: None)
+        return made
+
+    with pytest.raises(AuthenticationError):
+        drain(worker("sp_test_" + "x" * 40, server.url))
+    with pytest.raises(NetworkError):
+        drain(worker(server.api_key, "http://127.0.0.1:9"))
+    with pytest.raises(ValueError, match="at least one worker"):
+        drain()
