@@ -40,7 +40,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_the_readmes_ten_lines(environment: dict[str, str], tmp_path: Path):
-    worker, producer = blocks("README.md")
+    worker, producer = (block for block in blocks("README.md") if not block.startswith("# "))
     (tmp_path / "tasks.py").write_text(worker, encoding="utf-8")
     enqueued = subprocess.run(
         [sys.executable, "-c", producer], env=environment, capture_output=True, text=True, check=True
@@ -54,6 +54,24 @@ def test_the_readmes_ten_lines(environment: dict[str, str], tmp_path: Path):
         assert process.stdout.readline().endswith("to ada@example.org, attempt 1\n")
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_the_readmes_fastapi(environment: dict[str, str], tmp_path: Path):
+    (main,) = (block for block in blocks("README.md") if block.startswith("# main.py"))
+    (tmp_path / "main.py").write_text(main, encoding="utf-8")
+    program = """
+from fastapi.testclient import TestClient
+from main import app
+with TestClient(app) as client:
+    print(client.post("/signup", json={"to": "ada@example.org"}).json())
+"""
+    enqueue = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(enqueue, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    job_id = ran.stdout.strip()
+    command = [sys.executable, "-m", "spooled", "worker", "main:spooled", "--burst"]
+    subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    with SpooledClient(environment["SPOOLED_API_KEY"], base_url=environment["SPOOLED_BASE_URL"]) as client:
+        assert client.jobs.get(job_id).result == {"sent_to": "ada@example.org"}
 
 
 def test_the_readme_names_the_real_development_key():
@@ -92,8 +110,8 @@ def test_the_client_page_lists_every_method():
 
 
 def test_the_testing_page(tmp_path: Path):
-    fixture, clock, worker = blocks("docs/testing.md")
-    (tmp_path / "test_page.py").write_text(fixture, encoding="utf-8")
+    fixture, clock, draining, worker = blocks("docs/testing.md")
+    (tmp_path / "test_page.py").write_text(fixture + draining, encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -106,7 +124,7 @@ def test_the_testing_page(tmp_path: Path):
         str(tmp_path),
     ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert "1 passed" in ran.stdout, ran.stdout
+    assert "2 passed" in ran.stdout, ran.stdout
     names: dict[str, Any] = {}
     exec(
         "from spooled import SpooledClient\nfrom spooled_contrib.server import EmbeddedServer\n" + clock,
@@ -194,6 +212,16 @@ def test_statistics(spooled_server):
 """
     for name, source in pages.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:asyncio",
+        str(tmp_path),
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "3 passed" in ran.stdout, ran.stdout
