@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -40,6 +41,9 @@ class Model:
     executions: int = 0
 
 
+NUMBERS = itertools.count()
+
+
 class JobLife(RuleBasedStateMachine):
     leases = Bundle("leases")
     api_type: type
@@ -47,7 +51,7 @@ class JobLife(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.queue = f"q{id(self)}-{self.server.clock.now()}".replace(".", "-")
+        self.queue = f"q{next(NUMBERS)}"  # one server serves all examples
         self.api = self.api_type(self.server, self.server.api_key, "")
         self.jobs: dict[str, Model] = {}
 
