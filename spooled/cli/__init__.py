@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from spooled._version import __version__
 from spooled.cli import _output
-from spooled.cli._failure import EXIT_CODES, CommandError, Exit
 from spooled.cli._parser import Parser, add_commands, add_connection, add_json
+from spooled.cli.failure import EXIT_CODES, CommandError, Exit
 
 __all__ = ["main"]
 

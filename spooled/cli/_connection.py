@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from spooled.cli._failure import failure_of
+from spooled.cli.failure import failure_of
 
 if TYPE_CHECKING:
     from spooled.client import SpooledClient

@@ -10,9 +10,9 @@ from typing import Any
 
 from spooled.cli import _output
 from spooled.cli._connection import connect
-from spooled.cli._failure import EXIT_CODES, CommandError, Exit
 from spooled.cli._parser import add_connection, add_json, whole_number
 from spooled.cli._times import moment, moment_or_span, span
+from spooled.cli.failure import EXIT_CODES, CommandError, Exit
 
 _DESCRIPTION = """\
 Put a job on a queue and print its id.

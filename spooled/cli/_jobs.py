@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from spooled.cli import _create, _output, _show
 from spooled.cli._connection import connect
-from spooled.cli._failure import EXIT_CODES, Exit, failure_of
 from spooled.cli._parser import add_commands, add_connection, add_json, suggestion, whole_number
 from spooled.cli._table import Column, table
 from spooled.cli._times import since
+from spooled.cli.failure import EXIT_CODES, Exit, failure_of
 
 if TYPE_CHECKING:
     from spooled.client import SpooledClient

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from spooled.cli import _output
-from spooled.cli._failure import Exit
+from spooled.cli.failure import Exit
 
 
 class Parser(argparse.ArgumentParser):

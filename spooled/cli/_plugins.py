@@ -10,7 +10,7 @@ import argparse
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from spooled.cli._failure import CommandError, Exit
+from spooled.cli.failure import CommandError, Exit
 
 GROUP = "spooled.commands"
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from spooled.cli import _output
 from spooled.cli._connection import connect
-from spooled.cli._failure import EXIT_CODES, Exit
 from spooled.cli._parser import add_commands, add_connection, add_json
 from spooled.cli._table import Column, table
+from spooled.cli.failure import EXIT_CODES, Exit
 
 if TYPE_CHECKING:
     from spooled.models import JobStats, QueueStats

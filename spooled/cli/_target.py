@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from spooled.cli._failure import CommandError, Exit
 from spooled.cli._parser import suggestion
+from spooled.cli.failure import CommandError, Exit
 
 if TYPE_CHECKING:
     from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup

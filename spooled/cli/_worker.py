@@ -101,20 +101,20 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from spooled.cli import _logs, _running, _target
+    from spooled.cli import _logs, _target, running
 
     # The module makes the client, so the options reach it the way that its own settings would.
     for option in ("api_key", "base_url", "request_timeout"):
         if hasattr(args, option):
             os.environ[_VARIABLES[option]] = str(getattr(args, option))
     if args.reload or args.reload_dir:
-        from spooled.cli import _reload
+        from spooled.cli import reload
 
         _logs.set_up(args.log_level)
-        return _reload.run(_child(args), args.reload_dir or [Path.cwd()])
+        return reload.run(_child(args), args.reload_dir or [Path.cwd()])
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
-    return _running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+    return running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
 
 
 def _child(args: argparse.Namespace) -> list[str]:

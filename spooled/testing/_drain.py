@@ -15,6 +15,9 @@ from spooled.worker._assignment import Assignment
 def drain(*workers: SpooledWorker) -> list[Job]:
     """Let the workers run the jobs that are due, until none is left.
 
+    Handlers run in the calling thread, one after the other, so that they see what belongs to it: a database
+    transaction, context variables, what the test has replaced.
+
     Jobs that these jobs enqueue for one of the workers are run too. What is scheduled for later, retries included,
     is not waited for: move the server's `ManualClock` and drain again.
 
@@ -29,7 +32,7 @@ def drain(*workers: SpooledWorker) -> list[Job]:
     """
     group = WorkerGroup(*workers)
     watch = _Watch(lambda: group._request_stop(0.0))
-    group._run(watch.assignment)
+    group._run_here(watch.assignment)
     watch.check()
     jobs = []
     with SpooledClient(config=workers[0]._client.config) as client:

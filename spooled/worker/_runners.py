@@ -100,6 +100,51 @@ class ThreadRunner:
         self._deliver(finished)
 
 
+class CallerRunner:
+    """Runs plain functions one after the other in the thread that calls `serve`. For tests.
+
+    Several workers may share a desk, and so the thread.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._done: Handoff[Finished] | None = None
+
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+        self._done = Handoff(loop, deliver)
+
+    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
+        return _fill(JobContext, job, queue_name, threading.Event())
+
+    def submit(self, execution: Execution) -> None:
+        self._desk.put((self, execution))
+
+    def abort(self, execution: Execution) -> None:
+        execution.context.signal.set()
+
+    def close(self) -> None:
+        """Nothing to release: whoever serves leaves the desk when the workers have ended."""
+
+    def is_current(self) -> bool:
+        return False
+
+    def run(self, execution: Execution) -> None:
+        """Run one handler, here."""
+        assert self._done is not None
+        assert execution.route is not None
+        self._done.put((execution, run_handler(execution.route.call, execution.context)))
+
+
+Desk = queue.SimpleQueue[tuple[CallerRunner, Execution] | None]
+
+
+def serve(desk: Desk) -> None:
+    """Run what is put on the desk, until that is None."""
+    while (item := desk.get()) is not None:
+        runner, execution = item
+        runner.run(execution)
+
+
 class LoopRunner:
     """Runs coroutine functions as tasks on the user's own loop, which is never the I/O loop."""
 

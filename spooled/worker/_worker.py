@@ -13,7 +13,7 @@ from spooled.worker._front_door import FrontDoor, WorkerKeywords
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import is_plain, name_of
-from spooled.worker._runners import ThreadRunner
+from spooled.worker._runners import CallerRunner, ThreadRunner
 from spooled.worker._sinks import ThreadSink
 from spooled.worker.context import JobContext
 
@@ -63,7 +63,7 @@ class SpooledWorker(FrontDoor):
     ) -> None:
         super().__init__(client, queue_name, **options)
         self._auto_start = auto_start
-        self._runner: ThreadRunner | None = None
+        self._runner: ThreadRunner | CallerRunner | None = None
         self._sink: ThreadSink | None = None
 
     def process(self, handler: H) -> H:
@@ -172,12 +172,14 @@ class SpooledWorker(FrontDoor):
         assert self._ending is not None
         return self._ending
 
-    def _prepare(self, io: IoThread, bridge: Bridge, assignment: Assignment) -> None:
+    def _prepare(
+        self, io: IoThread, bridge: Bridge, assignment: Assignment, runner: CallerRunner | None = None
+    ) -> None:
         label = f"spooled-{self._options.queue_name}"
-        runner = ThreadRunner(self._options.concurrency, label)
+        runs: ThreadRunner | CallerRunner = runner or ThreadRunner(self._options.concurrency, label)
         sink = ThreadSink(self._events, f"{label}-events")
-        self._enter(io, bridge, runner, sink, None, assignment)
-        self._runner, self._sink = runner, sink
+        self._enter(io, bridge, runs, sink, None, assignment)
+        self._runner, self._sink = runs, sink
 
     def _drain(self, ending: Ending) -> None:
         self._request_stop(None)

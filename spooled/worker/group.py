@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
+from spooled.worker._runners import CallerRunner, Desk, serve
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.events import EventHandler, EventName
 from spooled.worker.health import WorkerHealth
@@ -146,11 +148,25 @@ class WorkerGroup(_Group):
         if kind is None:
             _raise_first(self.workers)
 
-    def _launch(self, assignment: Assignment | None = None) -> None:
+    def _run_here(self, assignment: Assignment) -> None:
+        """As `_run`, with the handlers in this thread, one after the other."""
+        desk: Desk = queue.SimpleQueue()
+        self._launch(assignment, desk)
+        for worker in self.workers:
+            assert worker._ending is not None
+            worker._ending.on_finished(
+                lambda: desk.put(None) if all(_has_ended(one) for one in self.workers) else None
+            )
+        serve(desk)
+        self._wait()
+        _raise_first(self.workers)
+
+    def _launch(self, assignment: Assignment | None = None, desk: Desk | None = None) -> None:
         io, bridges = _shared_io(self.workers, None)
         assignment = assignment or Assignment()
         for worker in self.workers:
-            worker._prepare(io, bridges[_sharing(worker)], assignment)
+            runner = None if desk is None else CallerRunner(desk)
+            worker._prepare(io, bridges[_sharing(worker)], assignment, runner)
         _stop_together(self.workers)
         io.start()
 
@@ -286,6 +302,10 @@ def _stop_together(workers: tuple[Any, ...]) -> None:
 
     for worker in workers:
         worker._ending.on_finished(lambda worker=worker: ended(worker))
+
+
+def _has_ended(worker: FrontDoor) -> bool:
+    return worker._ending is not None and worker._ending.finished
 
 
 def _raise_first(workers: tuple[Any, ...]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spooled.cli import _reload
+from spooled.cli import reload
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
@@ -174,8 +174,8 @@ def test_a_second_signal_reaches_the_worker(tasks: Path, reloading: Reloading, o
     ],
 )
 def test_which_files_matter(tmp_path: Path, path: str, matters: bool) -> None:
-    assert _reload._matters(str(tmp_path / path), [tmp_path]) is matters
-    assert not _reload._matters("/elsewhere/tasks.py", [tmp_path])
+    assert reload._matters(str(tmp_path / path), [tmp_path]) is matters
+    assert not reload._matters("/elsewhere/tasks.py", [tmp_path])
 
 
 def run(folder: Path, environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:

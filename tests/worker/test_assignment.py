@@ -304,6 +304,17 @@ async def test_drain_async_with_a_clock_that_is_moved() -> None:
     assert (job.status, job.retry_count) == ("completed", 2)
 
 
+def test_handlers_run_in_the_thread_that_drains(outside: Outside, client: SpooledClient) -> None:
+    outside.enqueue_many(5, "a")
+    outside.enqueue_many(5, "b")
+    threads = set()
+    workers = [SpooledWorker(client, name) for name in "ab"]
+    for worker in workers:
+        worker.process(lambda ctx: threads.add(threading.current_thread()))
+    assert len(drain(*workers)) == 10
+    assert threads == {threading.current_thread()}
+
+
 def test_drain_raises_when_it_cannot_drain(server: EmbeddedServer) -> None:
     def worker(key: str, url: str) -> SpooledWorker:
         made = SpooledWorker(SpooledClient(key, base_url=url, retry={"max_retries": 0}), "q")
