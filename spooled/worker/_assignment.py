@@ -29,7 +29,8 @@ class Assignment:
     """The work of one run.
 
     Quiet, for `burst`, means: every member's queue was found empty by a claim that was sent after the last job of
-    any of them had ended, and none is active. For a job may have enqueued others, on any queue, until it ended.
+    any of them had ended, and none is active. For a job may have enqueued others, on any queue, until it ended. The
+    queue of a member that has left is nobody's business any more.
 
     Args:
         burst: End when it is quiet.
@@ -104,6 +105,20 @@ class Assignment:
         self._last_end = now
         if self._on_ended is not None:
             self._on_ended(job_id)
+        self._settle()
+
+    def leave(self, member: Member, unsettled: int, now: float) -> None:
+        """The member has ended and claims no more, for example because it alone was stopped.
+
+        Args:
+            member: Who leaves; it has no claim under way.
+            unsettled: Its jobs of which nothing more will be told.
+            now: The time.
+        """
+        del self._empty_at[member]
+        if unsettled:
+            self._ended += unsettled
+            self._last_end = now
         self._settle()
 
     def troubled(self, error: SpooledError) -> None:

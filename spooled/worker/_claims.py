@@ -133,6 +133,10 @@ class ClaimLoop:
         self._assignment.asking(asked)
         try:
             jobs = await self._api.claim(asked)
+        except asyncio.CancelledError:
+            # The engine gives up. Others may want what this claim had reserved.
+            self._assignment.unanswered(asked)
+            raise
         except SpooledError as error:
             failure = error
             self._failed(error)

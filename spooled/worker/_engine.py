@@ -160,6 +160,7 @@ class Engine:
             for duty in duties:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
+            self._assignment.leave(self, len(self._executions), loop.time())
             await self._presence.deregister()
             await self._api.close()
             self._stopped()

@@ -129,10 +129,32 @@ class CallerRunner:
         return False
 
     def run(self, execution: Execution) -> None:
-        """Run one handler, here."""
+        """Run one handler, here.
+
+        What is raised to end the whole program or test, such as KeyboardInterrupt, fails the job and goes on.
+        """
         assert self._done is not None
         assert execution.route is not None
-        self._done.put((execution, run_handler(execution.route.call, execution.context)))
+        if execution.context.signal.is_set():
+            # Timed out or given back while others had their turn.
+            self._done.put((execution, Failure("aborted")))
+            return
+        call = execution.route.call
+        interruption: BaseException | None = None
+
+        def watched(ctx: JobContext[Any]) -> object:
+            nonlocal interruption
+            try:
+                return call(ctx)
+            except (Exception, SystemExit, asyncio.CancelledError):
+                raise
+            except BaseException as error:
+                interruption = error
+                raise
+
+        self._done.put((execution, run_handler(watched, execution.context)))
+        if interruption is not None:
+            raise interruption
 
 
 Desk = queue.SimpleQueue[tuple[CallerRunner, Execution] | None]

@@ -84,6 +84,10 @@ class _Group:
         self.workers[0]._events.check(event)
         return register
 
+    def __repr__(self) -> str:
+        queues = [worker.queue_name for worker in self.workers]
+        return f"<{type(self).__name__} queue_names={queues} state={self.state.value}>"
+
 
 class WorkerGroup(_Group):
     """Runs several `SpooledWorker`s together, for example one for each queue.
@@ -157,8 +161,14 @@ class WorkerGroup(_Group):
             worker._ending.on_finished(
                 lambda: desk.put(None) if all(_has_ended(one) for one in self.workers) else None
             )
-        serve(desk)
-        self._wait()
+        try:
+            serve(desk)
+            self._wait()
+        except BaseException:
+            # Nobody is left to run what was claimed.
+            self._request_stop(0.0)
+            self._wait()
+            raise
         _raise_first(self.workers)
 
     def _launch(self, assignment: Assignment | None = None, desk: Desk | None = None) -> None:

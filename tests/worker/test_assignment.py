@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from spooled.testing import drain, drain_async
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup, WorkerState
 from spooled.worker._assignment import Assignment
 from spooled_contrib.server import EmbeddedServer
+from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 
 
@@ -105,6 +107,42 @@ def test_max_jobs_is_never_exceeded_and_what_is_not_used_is_shared() -> None:
     assert (one.stopped, two.stopped) == (1, 1)
 
 
+def test_a_burst_does_not_wait_for_a_member_that_has_left() -> None:
+    assignment, (one, two) = assigned(2, burst=True)
+    assignment.asking(5)
+    assignment.answered(one, 5, 1, 1.0)
+    assignment.asking(5)
+    assignment.answered(two, 5, 0, 1.5)
+    assignment.leave(one, 1, 2.0)  # cut off: its job may have enqueued for two until then
+    assert (one.stopped, two.stopped, two.looks) == (0, 0, 1)
+    assignment.asking(5)
+    assignment.answered(two, 5, 0, 2.5)
+    assert (one.stopped, two.stopped) == (0, 1)
+
+
+def test_a_member_that_leaves_with_nothing_to_do_ends_the_wait_for_it() -> None:
+    assignment, (one, two) = assigned(2, burst=True)
+    assignment.asking(5)
+    assignment.answered(two, 5, 0, 1.0)
+    assert not two.stopped
+    assignment.leave(one, 0, 2.0)
+    assert (one.stopped, two.stopped) == (0, 1)
+    assignment.leave(two, 0, 3.0)
+    assert two.stopped == 1
+
+
+def test_what_a_member_leaves_behind_counts_as_ended() -> None:
+    assignment, (one, two) = assigned(2, max_jobs=3)
+    assignment.asking(3)
+    assignment.answered(one, 3, 2, 1.0)
+    assignment.leave(one, 2, 2.0)
+    assert assignment.allowed(9) == 1
+    assignment.asking(1)
+    assignment.answered(two, 1, 1, 3.0)
+    assignment.ended("c", 4.0)
+    assert two.stopped == 1
+
+
 @pytest.mark.parametrize(
     ("value", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)]
 )
@@ -124,12 +162,14 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
     claims: dict[int, tuple[int, int, float]] = {}  # member -> asked, got, sent_at
     active = taken = ended = 0
     now = 0.0
+    present = set(range(count))
     for _ in range(200):
-        if members[0].stopped:
+        if not present or any(member.stopped for member in members):
             break
         now += 1.0
-        steps = [("claim", n) for n in range(count) if n not in claims and assignment.allowed(2)]
+        steps = [("claim", n) for n in present if n not in claims and assignment.allowed(2)]
         steps += [("answer", n) for n in claims]
+        steps += [("leave", n) for n in present if n not in claims]
         steps += [("end", n) for n in range(count) if active] * 2
         if active and seeds:
             steps += [("enqueue", n) for n in range(count)]
@@ -149,15 +189,21 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
             active -= 1
             ended += 1
             assignment.ended(str(ended), now)
+        elif what == "leave":
+            present.remove(n)
+            unsettled = data.draw(st.integers(0, active))
+            active -= unsettled
+            ended += unsettled
+            assignment.leave(members[n], unsettled, now)
         else:
             seeds -= 1
             queues[n] += 1
     assert limit is None or taken <= limit
-    if members[0].stopped:
-        assert all(member.stopped == 1 for member in members)
+    if any(member.stopped for member in members):
+        assert [member.stopped for member in members] == [int(n in present) for n in range(count)]
         if limit is None or ended < limit:
             assert not active
-            assert sum(queues) == 0
+            assert sum(queues[n] for n in present) == 0
             assert not any(got for _, got, _ in claims.values())
 
 
@@ -234,6 +280,32 @@ def test_a_group_whose_other_queues_are_empty_reaches_max_jobs(
     assert outside.counts("b")["completed"] == 20
 
 
+def test_a_member_that_stops_alone_does_not_hold_up_a_burst(client: SpooledClient, outside: Outside) -> None:
+    outside.enqueue("a")
+    outside.enqueue("b")
+    a, b = SpooledWorker(client, "a"), SpooledWorker(client, "b")
+    a.process(lambda ctx: a.stop())
+    b.process(lambda ctx: None)
+    WorkerGroup(a, b).start(burst=True)
+    assert (outside.counts("a")["completed"], outside.counts("b")["completed"]) == (1, 1)
+
+
+def test_a_member_that_is_cut_off_does_not_hold_up_a_burst(client: SpooledClient, outside: Outside) -> None:
+    outside.enqueue("a")
+    outside.enqueue("b")
+    a, b = SpooledWorker(client, "a"), SpooledWorker(client, "b")
+
+    @a.process
+    def handle(ctx: Any) -> None:
+        a.stop(0)
+        assert ctx.signal.wait(30)
+
+    b.process(lambda ctx: None)
+    WorkerGroup(a, b).start(burst=True)
+    assert (a.state, b.state) == ("stopped", "stopped")
+    assert outside.counts("b")["completed"] == 1
+
+
 def test_a_group_looks_like_a_worker(client: SpooledClient, outside: Outside) -> None:
     workers = [SpooledWorker(client, name) for name in "ab"]
     begun, go_on = threading.Event(), threading.Event()
@@ -254,6 +326,7 @@ def test_a_group_looks_like_a_worker(client: SpooledClient, outside: Outside) ->
     with pytest.raises(ValueError, match="did you mean 'started'"):
         group.on("starte")  # type: ignore[call-overload]
     assert (group.state, group.active_job_count, group.is_ready()) == ("idle", 0, False)
+    assert repr(group) == "<WorkerGroup queue_names=['a', 'b'] state=idle>"
     with group:
         outside.enqueue("b")
         assert begun.wait(30)
@@ -327,3 +400,95 @@ def test_drain_raises_when_it_cannot_drain(server: EmbeddedServer) -> None:
         drain(worker(server.api_key, "http://127.0.0.1:9"))
     with pytest.raises(ValueError, match="at least one worker"):
         drain()
+
+
+def test_drain_takes_groups(client: SpooledClient, outside: Outside) -> None:
+    ids = {outside.enqueue(name) for name in "abc"}
+    a, b, c = (SpooledWorker(client, name) for name in "abc")
+    for worker in (a, b, c):
+        worker.process(lambda ctx: None)
+    assert {job.id for job in drain(WorkerGroup(a, b), c)} == ids
+    with pytest.raises(ValueError, match="twice"):
+        drain(WorkerGroup(a, b), a)
+
+
+async def test_drain_async_takes_groups_that_start_as_groups_do(
+    server: EmbeddedServer, outside: Outside
+) -> None:
+    class Special(AsyncWorkerGroup):
+        async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
+            await super().start(burst=burst, max_jobs=max_jobs)
+
+    ids = {outside.enqueue(name) for name in "ab"}
+    async with AsyncSpooledClient(server.api_key, base_url=server.url) as client:
+        workers = [AsyncSpooledWorker(client, name) for name in "ab"]
+        for worker in workers:
+            worker.process(lambda ctx: None)
+        assert {job.id for job in await drain_async(AsyncWorkerGroup(*workers))} == ids
+        # What it does around its workers, such as an application's lifespan, would be left out.
+        with pytest.raises(TypeError, match=r"Special has a start\(\) of its own"):
+            await drain_async(Special(*workers))
+
+
+def test_drain_finds_the_jobs_of_every_workers_own_server(client: SpooledClient, outside: Outside) -> None:
+    with (
+        EmbeddedServer() as other,
+        SpooledClient(other.api_key, base_url=other.url) as elsewhere,
+    ):
+        ids = {outside.enqueue("a"), elsewhere.jobs.create(queue_name="b", payload=None).id}
+        workers = [SpooledWorker(client, "a"), SpooledWorker(elsewhere, "b")]
+        for worker in workers:
+            worker.process(lambda ctx: None)
+        assert {job.id for job in drain(*workers)} == ids
+
+
+def test_drain_talks_through_the_clients_own_transport(server: EmbeddedServer, outside: Outside) -> None:
+    """A client behind a proxy, or with certificates of its own, reaches the server by no other way."""
+
+    class Proxy(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            request.url = request.url.copy_with(port=int(server.url.rpartition(":")[2]))
+            return super().handle_request(request)
+
+    job = outside.enqueue()
+    with SpooledClient(server.api_key, base_url="http://127.0.0.1:9", transport=Proxy()) as client:
+        worker = SpooledWorker(client, "q")
+        worker.process(lambda ctx: None)
+        assert [one.id for one in drain(worker)] == [job]
+
+
+class Interruption(BaseException):
+    """As Ctrl-C, and what test frameworks raise to end a test."""
+
+
+def test_what_interrupts_a_drain_leaves_no_worker_behind(client: SpooledClient, outside: Outside) -> None:
+    outside.enqueue_many(5)
+    worker = SpooledWorker(client, "q", shutdown_timeout=60)
+
+    @worker.process
+    def handle(ctx: Any) -> None:
+        raise Interruption
+
+    with pytest.raises(Interruption):
+        drain(worker)
+    assert worker.state == "stopped"
+    counts = outside.counts()
+    assert counts["processing"] == 0
+    assert counts["scheduled"] + counts["pending"] == 5  # one has failed, the others are given back
+
+
+def test_a_job_that_has_timed_out_while_it_waited_for_its_turn_is_not_run(
+    client: SpooledClient, outside: Outside
+) -> None:
+    first = outside.enqueue(payload={"n": 1}, priority=10)
+    second = outside.enqueue(payload={"n": 2}, timeout_seconds=1, max_retries=0)
+    worker = SpooledWorker(client, "q", concurrency=2)
+    ran = []
+
+    @worker.process
+    def handle(ctx: Any) -> None:
+        ran.append(ctx.payload["n"])
+        wait_until(lambda: outside.status(second) == "deadletter")
+
+    assert {job.id: job.status for job in drain(worker)} == {first: "completed", second: "deadletter"}
+    assert ran == [1]
