@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spooled.cli._signals import heard
 from spooled.cli.failure import CommandError, Exit
+from spooled.cli.signals import heard
 
 logger = logging.getLogger("spooled.cli")
 

@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 from spooled import errors
-from spooled.cli._signals import heard
 from spooled.cli.failure import CommandError, Exit
+from spooled.cli.signals import heard
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, WorkerState
 

@@ -8,7 +8,7 @@ from spooled.worker._async_worker import AsyncSpooledWorker
 from spooled.worker._routing import PayloadError
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
-from spooled.worker.control import Discard, JobControl, Retry, Snooze
+from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 from spooled.worker.events import (
     ErrorEvent,
     EventName,
@@ -36,6 +36,7 @@ __all__ = [
     "Discard",
     "ErrorEvent",
     "EventName",
+    "Fail",
     "JobClaimedEvent",
     "JobCompletedEvent",
     "JobContext",

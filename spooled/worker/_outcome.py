@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from spooled.worker._results import UnserialisableResultError, encode_result
 from spooled.worker.context import JobContext, log_fields, running_as
-from spooled.worker.control import Discard, JobControl, Retry, Snooze
+from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
 logger = logging.getLogger("spooled.worker")
 
@@ -87,7 +87,7 @@ def fit_error(text: str) -> str:
 
 def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
     """What a handler's exception means; a failure is logged with its traceback."""
-    told = describe_error(error)
+    told = fit_error(error.text) if isinstance(error, Fail) else describe_error(error)
     if isinstance(error, JobControl):
         logger.info("job %s on %s: %s", ctx.job_id, ctx.queue_name, told, extra=log_fields(ctx))
         now = dt.datetime.now(dt.UTC)
@@ -106,8 +106,8 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
         ctx.queue_name,
         ctx.attempt,
         ctx.max_retries + 1,
-        told,
-        exc_info=error,
+        told.partition("\n")[0],
+        exc_info=(error.__cause__ or error) if isinstance(error, Fail) else error,
         extra=log_fields(ctx),
     )
     return Failure(told)

@@ -19,6 +19,20 @@ from __future__ import annotations
 import datetime as dt
 
 
+class Fail(Exception):  # noqa: N818 - says what to do, as the others here do
+    """Fail the job with exactly this text. Like any failure, it is retried while there are retries left.
+
+    For adapters whose error texts have a form of their own; `raise Fail(text) from error` logs the error itself.
+
+    Args:
+        text: What is kept as the job's last error; cut to 2,048 characters (contract lifecycle §4).
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
 class JobControl(Exception):  # noqa: N818 - control flow, not an error
     """What `Retry`, `Snooze` and `Discard` have in common.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spooled.cli import reload
+from spooled.cli.failure import CommandError
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
@@ -48,7 +49,17 @@ class Broken:
     def __spooled_worker__(self, module):
         raise ValueError(f"{module.__name__} lacks something")
 
-plugin, broken = Plugin(), Broken()
+class Empty:
+    def __spooled_worker__(self, module):
+        return None
+
+plugin, broken, empty = Plugin(), Broken(), Empty()
+
+def make_group():
+    return WorkerGroup(worker, other)
+
+def make_plugin():
+    return Plugin()
 """
 
 
@@ -74,9 +85,9 @@ def tasks(tmp_path: Path) -> Path:
 class Reloading:
     """`spooled worker tasks:worker --reload` and its log."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *argv: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "spooled", "worker", "tasks:worker", "--reload"],
+            [sys.executable, "-m", "spooled", "worker", *argv],
             cwd=folder,
             env=environment,
             stderr=subprocess.PIPE,
@@ -105,7 +116,7 @@ class Reloading:
 
 @pytest.fixture
 def reloading(tasks: Path, environment: dict[str, str]) -> Iterator[Reloading]:
-    running = Reloading(tasks.parent, environment)
+    running = Reloading(tasks.parent, environment, "tasks:worker", "--reload")
     wait_until(lambda: "started on queue q" in running.log or running.process.poll() is not None)
     yield running
     running.end()
@@ -178,6 +189,39 @@ def test_which_files_matter(tmp_path: Path, path: str, matters: bool) -> None:
     assert not reload._matters("/elsewhere/tasks.py", [tmp_path])
 
 
+def test_a_folder_that_is_named_outright_matters_though_it_is_hidden(tmp_path: Path) -> None:
+    generated = tmp_path / ".generated"
+    assert reload._matters(str(generated / "x.py"), [tmp_path, generated])
+
+
+def test_a_folder_behind_a_link_is_watched(
+    tmp_path: Path, environment: dict[str, str], outside: Outside
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    tasks = tmp_path / "real" / "tasks.py"
+    tasks.write_text(TASKS, encoding="utf-8")
+    running = Reloading(
+        tmp_path, {**environment, "PYTHONPATH": "link"}, "tasks:worker", "--reload-dir", "link"
+    )
+    try:
+        wait_until(lambda: "started on queue q" in running.log)
+        write(tasks, TASKS.replace("VERSION = 1", "VERSION = 2"))
+        wait_until(lambda: running.log.count("started on queue q") == 2)
+        assert "real/tasks.py changed: restarting" in running.log
+        job = outside.enqueue(payload={})
+        wait_until(lambda: outside.status(job) == "completed", running.log)
+        assert outside.job(job)["result"] == 2
+    finally:
+        running.end()
+
+
+def test_a_folder_that_cannot_be_watched_ends_the_command(tmp_path: Path) -> None:
+    child = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(CommandError, match="cannot watch"):
+        reload.run(child, [tmp_path / "gone"])
+
+
 def run(folder: Path, environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "spooled", "worker", *argv]
     return subprocess.run(
@@ -185,7 +229,9 @@ def run(folder: Path, environment: dict[str, str], *argv: str) -> subprocess.Com
     )
 
 
-@pytest.mark.parametrize("target", ["tasks:group", "tasks:plugin"])
+@pytest.mark.parametrize(
+    "target", ["tasks:group", "tasks:plugin", "tasks:make_group", "tasks:make_plugin", "tasks:Plugin"]
+)
 def test_a_group_and_a_plugin_work_off_what_is_due(
     tasks: Path, environment: dict[str, str], outside: Outside, target: str
 ) -> None:
@@ -208,7 +254,8 @@ def test_max_jobs(tasks: Path, environment: dict[str, str], outside: Outside) ->
         (["tasks:broken"], "spooled: tasks lacks something"),
         (["tasks:worker", "--max-jobs", "0"], "'0' is not a whole number of at least 1"),
         (["tasks:worker", "--reload-dir", "nowhere"], "'nowhere' is not a folder"),
-        (["tasks:HERE"], "It has: broken, group, other, plugin, worker"),
+        (["tasks:HERE"], "It has: broken, empty, group, other, plugin, worker"),
+        (["tasks:empty"], "tasks:empty: Empty.__spooled_worker__() returned a NoneType, not a SpooledWorker"),
     ],
 )
 def test_mistakes(tasks: Path, environment: dict[str, str], argv: list[str], message: str) -> None:

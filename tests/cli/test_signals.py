@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from spooled.cli._signals import heard
+from spooled.cli.signals import heard
 from tests.waiting import HOPELESS
 
 

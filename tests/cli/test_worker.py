@@ -108,6 +108,57 @@ def test_the_second_signal_stops_at_once(
     assert api.job(note["successor"])["status"] == "pending"
 
 
+STARTS_IN_ITS_OWN_WAY = """
+    import asyncio
+    from spooled import AsyncSpooledClient
+    from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup
+
+    class Application(AsyncWorkerGroup):
+        async def start(self, *, burst=False, max_jobs=None):
+            print("starting", flush=True)
+            await begin()
+            await super().start(burst=burst, max_jobs=max_jobs)
+
+    one = AsyncSpooledWorker(AsyncSpooledClient(), "q")
+    one.process(lambda ctx: None)
+    worker = Application(one)
+"""
+
+
+@SIGNALS
+def test_a_start_that_hangs_can_be_ended(spawn: Spawn, tmp_path: Path, number: signal.Signals) -> None:
+    write(tmp_path, STARTS_IN_ITS_OWN_WAY + "\n    async def begin(): await asyncio.Event().wait()\n")
+    process = spawn("worker", "tasks:worker")
+    process.wait_for("starting")
+    process.popen.send_signal(number)
+    process.wait_for("once more to stop at once")
+    process.popen.send_signal(number)
+    assert process.finish().code == 128 + number
+
+
+def test_a_signal_during_the_start_is_obeyed_after_it(spawn: Spawn, tmp_path: Path) -> None:
+    slow = "\n    async def begin():\n        while not released(): await asyncio.sleep(0.02)\n"
+    write(tmp_path, RELEASED + STARTS_IN_ITS_OWN_WAY + slow)
+    process = spawn("worker", "tasks:worker")
+    process.wait_for("starting")
+    process.popen.send_signal(signal.SIGTERM)
+    process.wait_for("once more to stop at once")
+    (tmp_path / "released").touch()
+    assert process.finish().code == 0
+
+
+def test_what_fails_in_a_start_of_the_users_own_shows_where(spawn: Spawn, tmp_path: Path) -> None:
+    broken = "\n    async def begin(): raise RuntimeError('the database is down')\n"
+    write(tmp_path, STARTS_IN_ITS_OWN_WAY + broken)
+    result = spawn("worker", "tasks:worker").finish()
+    assert result.code == 1
+    lines = result.err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert 'tasks.py", line ' in lines[1]
+    assert lines[-1] == "spooled: tasks:worker raised RuntimeError: the database is down"
+    assert "spooled/cli" not in result.err
+
+
 def test_two_kinds_of_signal_count_as_two(spawn: Spawn, api: Api, tmp_path: Path) -> None:
     process, _ = busy(spawn, api, tmp_path, THREADS, "never")
     process.popen.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from spooled import SpooledClient
-from spooled.worker import Discard, JobContext, Retry, Snooze
+from spooled.worker import Discard, Fail, JobContext, Retry, Snooze, SpooledWorker
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
@@ -184,3 +184,19 @@ def test_a_deploy_never_dead_letters_a_job_that_cannot_be_replaced(
 def test_times_that_make_no_sense_are_refused(make: Any, error: type[Exception]):
     with pytest.raises(error, match=r"Retry|Snooze"):
         make()
+
+
+def test_fail_says_the_error_itself(outside: Outside, client: SpooledClient):
+    worker = SpooledWorker(client, "q")
+
+    @worker.process
+    def handle(ctx):
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise Fail("shop.Declined: no\n\nand why") from error
+
+    job = outside.enqueue(max_retries=0)
+    worker.start(burst=True)
+    assert outside.status(job) == "deadletter"
+    assert outside.job(job)["last_error"] == "shop.Declined: no\n\nand why"

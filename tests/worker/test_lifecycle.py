@@ -294,7 +294,7 @@ def test_a_coroutine_handler_is_sent_to_the_async_worker(client: SpooledClient):
 
 def test_a_transport_of_the_users_is_always_used(server: EmbeddedServer, outside: Outside):
     class Counting(httpx.HTTPTransport):
-        paths: list[str] = []  # noqa: RUF012
+        paths: list[str] = []
 
         def handle_request(self, request: httpx.Request) -> httpx.Response:
             self.paths.append(request.url.path)

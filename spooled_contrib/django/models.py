@@ -1,0 +1,25 @@
+"""One table, for the outbox; and names for the admin, whose data is Spooled's and in no database here."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from django.db import models
+
+
+class OutboxEntry(models.Model):
+    """A job that is enqueued because its transaction has committed. The worker sends it and deletes the row."""
+
+    created_at: models.DateTimeField[dt.datetime, dt.datetime] = models.DateTimeField(auto_now_add=True)
+    idempotency_key: models.CharField[str, str] = models.CharField(max_length=255, unique=True)
+    parameters = models.JSONField()
+    attempts: models.PositiveIntegerField[int, int] = models.PositiveIntegerField(default=0)
+    last_error: models.TextField[str, str] = models.TextField(blank=True, default="")
+
+    class Meta:
+        verbose_name = "outbox entry"
+        verbose_name_plural = "outbox entries"
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.idempotency_key} for {self.parameters.get('queue_name')}"

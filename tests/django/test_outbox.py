@@ -1,0 +1,163 @@
+"""The outbox: a job is sent if and only if its transaction commits, and once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import transaction
+from django.test import override_settings
+from shop.jobs import Invoice, gate, make_invoice
+from shop.models import Order
+
+from spooled.errors import NetworkError
+from spooled_contrib.django import get_client
+from spooled_contrib.django._outbox import relay
+from spooled_contrib.django.models import OutboxEntry
+from spooled_contrib.django.testing import drain_jobs
+from spooled_contrib.server import EmbeddedServer
+from tests.django.test_worker import Manage
+from tests.waiting import wait_until
+from tests.worker.conftest import Outside
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+@pytest.fixture
+def outbox(spooled_django: Any) -> Iterator[None]:
+    with override_settings(SPOOLED={**settings.SPOOLED, "OUTBOX": True}):
+        yield
+
+
+class Undo(Exception):
+    pass
+
+
+def buy(*, undo: bool = False) -> None:
+    with transaction.atomic():
+        order = Order.objects.create(customer="Ada")
+        make_invoice.enqueue_on_commit(Invoice(order.pk), priority=3, delay=0.0, tags=["x"])
+        if undo:
+            raise Undo
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_row_is_a_job_if_and_only_if_it_commits(outside: Outside) -> None:
+    with pytest.raises(Undo):
+        buy(undo=True)
+    assert OutboxEntry.objects.count() == 0
+    buy()
+    assert OutboxEntry.objects.count() == 1
+    assert outside.counts("invoices").get("pending", 0) == 0
+    (job,) = drain_jobs()
+    assert (job.result, job.priority, job.tags) == ("invoice for Ada", 3, ["x"])
+    assert OutboxEntry.objects.count() == 0
+    assert drain_jobs() == []
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_crash_between_sending_and_forgetting_makes_one_job(outside: Outside) -> None:
+    buy()
+    entry = OutboxEntry.objects.get()
+    assert relay(get_client(), "default") == 1
+    # As if the process had died before its transaction committed.
+    OutboxEntry.objects.create(idempotency_key=entry.idempotency_key, parameters=entry.parameters)
+    assert relay(get_client(), "default") == 1
+    assert OutboxEntry.objects.count() == 0
+    assert outside.counts("invoices")["total"] == 1
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_server_that_is_away_delays_and_loses_nothing(
+    outside: Outside, spooled_server: EmbeddedServer
+) -> None:
+    for _ in range(3):
+        buy()
+    spooled_server.stop()
+    with pytest.raises(NetworkError):
+        relay(get_client(), "default")
+    assert OutboxEntry.objects.count() == 3
+    spooled_server.start()
+    assert relay(get_client(), "default") == 3
+
+
+@pytest.mark.usefixtures("outbox")
+def test_what_the_server_refuses_stays_and_blocks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    buy()
+    OutboxEntry.objects.update(parameters={"queue_name": "-bad", "payload": None})
+    buy()
+    with caplog.at_level("ERROR", "spooled"):
+        assert relay(get_client(), "default") == 1
+        assert relay(get_client(), "default") == 0
+    entry = OutboxEntry.objects.get()
+    assert entry.attempts == 2
+    assert "queue_name" in entry.last_error
+    assert caplog.text.count("stays in the outbox") == 1
+
+
+@pytest.mark.usefixtures("outbox")
+def test_more_than_a_batch(outside: Outside) -> None:
+    with transaction.atomic():
+        for number in range(250):
+            gate.enqueue_on_commit(str(number))
+    assert relay(get_client(), "default") == 250
+    assert outside.counts("gates")["pending"] == 250
+
+
+@pytest.fixture
+def manage(tmp_path: Any, settings_of: dict[str, Any]) -> Manage:
+    return Manage(tmp_path, {**settings_of, "OUTBOX": True})
+
+
+KILLED = """
+import os, signal, django
+django.setup()
+from django.db import transaction
+from shop.jobs import Invoice, make_invoice
+from shop.models import Order
+
+with transaction.atomic():
+    order = Order.objects.create(customer="Bob")
+    make_invoice.enqueue_on_commit(Invoice(order.pk))
+    if {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_process_that_is_killed_around_its_commit(manage: Manage, outside: Outside, before: bool) -> None:
+    manage("migrate", "-v0")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED.format(before=before)],
+        env={**manage.environment, "DJANGO_SETTINGS_MODULE": "settings"},
+        check=False,
+    )
+    assert killed.returncode == -9
+    assert outside.counts("invoices").get("total", 0) == 0
+    manage("spooled_worker", "--burst", "--queue", "invoices")
+    assert outside.counts("invoices").get("completed", 0) == (0 if before else 1)
+
+
+def test_the_worker_sends_what_comes_while_it_runs(manage: Manage, outside: Outside) -> None:
+    manage("migrate", "-v0")
+    with manage.running("spooled_worker", "--queue", "invoices") as running:
+        wait_until(lambda: "started on queue invoices" in running.log)
+        program = KILLED.format(before=False)
+        environment = {**manage.environment, "DJANGO_SETTINGS_MODULE": "settings"}
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+        wait_until(lambda: outside.counts("invoices").get("completed") == 3, running.log)
+    status = manage("spooled_status").stdout
+    assert "outbox  0 waiting" in status
+
+
+def test_a_worker_without_the_table_says_so_once_and_works(manage: Manage, outside: Outside) -> None:
+    with manage.running("spooled_worker", "--queue", "sql") as running:
+        job = outside.enqueue("sql", "SELECT 1")
+        wait_until(lambda: outside.status(job) == "completed", running.log)
+        assert running.log.count("the outbox of database 'default' cannot be sent") == 1
