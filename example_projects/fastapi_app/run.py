@@ -43,14 +43,22 @@ def main() -> None:
         with EmbeddedServer(db=str(options.folder / "jobs.db")) as server:
             os.environ |= {
                 "APP_FOLDER": str(options.folder),
+                # Both, so that no mail leaves this machine if the shell has settings of a real mail server.
+                "SMTP_HOST": "127.0.0.1",
                 "SMTP_PORT": str(options.mail_port),
                 "SPOOLED_API_KEY": server.api_key,
                 "SPOOLED_BASE_URL": server.url,
                 "SPOOLED_RUN_WORKER": "1",
             }
             print(
-                f"The application: http://127.0.0.1:{options.port}/docs   Spooled: {server.url}", flush=True
+                f"The application  http://127.0.0.1:{options.port}/docs\n"
+                f"Spooled          {server.url}\n"
+                f"Mails            are printed here (SMTP on 127.0.0.1:{options.mail_port})\n"
+                "Ctrl-C ends it all.",
+                flush=True,
             )
+            # Returns after Ctrl-C, when running jobs have finished. Spooled and the mail server, which they need, are
+            # still there until then.
             uvicorn.run("app.main:app", port=options.port, log_level="warning")
     finally:
         mails.stop()

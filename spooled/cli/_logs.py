@@ -27,8 +27,8 @@ def set_up(level: str | None) -> None:
     root.addHandler(handler)
     root.setLevel(number)
     if number > logging.DEBUG:
-        # They say a line for each request.
-        for noisy in ("httpx", "httpcore"):
+        # They say a line for each request, and for each change.
+        for noisy in ("httpx", "httpcore", "watchfiles"):
             logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
 
 

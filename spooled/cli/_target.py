@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
+import itertools
 import sys
 import traceback
 from collections.abc import Callable
@@ -40,6 +42,26 @@ def load(target: str) -> AnyWorker:
     return _worker(_attribute(module, path), f"{module_name}:{path}", module)
 
 
+def broken(what: str, error: BaseException) -> CommandError:
+    """The user's own code raised: show where, without the frames of the import machinery and of ours.
+
+    Args:
+        what: Whose code: `module tasks`, `tasks:make_worker`.
+        error: What it raised; shown on stderr with its causes, if any of that is the user's.
+
+    Returns:
+        What to raise.
+    """
+    frames = _user_frames(error)
+    if frames or isinstance(error, SyntaxError):
+        shown = traceback.TracebackException.from_exception(error)
+        shown.stack = traceback.StackSummary.from_list(frames)
+        # An error without frames, such as that of the syntax, would come without its heading.
+        head = "" if frames else "Traceback (most recent call last):\n"
+        sys.stderr.write(head + "".join(shown.format()))
+    return CommandError(f"{what} raised {type(error).__name__}{f': {error}' if str(error) else ''}")
+
+
 def _shape(target: str) -> str:
     stem = target.partition(":")[0] or "shop.tasks"
     if stem.endswith(".py") or "/" in stem:
@@ -61,14 +83,14 @@ def _import(name: str) -> ModuleType:
             raise CommandError(
                 f"no module named {missing!r}, looking from {Path.cwd()}{near}", Exit.USAGE
             ) from error
-        raise _broken(f"module {name}", error) from error
+        raise broken(f"module {name}", error) from error
     except (TypeError, ValueError) as error:
         if not _user_frames(error):
             # `.tasks`, `..` and the like.
             raise CommandError(f"{name!r} is not a module's name: {error}", Exit.USAGE) from error
-        raise _broken(f"module {name}", error) from error
+        raise broken(f"module {name}", error) from error
     except Exception as error:
-        raise _broken(f"module {name}", error) from error
+        raise broken(f"module {name}", error) from error
     except SystemExit as error:
         raise CommandError(f"module {name} ended the process while it was imported: {error!r}") from error
 
@@ -88,12 +110,9 @@ def _attribute(module: ModuleType, path: str) -> object:
 
 
 def _worker(found: object, target: str, module: ModuleType) -> AnyWorker:
-    kinds = _kinds()
-    if isinstance(found, kinds):
-        return cast("AnyWorker", found)
-    plugin = getattr(type(found), "__spooled_worker__", None)
-    if plugin is not None:
-        return _from_plugin(plugin, found, target, module)
+    worker = _given(found, target, module)
+    if worker is not None:
+        return worker
     if inspect.iscoroutinefunction(found):
         raise CommandError(
             f"{target} is a coroutine function; name a worker, or a plain function that returns one",
@@ -109,13 +128,23 @@ def _worker(found: object, target: str, module: ModuleType) -> AnyWorker:
     try:
         made = found()
     except Exception as error:
-        raise _broken(target, error) from error
-    if not isinstance(made, kinds):
-        raise CommandError(
-            f"{target}() returned a {type(made).__name__}, not a SpooledWorker, an AsyncSpooledWorker or a group",
-            Exit.USAGE,
-        )
-    return cast("AnyWorker", made)
+        raise broken(target, error) from error
+    worker = _given(made, target, module)
+    if worker is None:
+        raise CommandError(_no_worker(f"{target}()", made), Exit.USAGE)
+    return worker
+
+
+def _given(found: object, target: str, module: ModuleType) -> AnyWorker | None:
+    """The worker that it is, or gives as a plugin; None when it does neither."""
+    if isinstance(found, _kinds()):
+        return cast("AnyWorker", found)
+    plugin = getattr(type(found), "__spooled_worker__", None)
+    return None if plugin is None else _from_plugin(plugin, found, target, module)
+
+
+def _no_worker(what: str, found: object) -> str:
+    return f"{what} returned a {type(found).__name__}, not a SpooledWorker, an AsyncSpooledWorker or a group"
 
 
 def _kinds() -> tuple[type, ...]:
@@ -125,15 +154,19 @@ def _kinds() -> tuple[type, ...]:
 
 
 def _from_plugin(
-    plugin: Callable[[Any, ModuleType], AnyWorker], found: object, target: str, module: ModuleType
+    plugin: Callable[[Any, ModuleType], object], found: object, target: str, module: ModuleType
 ) -> AnyWorker:
     try:
-        return plugin(found, module)
+        made = plugin(found, module)
     except (TypeError, ValueError, RuntimeError) as error:
         # What is wrong with the user's set-up, said by the adapter.
         raise CommandError(str(error), Exit.USAGE) from error
     except Exception as error:
-        raise _broken(target, error) from error
+        raise broken(target, error) from error
+    if not isinstance(made, _kinds()):
+        what = f"{target}: {type(found).__name__}.__spooled_worker__()"
+        raise CommandError(_no_worker(what, made), Exit.USAGE)
+    return cast("AnyWorker", made)
 
 
 def _takes_nothing(function: object) -> bool:
@@ -172,19 +205,12 @@ def _nearby(name: str) -> list[str]:
     ]
 
 
-def _broken(what: str, error: BaseException) -> CommandError:
-    """The user's own code raised: show where, without the frames of the import machinery and of ours."""
-    frames = _user_frames(error)
-    if frames or isinstance(error, SyntaxError):
-        sys.stderr.write("".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)]))
-        sys.stderr.write("".join(traceback.format_exception_only(error)))
-    return CommandError(f"{what} raised {type(error).__name__}{f': {error}' if str(error) else ''}")
-
-
 def _user_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    ours = str(Path(__file__).parent)
-    return [
+    ours, loops = str(Path(__file__).parent), str(Path(asyncio.__file__).parent)
+    frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((ours, "<frozen importlib")) and frame.filename != importlib.__file__
     ]
+    # Coroutines are run by us: how the loop came to them says nothing.
+    return list(itertools.dropwhile(lambda frame: frame.filename.startswith(loops), frames))

@@ -10,6 +10,7 @@ from typing import Any
 
 from spooled.cli._logs import LEVELS
 from spooled.cli._parser import add_connection
+from spooled.cli.failure import CommandError
 
 _VARIABLES = {
     "api_key": "SPOOLED_API_KEY",
@@ -21,7 +22,7 @@ _DESCRIPTION = """\
 Import MODULE and run its worker until SIGTERM or Ctrl-C.
 
 WORKER is a SpooledWorker, an AsyncSpooledWorker, a group of them, an adapter's object such as the Spooled of a
-FastAPI application, or a function without arguments that returns a worker; it may have dots. The current directory
+FastAPI application, or a function without arguments that returns one of these; it may have dots. The current directory
 is importable. The worker talks to the server that its own client names; a client that is made without arguments
 takes --api-key and --base-url from here."""
 
@@ -31,7 +32,7 @@ examples:
   spooled worker shop.tasks:make_worker --log-level debug
   spooled worker tasks:worker --wait 60            when the server may come up later than the worker
   spooled worker tasks:worker --burst              work off what is due, and end
-  spooled worker main:spooled --reload             while you write the code
+  spooled worker main:spooled --reload             while you write the code (pip install "spooled[reload]")
 
 where tasks.py is, for example:
 
@@ -49,7 +50,7 @@ signals:
   shutdown_timeout; the second cuts them off and gives them back; a third ends the process on the spot
 
 exit codes:
-  0    stopped by one signal, its jobs finished or given back
+  0    stopped by one signal, its jobs finished or given back; with --burst and --max-jobs: done
   1    an error: the module raised, the worker has no handler, jobs could not be given back
   2    the command line makes no sense: no such module, attribute or worker
   3    the server refuses the API key
@@ -94,7 +95,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         type=_folder,
         metavar="DIR",
-        help="watch this folder; may be repeated (default: the current one)",
+        help="folder to watch; implies --reload; may be repeated (default: the current one)",
     )
     add_connection(parser)
     parser.set_defaults(run=_run)
@@ -114,7 +115,13 @@ def _run(args: argparse.Namespace) -> int:
         return reload.run(_child(args), args.reload_dir or [Path.cwd()])
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
-    return running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+    try:
+        return running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+    except CommandError:
+        raise
+    except Exception as error:
+        # The user's own start(), or an application's that an adapter runs the worker in.
+        raise _target.broken(args.target, error) from error
 
 
 def _child(args: argparse.Namespace) -> list[str]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from spooled.cli.failure import CommandError, Exit
 from spooled.cli.signals import heard
@@ -32,6 +33,17 @@ class _Ended:
     child: subprocess.Popen[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class _Blind:
+    """Files are not watched any more."""
+
+    error: Exception
+
+
+_Event = _Changed | _Ended | _Blind | int
+"""A number is a signal."""
+
+
 def run(command: Sequence[str], folders: Sequence[Path]) -> int:
     """Run the command, and again whenever a *.py file below the folders changes.
 
@@ -42,7 +54,7 @@ def run(command: Sequence[str], folders: Sequence[Path]) -> int:
         The command's exit code.
 
     Raises:
-        CommandError: The package `watchfiles` is not installed.
+        CommandError: The package `watchfiles` is not installed, or the folders cannot be watched.
     """
     try:
         import watchfiles
@@ -50,19 +62,24 @@ def run(command: Sequence[str], folders: Sequence[Path]) -> int:
         raise CommandError(
             '--reload needs the extra `reload`: pip install "spooled[reload]"', Exit.USAGE
         ) from None
-    events: queue.SimpleQueue[_Changed | _Ended | int] = queue.SimpleQueue()
+    # As the changes are told: without links.
+    folders = [folder.resolve() for folder in folders]
+    events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     over = threading.Event()
 
     def watch() -> None:
         # The whole time, so that what changes while a child is being replaced is not missed.
-        for changes in watchfiles.watch(
-            *folders,
-            watch_filter=lambda _, path: _matters(path, folders),
-            stop_event=over,
-            raise_interrupt=False,
-            debounce=300,
-        ):
-            events.put(_Changed(tuple(sorted(path for _, path in changes))))
+        try:
+            for changes in watchfiles.watch(
+                *folders,
+                watch_filter=lambda _, path: _matters(path, folders),
+                stop_event=over,
+                raise_interrupt=False,
+                debounce=300,
+            ):
+                events.put(_Changed(tuple(sorted(path for _, path in changes))))
+        except Exception as error:
+            events.put(_Blind(error))
 
     watcher = threading.Thread(target=watch, name="spooled-reload", daemon=True)
     watcher.start()
@@ -74,11 +91,12 @@ def run(command: Sequence[str], folders: Sequence[Path]) -> int:
 
 
 class _Supervisor:
-    def __init__(self, command: Sequence[str], events: queue.SimpleQueue[_Changed | _Ended | int]) -> None:
+    def __init__(self, command: Sequence[str], events: queue.SimpleQueue[_Event]) -> None:
         self._command = command
         self._events = events
         self._child: subprocess.Popen[bytes] | None = None
         self._replace = False
+        self._blind: Exception | None = None
         self._signals = 0
 
     def run(self) -> int:
@@ -90,6 +108,8 @@ class _Supervisor:
                 self._changed(event.paths)
             elif isinstance(event, _Ended):
                 code = self._ended(event.child)
+            elif isinstance(event, _Blind):
+                self._gone_blind(event.error)
             else:
                 code = self._signalled(event)
             if code is not None:
@@ -107,7 +127,7 @@ class _Supervisor:
         threading.Thread(target=wait, name="spooled-child", daemon=True).start()
 
     def _changed(self, paths: tuple[str, ...]) -> None:
-        if self._signals:
+        if self._signals or self._blind:
             return
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
         what = f"{_shown(paths[0])}{more} changed"
@@ -122,6 +142,8 @@ class _Supervisor:
     def _ended(self, child: subprocess.Popen[bytes]) -> int | None:
         self._child = None
         code = child.returncode
+        if self._blind is not None:
+            self._give_up(self._blind)
         if self._signals or (code == 0 and not self._replace):
             return code if code >= 0 else 128 - code
         if self._replace:
@@ -129,6 +151,19 @@ class _Supervisor:
         else:
             logger.error("the worker has ended (exit code %d); it is started again when a file changes", code)
         return None
+
+    def _gone_blind(self, error: Exception) -> None:
+        """To go on would look as if changes were heeded."""
+        self._blind = error
+        if self._child is None:
+            self._give_up(error)
+        else:
+            self._child.terminate()
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        raise CommandError(
+            f"cannot watch for changes: {error}; watch fewer folders, or set WATCHFILES_FORCE_POLLING=true"
+        ) from error
 
     def _signalled(self, number: int) -> int | None:
         self._signals += 1
@@ -144,10 +179,11 @@ def _matters(path: str, folders: Sequence[Path]) -> bool:
     where = Path(path)
     for folder in folders:
         try:
-            inside = where.relative_to(folder.resolve()).parts
+            inside = where.relative_to(folder).parts
         except ValueError:
             continue
-        return not any(part in _SKIPPED or part.startswith(".") for part in inside)
+        if not any(part in _SKIPPED or part.startswith(".") for part in inside):
+            return True
     return False
 
 

@@ -10,6 +10,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from spooled import errors
@@ -41,6 +42,7 @@ def run(worker: AnyWorker, wait: float, *, burst: bool = False, max_jobs: int | 
 
     Raises:
         CommandError: It could not start, or the server refused it.
+        Exception: What a `start` of the user's own raised.
     """
     return _Run(worker, wait, burst, max_jobs).run()
 
@@ -84,7 +86,7 @@ class _Run:
             except SpooledError as error:
                 raise CommandError(f"the server refuses this worker: {error}") from error
             except RuntimeError as error:
-                if self._started:
+                if self._started or not _is_ours(error):
                     raise
                 raise CommandError(_startable(str(error))) from error
             finally:
@@ -140,6 +142,9 @@ class _Run:
                     logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
             elif len(self._signals) == 2:
                 logger.warning("%s again: cutting off %s", name, _jobs(self._worker.active_job_count))
+                if self._worker.state is WorkerState.IDLE:
+                    # It has claimed nothing, and its start may take for ever.
+                    os._exit(128 + news)
                 self._stop(0.0)
             else:
                 # Whatever the worker still waits for, its leases run out by themselves.
@@ -162,17 +167,21 @@ class _Run:
         return None not in others
 
     def _stop(self, timeout: float | None) -> None:
-        # Before it is idle no longer, the worker would not hear the request.
-        pause = threading.Event()
-        while self._worker.state is WorkerState.IDLE:
-            pause.wait(0.01)
-        if isinstance(self._worker, AsyncSpooledWorker | AsyncWorkerGroup):
+        def stop() -> None:
+            # Before it is idle no longer, the worker would not hear the request. An adapter may take its time.
+            pause = threading.Event()
+            while self._worker.state is WorkerState.IDLE:
+                pause.wait(0.01)
             self._worker.stop(timeout)
-        else:
-            # It returns when the worker has stopped, and the next signal must not wait for that.
-            threading.Thread(
-                target=self._worker.stop, args=(timeout,), name="spooled-stop", daemon=True
-            ).start()
+
+        # It may return only when the worker has stopped, and the next signal must not wait for that.
+        threading.Thread(target=stop, name="spooled-stop", daemon=True).start()
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this library raised it, and so says all that there is to say."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in ("spooled", "spooled_contrib")
 
 
 def _startable(message: str) -> str:

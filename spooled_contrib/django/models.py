@@ -23,3 +23,48 @@ class OutboxEntry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.idempotency_key} for {self.parameters.get('queue_name')}"
+
+
+class Queue(models.Model):
+    """A queue, for the admin. There is no table."""
+
+    name: models.CharField[str, str] = models.CharField(max_length=100, primary_key=True)
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = (
+            ("view_queue", "Can see queues and their numbers"),
+            ("pause_queue", "Can pause and resume queues"),
+        )
+        verbose_name_plural = "queues"
+
+
+class QueuedJob(models.Model):
+    """A job, for the admin. There is no table."""
+
+    id: models.CharField[str, str] = models.CharField(max_length=100, primary_key=True)
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = (
+            ("view_queuedjob", "Can see jobs, with payloads and results"),
+            ("retry_queuedjob", "Can retry dead jobs"),
+            ("cancel_queuedjob", "Can cancel waiting jobs"),
+        )
+        verbose_name = "job"
+        verbose_name_plural = "jobs"
+
+
+class DeadLetter(models.Model):
+    """A job that has failed for good, for the admin. There is no table."""
+
+    id: models.CharField[str, str] = models.CharField(max_length=100, primary_key=True)
+
+    class Meta:
+        managed = False
+        default_permissions = ()
+        permissions = (("purge_deadletter", "Can delete dead jobs"),)
+        verbose_name = "dead letter"
+        verbose_name_plural = "dead letters"

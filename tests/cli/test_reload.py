@@ -143,6 +143,7 @@ def test_a_change_restarts_the_worker_and_no_job_is_lost(
     assert outside.job(waiting)["result"] == 2
     reloading.process.terminate()
     assert reloading.process.wait(HOPELESS) == 0
+    assert "change detected" not in reloading.log  # the watcher's own words
 
 
 def test_code_that_does_not_start_waits_for_the_next_change(

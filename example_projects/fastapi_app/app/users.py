@@ -1,76 +1,35 @@
-"""Signing up, and the mail that follows."""
+"""Signing up."""
 
 from __future__ import annotations
 
-import smtplib
-from collections.abc import Iterator
-from email.message import EmailMessage
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from pydantic import BaseModel
-from spooled_contrib.fastapi import JobRouter
-from starlette.requests import HTTPConnection
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
 
-from app.settings import Settings
-from app.store import StoreDep
+from app.dependencies import StoreDep
+from app.mail.jobs import WelcomeMail, send_welcome
 
 router = APIRouter(tags=["users"])
-jobs = JobRouter()
 
 
 class SignUp(BaseModel):
-    email: str
-    name: str
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+    name: Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class Accepted(BaseModel):
+class SignedUp(BaseModel):
     user: int
     job: str
 
 
-class WelcomeMail(BaseModel):
-    """What the job is given: the id and no copy of the user, who may change until it runs."""
-
-    user: int
-
-
-class Mailer:
-    """Sends mails over one connection."""
-
-    def __init__(self, smtp: smtplib.SMTP, sender: str) -> None:
-        self._smtp = smtp
-        self._sender = sender
-
-    def send(self, to: str, subject: str, text: str) -> None:
-        message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self._sender, to, subject
-        message.set_content(text)
-        self._smtp.send_message(message)
-
-
-def get_mailer(conn: HTTPConnection) -> Iterator[Mailer]:
-    settings: Settings = conn.state.settings
-    with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=60) as smtp:
-        yield Mailer(smtp, settings.sender)
-
-
-MailerDep = Annotated[Mailer, Depends(get_mailer)]
-
-
-# A plain function: smtplib blocks, so it belongs into one of the worker's threads.
-@jobs.job("emails", "welcome", concurrency=5, max_retries=5)
-def send_welcome(mail: WelcomeMail, store: StoreDep, mailer: MailerDep) -> dict[str, str]:
-    address, name = store.user(mail.user)
-    mailer.send(address, "Welcome!", f"Hello {name},\n\ngood to have you here.\n")
-    return {"sent_to": address}
-
-
+# A plain function too: the database blocks. Hence `enqueue_sync`; a coroutine would `await send_welcome.enqueue(...)`.
 @router.post("/signup", status_code=202)
-def sign_up(user: SignUp, store: StoreDep) -> Accepted:
-    number = store.add_user(user.email, user.name)
-    # First the commit, then the job: a worker may be quicker than the end of this request.
+def sign_up(person: SignUp, store: StoreDep) -> SignedUp:
+    user = store.add_user(person.email, person.name)
+    # First the commit, then the job: a worker may be quicker than the end of this request. If Spooled cannot be
+    # reached now, the user gets an error and tries again, which finds the user and enqueues the mail.
     store.commit()
-    # With this key, signing up twice sends one mail.
-    job = send_welcome.enqueue_sync(WelcomeMail(user=number), idempotency_key=f"welcome-{number}")
-    return Accepted(user=number, job=job.id)
+    # The key makes a double click one mail.
+    job = send_welcome.enqueue_sync(WelcomeMail(user=user), idempotency_key=f"welcome-{user}")
+    return SignedUp(user=user, job=job.id)

@@ -1,0 +1,1 @@
+"""Pictures: uploading them, and the jobs that make thumbnails."""

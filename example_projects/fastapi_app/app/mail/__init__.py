@@ -1,0 +1,1 @@
+"""Mails: how one is sent, and the jobs that send them."""

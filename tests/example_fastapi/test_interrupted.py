@@ -1,0 +1,101 @@
+"""Processes of the example that are stopped or killed while a mail is being sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from spooled.clock import ManualClock
+from spooled_contrib.server import EmbeddedServer
+from tests.example_fastapi.conftest import Environment, Mails, uvicorn, worker_alone
+from tests.example_fastapi.using import sign_up, upload, wait_for_thumbnails
+from tests.waiting import HOPELESS, wait_until
+from tests.worker.conftest import Outside
+
+
+def test_the_application_finishes_its_mail_before_it_ends(
+    with_server: Environment, mails: Mails, spooled_http: httpx.Client
+) -> None:
+    mails.hold()
+    with uvicorn(with_server, works=True) as app:
+        job = sign_up(app.http, "ada@example.org")
+        wait_until(lambda: mails.held == 1, "the mail is being sent")
+        image = upload(app.http)
+        app.popen.terminate()
+        app.find("finishing [12] jobs")
+        # What the worker says is not read out of its log only: the job is still its own.
+        assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
+        mails.let_go()
+        app.popen.wait(HOPELESS)
+    assert "Traceback" not in app.log
+    ended = spooled_http.get(f"/jobs/{job}").json()
+    assert (ended["status"], ended["retry_count"]) == ("completed", 0)
+    # The picture was finished, or waits for the next process. Nothing of it is lost, and no mail is sent again.
+    with uvicorn(with_server, works=True) as app:
+        wait_for_thumbnails(app.http, image)
+        wait_until(lambda: spooled_http.get("/jobs/stats").json()["completed"] == 2, "both jobs are acked")
+    assert mails.addresses == ["ada@example.org"]
+
+
+def test_a_worker_finishes_its_mail_before_it_ends(
+    with_server: Environment, mails: Mails, spooled_http: httpx.Client
+) -> None:
+    mails.hold()
+    with uvicorn(with_server, works=False) as app:
+        with worker_alone(with_server) as worker:
+            job = sign_up(app.http, "ada@example.org")
+            wait_until(lambda: mails.held == 1, "the mail is being sent")
+            image = upload(app.http)
+            worker.popen.terminate()
+            worker.find("(?i)finishing|stopping|draining")
+            assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
+            mails.let_go()
+            assert worker.popen.wait(HOPELESS) == 0
+        ended = spooled_http.get(f"/jobs/{job}").json()
+        assert (ended["status"], ended["retry_count"]) == ("completed", 0)
+        with worker_alone(with_server, "--burst") as rest:
+            assert rest.popen.wait(HOPELESS) == 0, rest.log
+        wait_for_thumbnails(app.http, image)
+        assert spooled_http.get("/jobs/stats").json()["completed"] == 2
+    assert mails.addresses == ["ada@example.org"]
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    """A server whose leases end when the test says so."""
+    with EmbeddedServer(clock=ManualClock()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("asked_first", [False, True], ids=["killed", "asked to stop, then killed"])
+def test_what_was_killed_runs_again_after_its_lease(
+    server: EmbeddedServer, environment: Environment, mails: Mails, asked_first: bool
+) -> None:
+    settings = {**environment, "SPOOLED_API_KEY": server.api_key, "SPOOLED_BASE_URL": server.url}
+    outside = Outside(server)
+    mails.hold()
+    with uvicorn(settings, works=True) as app:
+        job = sign_up(app.http, "ada@example.org")
+        wait_until(lambda: mails.held == 1, "the mail is being sent")
+        image = upload(app.http)
+        if asked_first:
+            app.popen.terminate()
+            app.find("finishing [12] jobs")
+        app.popen.kill()
+        app.popen.wait()
+    # Whoever was killed could not say so. The job is his until the lease has ended, and then anybody's.
+    assert outside.status(job) == "processing"
+    wait_until(lambda: mails.held == 0, "the mail server sees the connection end")
+    mails.let_go()
+    server.advance(3600)
+    with uvicorn(settings, works=True) as app:
+        wait_until(lambda: outside.status(job) == "completed", "the mail's job runs again")
+        wait_for_thumbnails(app.http, image)
+    assert outside.job(job)["retry_count"] == 1
+    outside.http.close()
+    # The first was never accepted. Had it been, there would be two, and the same Message-ID would say that they are
+    # one: at least once is what a queue can promise.
+    (mail,) = mails.received
+    assert (mail["To"], mail["Message-ID"]) == ("ada@example.org", "<welcome-1@example.org>")
