@@ -30,10 +30,11 @@ _TIMES = ("scheduled_at", "expires_at")
 
 
 def put(parameters: dict[str, Any], using: str | None) -> None:
-    """Write a job into the outbox of this transaction's database."""
+    """Write a job into the outbox of this transaction's database. One whose key waits there already is not added."""
     form = {name: _text(value) if name in _TIMES else value for name, value in parameters.items()}
-    OutboxEntry.objects.using(using or router.db_for_write(OutboxEntry)).create(
-        idempotency_key=parameters["idempotency_key"], parameters=form
+    entry = OutboxEntry(idempotency_key=parameters["idempotency_key"], parameters=form)
+    OutboxEntry.objects.using(using or router.db_for_write(OutboxEntry)).bulk_create(
+        [entry], ignore_conflicts=True
     )
 
 

@@ -329,12 +329,16 @@ class QueuedJobAdmin(JobListAdmin):
             }
 
         context: dict[str, Any] = {"title": "Job", "subtitle": object_id}
+        possible = {"deadletter": RETRY, "failed": RETRY, "pending": CANCEL, "scheduled": CANCEL}
         try:
             self._fill(request, context, ask)
         except ValueError as error:
             raise Http404(str(error)) from error
         if "job" not in context and "not found" in context.get("trouble", "").lower():
             raise Http404(f"there is no job {object_id}")
+        if "job" in context:
+            fitting = possible.get(context["job"].status)
+            context["remote_actions"] = [one for one in self.allowed_actions(request) if one is fitting]
         return self._page(request, "spooled/admin/job.html", context)
 
 

@@ -60,6 +60,20 @@ def test_a_row_is_a_job_if_and_only_if_it_commits(outside: Outside) -> None:
 
 
 @pytest.mark.usefixtures("outbox")
+def test_a_key_makes_one_job_of_two_rows(outside: Outside) -> None:
+    for _ in range(2):
+        with transaction.atomic():
+            gate.enqueue_on_commit("x", idempotency_key="once")
+    assert OutboxEntry.objects.count() == 1
+    relay(get_client(), "default")
+    with transaction.atomic():
+        gate.enqueue_on_commit("x", idempotency_key="once")
+    relay(get_client(), "default")
+    assert OutboxEntry.objects.count() == 0
+    assert outside.counts("gates")["total"] == 1
+
+
+@pytest.mark.usefixtures("outbox")
 def test_a_crash_between_sending_and_forgetting_makes_one_job(outside: Outside) -> None:
     buy()
     entry = OutboxEntry.objects.get()

@@ -15,6 +15,11 @@ from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
+def draining(http: httpx.Client) -> bool:
+    """Whether the server has been told that a worker stops."""
+    return any(worker["status"] == "draining" for worker in http.get("/workers").json())
+
+
 def test_the_application_finishes_its_mail_before_it_ends(
     with_server: Environment, mails: Mails, spooled_http: httpx.Client
 ) -> None:
@@ -24,8 +29,7 @@ def test_the_application_finishes_its_mail_before_it_ends(
         wait_until(lambda: mails.held == 1, "the mail is being sent")
         image = upload(app.http)
         app.popen.terminate()
-        app.find("finishing [12] jobs")
-        # What the worker says is not read out of its log only: the job is still its own.
+        wait_until(lambda: draining(spooled_http), "the worker has heard the stop")
         assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
         mails.let_go()
         app.popen.wait(HOPELESS)
@@ -49,7 +53,7 @@ def test_a_worker_finishes_its_mail_before_it_ends(
             wait_until(lambda: mails.held == 1, "the mail is being sent")
             image = upload(app.http)
             worker.popen.terminate()
-            worker.find("(?i)finishing|stopping|draining")
+            wait_until(lambda: draining(spooled_http), "the worker has heard the stop")
             assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
             mails.let_go()
             assert worker.popen.wait(HOPELESS) == 0
@@ -82,7 +86,7 @@ def test_what_was_killed_runs_again_after_its_lease(
         image = upload(app.http)
         if asked_first:
             app.popen.terminate()
-            app.find("finishing [12] jobs")
+            wait_until(lambda: draining(outside.http), "the worker has heard the stop")
         app.popen.kill()
         app.popen.wait()
     # Whoever was killed could not say so. The job is his until the lease has ended, and then anybody's.

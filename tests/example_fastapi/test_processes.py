@@ -29,7 +29,7 @@ def use(app: Application, mails: Mails) -> None:
     wait_until(lambda: mails.received, "the mail arrives")
     (mail,) = mails.received
     assert (mail["To"], mail["From"], mail["Subject"]) == ("ada@example.org", "hello@example.org", "Welcome!")
-    assert mail.get_content() == "Hello Ada,\n\ngood to have you here.\n"
+    assert mail.get_content().splitlines() == ["Hello Ada,", "", "good to have you here."]
 
 
 def test_with_the_worker_in_the_application(with_server: Environment, mails: Mails) -> None:
