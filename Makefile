@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fastapi check bench bench-fastapi fix constraints clean
+.PHONY: help demo test test-fastapi test-django check bench bench-fastapi bench-django fix constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,6 +32,25 @@ test-fastapi: $(STAMP) ## Run FastAPI's part of the suite on FastAPI's previous 
 	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -c 'import fastapi; print("FastAPI", fastapi.__version__)'
 	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -m pytest -n 2 tests/fastapi
 
+# Django's newest releases need a newer Python: taken where there is one, under its own name or beside python3.
+PYTHON_NEXT ?= $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null \
+	|| ls -d "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')"/../3.13.*/bin/python3 2>/dev/null | tail -1)
+DJANGO_NEXT := 6.1.*
+NEXT := $(VENV)-next
+
+test-django: ## Run Django's part of the suite on the newest Django, where a Python 3.13 is found
+ifeq ($(strip $(PYTHON_NEXT)),)
+	@echo "skipped: no Python 3.13 was found for Django $(DJANGO_NEXT); name one with PYTHON_NEXT="
+else
+	@$(PYTHON_NEXT) -m venv $(NEXT)
+	@grep -viE '^(django|asgiref)==' constraints.txt > $(NEXT)/constraints.txt
+	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEXT)/constraints.txt pip
+	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEXT)/constraints.txt \
+	  --build-constraint constraints.txt -e '.[django,server,fastapi,reload,fast]' --group dev 'django==$(DJANGO_NEXT)'
+	@$(NEXT)/bin/python -c 'import django, sys; print("Django", django.__version__, "on Python", sys.version.split()[0])'
+	@$(NEXT)/bin/python -m pytest -n 2 tests/django tests/example_django
+endif
+
 check: $(STAMP) ## Lint, format, types, and the generated sync client
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,6 +62,9 @@ bench: $(STAMP) ## Measure the workers beside their peers (BENCH="--quick": unde
 
 bench-fastapi: $(STAMP) ## Measure an application's requests while its in-app worker is busy
 	@$(BIN)/python -m benchmarks.app_latency $(BENCH)
+
+bench-django: $(STAMP) ## Measure what the Django adapter costs
+	@$(BIN)/python -m benchmarks.django_worker $(BENCH)
 
 fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
 	$(BIN)/ruff check --fix .
@@ -59,4 +81,4 @@ constraints: ## Resolve the newest versions again and pin them in constraints.tx
 	touch $(STAMP)
 
 clean: ## Remove .venv and everything that can be made again
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -225,3 +225,61 @@ def test_statistics(spooled_server):
     ]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert "3 passed" in ran.stdout, ran.stdout
+
+
+def test_the_django_page(tmp_path: Path, environment: dict[str, str]):
+    for block in blocks("docs/django.md"):
+        first, _, source = block.partition("\n")
+        path = tmp_path / first.removeprefix("# ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+    (tmp_path / "shop" / "__init__.py").touch()
+    settings = tmp_path / "settings.py"
+    settings.write_text(settings.read_text() + "from tasks_settings import TASKS\n")
+    manage = [
+        sys.executable,
+        "-c",
+        "from django.core.management import execute_from_command_line as run; run()",
+    ]
+    django = {**environment, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": str(tmp_path)}
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*manage, *argv], env=django, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    assert "OK" in run("test", "shop").stderr
+    run("migrate", "-v0")
+    run("shell", "-c", "from shop.orders import place; place(3)")
+    run("spooled_worker", "--burst")
+    with SpooledClient(environment["SPOOLED_API_KEY"], base_url=environment["SPOOLED_BASE_URL"]) as client:
+        (job,) = client.jobs.list(queue_name="invoices")
+        assert client.jobs.get(job.id).result == "invoice of order 3"
+        assert job.priority == 10
+
+
+def test_the_readmes_django(tmp_path: Path, environment: dict[str, str]):
+    (block,) = (block for block in blocks("README.md") if block.startswith("# settings.py"))
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    (tmp_path / "shop" / "jobs.py").write_text(block, encoding="utf-8")
+    settings = 'INSTALLED_APPS = ["spooled_contrib.django", "shop"]\nSPOOLED = {}\nSECRET_KEY = "x"\n'
+    settings += 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}\n'
+    (tmp_path / "settings.py").write_text(settings, encoding="utf-8")
+    program = """
+import django
+django.setup()
+from shop.jobs import make_invoice
+print(make_invoice.enqueue_on_commit(7).job_id)
+from django.core.management import call_command
+call_command("spooled_worker", "--burst")
+"""
+    django = {**environment, "DJANGO_SETTINGS_MODULE": "settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=django, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with SpooledClient(environment["SPOOLED_API_KEY"], base_url=environment["SPOOLED_BASE_URL"]) as client:
+        assert client.jobs.get(done.stdout.split()[0]).result == "invoice of order 7"
