@@ -21,6 +21,11 @@ def buy() -> None:
 
 @pytest.mark.usefixtures("database")
 class MixinTests(SpooledTestMixin, TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        # Other tests share the database; this is undone with the test's transaction.
+        Order.objects.all().delete()
+
     def test_jobs_of_the_block_and_their_run(self) -> None:
         with self.captured_jobs() as jobs:
             buy()
