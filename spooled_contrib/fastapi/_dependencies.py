@@ -7,7 +7,7 @@ only file that knows FastAPI's insides; docs/decisions/fastapi-dependencies.md s
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any, cast, get_args, get_origin
 
@@ -18,6 +18,7 @@ from fastapi.security.base import SecurityBase
 from starlette.applications import Starlette
 
 from spooled_contrib.fastapi._connection import JobConnection
+from spooled_contrib.fastapi._threads import in_own_threads
 
 _FIELDS = {
     "path_params": "path",
@@ -61,11 +62,30 @@ class Dependencies:
 
         slots.__signature__ = inspect.Signature(wanted)  # type: ignore[attr-defined] # that is how inspect is told
         self._dependant = get_dependant(path="/", call=slots)
+        self._originals: dict[Callable[..., Any], Callable[..., Any]] = {}
+        wrappers: dict[Callable[..., Any], Callable[..., Any]] = {}
         for dependant in self._dependant.dependencies:
             _refuse_requests(dependant, handler, ())
+            self._move_to_own_threads(dependant, wrappers)
 
     def __bool__(self) -> bool:
         return bool(self._dependant.dependencies)
+
+    def _move_to_own_threads(
+        self, dependant: Dependant, wrappers: dict[Callable[..., Any], Callable[..., Any]]
+    ) -> None:
+        original = dependant.call
+        if original is not None:
+            # The same for the same function, for that is what FastAPI caches by.
+            wrapper = wrappers.setdefault(original, in_own_threads(original))
+            dependant.call = wrapper
+            self._originals[wrapper] = original
+        for inner in dependant.dependencies:
+            self._move_to_own_threads(inner, wrappers)
+
+    def _overrides_of(self, app: Starlette) -> object | None:
+        overrides = getattr(app, "dependency_overrides", None)
+        return _Overrides(overrides, self._originals) if overrides else None
 
     @asynccontextmanager
     async def solve(
@@ -83,7 +103,7 @@ class Dependencies:
                 # All that FastAPI does with it here is what every connection can do.
                 request=cast("Request", connection),
                 dependant=self._dependant,
-                dependency_overrides_provider=app,
+                dependency_overrides_provider=self._overrides_of(app),
                 async_exit_stack=request_stack,
                 embed_body_fields=False,
             )
@@ -97,6 +117,18 @@ class Dependencies:
                 raise
         if failure is not None:
             raise failure
+
+
+class _Overrides:
+    """The application's overrides, found by the functions that stand for the originals."""
+
+    def __init__(self, overrides: Mapping[Any, Any], originals: Mapping[Any, Any]) -> None:
+        self.dependency_overrides = self
+        self._overrides = overrides
+        self._originals = originals
+
+    def get(self, call: Any, default: Any) -> Any:
+        return self._overrides.get(self._originals.get(call, call), default)
 
 
 def is_dependency(parameter: inspect.Parameter) -> bool:

@@ -19,6 +19,9 @@ logger = logging.getLogger("spooled.fastapi")
 
 T = TypeVar("T")
 
+CLEAN_UP = 1.0
+"""Seconds that dependencies get to clean up after a job that was cut off."""
+
 
 class Runtime:
     """One run of an application, on one event loop.
@@ -56,7 +59,12 @@ class Runtime:
             finally:
                 # A handler's thread that hangs must not hold up the end of the application.
                 await portal.stop(cancel_remaining=True)
-                await serving
+                # Nor must a clean-up, which FastAPI shields. What is left is cancelled together with the loop.
+                await asyncio.wait([serving], timeout=CLEAN_UP)
+                if not serving.done():
+                    logger.error(
+                        "a dependency's clean-up has not ended %g s after its job; leaving it", CLEAN_UP
+                    )
 
     def run_sync(self, function: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine function on the application's loop, from a thread.
@@ -104,7 +112,8 @@ class Runtime:
         self.draining = True
         active = self.group.active_job_count
         if active:
-            logger.info("finishing %d jobs", active)
+            # A warning, because web servers' own logging shows nothing less, and the wait would look like a hang.
+            logger.warning("finishing %d running jobs before the application ends", active)
         await self.group.stop()
         await self._task
 

@@ -16,6 +16,7 @@ from spooled.worker import AsyncJobContext, Discard, JobContext, Retry
 from spooled_contrib.fastapi import JobDep, Spooled, SpooledDep
 from spooled_contrib.server import EmbeddedServer
 from tests.fastapi.models import Email, Invoice, Strict, get_user
+from tests.waiting import wait_until
 
 LOG: list[str] = []
 
@@ -314,3 +315,67 @@ async def test_the_sync_variant_refuses_to_block_the_loop(spooled: Spooled, app:
     async with spooled.lifespan(app):
         with pytest.raises(RuntimeError, match="would block the event loop"):
             send.enqueue_sync(Email(to="ada"))
+
+
+RELEASE = threading.Event()
+
+
+def blocking() -> None:
+    LOG.append("blocked")
+    assert RELEASE.wait(30)
+
+
+def blocking_before() -> Generator[None, None, None]:
+    LOG.append("blocked")
+    assert RELEASE.wait(30)
+    yield
+    LOG.append("left")
+
+
+def blocking_after() -> Generator[None, None, None]:
+    yield
+    LOG.append("blocked")
+    assert RELEASE.wait(30)
+    LOG.append("left")
+
+
+@pytest.mark.parametrize("dependency", [blocking, blocking_before, blocking_after])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_dependency_that_blocks_does_not_hold_up_the_end(
+    server: EmbeddedServer, dependency: Any, plain: bool
+) -> None:
+    RELEASE.clear()
+    spooled = Spooled(server.api_key, base_url=server.url, run_worker=True, shutdown_timeout=0.1)
+
+    async def coroutine(email: Email, wait: None = Depends(dependency)) -> None: ...
+    def function(email: Email, wait: None = Depends(dependency)) -> None: ...
+
+    job = spooled.job("emails")(function if plain else coroutine)
+    with TestClient(FastAPI(lifespan=spooled.lifespan)):
+        job.enqueue_sync(Email(to="ada"))
+        wait_until(lambda: "blocked" in LOG)
+    # We are here although it still blocks.
+    assert "left" not in LOG
+    RELEASE.set()
+    if dependency is not blocking:
+        wait_until(lambda: "left" in LOG)  # and what it had opened is closed all the same
+
+
+def test_jobs_in_plain_dependencies_leave_threads_for_endpoints(server: EmbeddedServer) -> None:
+    RELEASE.clear()
+    spooled = Spooled(server.api_key, base_url=server.url, run_worker=True)
+    app = FastAPI(lifespan=spooled.lifespan)
+
+    @spooled.job("emails", concurrency=50)
+    async def send(email: Email, wait: None = Depends(blocking)) -> None: ...
+
+    @app.get("/")
+    def plain_endpoint() -> str:
+        return "answered"
+
+    with TestClient(app) as client:
+        for _ in range(50):
+            send.enqueue_sync(Email(to="ada"))
+        wait_until(lambda: len(LOG) == 50)
+        assert client.get("/").json() == "answered"
+        RELEASE.set()
