@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from spooled._http._transport import AsyncTransport
+
 
 class AsyncSpooledClient:
     """Talks to a Spooled server from coroutines. Use it on one event loop and close it at the end.
@@ -65,7 +67,14 @@ class AsyncSpooledClient:
     ) -> None:
         self._open(config_of(api_key, config, options), transport, owned=True)
 
-    def _open(self, config: ClientConfig, transport: httpx.AsyncBaseTransport | None, *, owned: bool) -> None:
+    def _open(
+        self,
+        config: ClientConfig,
+        transport: httpx.AsyncBaseTransport | None,
+        *,
+        owned: bool,
+        sender: AsyncTransport | None = None,
+    ) -> None:
         config.require_credentials()
         # Imported here: httpx takes most of the time, and no client may ever be made.
         from spooled._http._httpx import AsyncHttpxTransport
@@ -73,7 +82,7 @@ class AsyncSpooledClient:
         self._config = config
         self._user_transport = transport
         self._owns_user_transport = owned
-        self._session = AsyncSession(config, AsyncHttpxTransport(config, transport=transport))
+        self._session = AsyncSession(config, sender or AsyncHttpxTransport(config, transport=transport))
         self._jwt = AsyncJwtCache(self._session)
         self.jobs = AsyncJobs(self._session)
         self.queues = AsyncQueues(self._session)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from spooled._http._transport import Transport
+
 
 class SpooledClient:
     """Talks to a Spooled server from threads, any number of them. Close it at the end.
@@ -66,7 +68,14 @@ class SpooledClient:
     ) -> None:
         self._open(config_of(api_key, config, options), transport, owned=True)
 
-    def _open(self, config: ClientConfig, transport: httpx.BaseTransport | None, *, owned: bool) -> None:
+    def _open(
+        self,
+        config: ClientConfig,
+        transport: httpx.BaseTransport | None,
+        *,
+        owned: bool,
+        sender: Transport | None = None,
+    ) -> None:
         config.require_credentials()
         # Imported here: httpx takes most of the time, and no client may ever be made.
         from spooled._http._httpx import HttpxTransport
@@ -74,7 +83,7 @@ class SpooledClient:
         self._config = config
         self._user_transport = transport
         self._owns_user_transport = owned
-        self._session = Session(config, HttpxTransport(config, transport=transport))
+        self._session = Session(config, sender or HttpxTransport(config, transport=transport))
         self._jwt = JwtCache(self._session)
         self.jobs = Jobs(self._session)
         self.queues = Queues(self._session)

@@ -5,6 +5,7 @@ from spooled.worker import SpooledWorker
 """
 
 from spooled.worker._async_worker import AsyncSpooledWorker
+from spooled.worker._bridge import engine_client
 from spooled.worker._routing import PayloadError
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
@@ -60,5 +61,6 @@ __all__ = [
     "WorkerHealth",
     "WorkerState",
     "current_job",
+    "engine_client",
     "run_workers",
 ]

@@ -15,6 +15,7 @@ from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
 from spooled._http._transport import AsyncTransport, Transport
 from spooled.client import AsyncSpooledClient, SpooledClient
+from spooled.config import ClientConfig
 
 SPARE_CONNECTIONS = 8
 """Connections beyond one for each slot: the claim, heartbeats, and acks that overlap with the next jobs."""
@@ -114,6 +115,33 @@ class Bridge:
         return own if self._user_loop is None else LoopTransport(own, self._user_loop)
 
 
+def engine_client(
+    config: ClientConfig, *, connections: int = SPARE_CONNECTIONS, transport: str = "auto"
+) -> AsyncSpooledClient:
+    """A client that talks as the engines of workers do: through aiohttp where the extra `fast` is installed.
+
+    For adapters that claim, keep and settle jobs themselves. It belongs to the loop that uses it, and is closed by
+    whoever made it.
+
+    Args:
+        config: Server, key, time-outs.
+        connections: How many requests may be under way at the same time.
+        transport: `auto`, `httpx` or `aiohttp`.
+
+    Raises:
+        ConfigurationError: There are no credentials.
+        RuntimeError: `aiohttp` was asked for and is not installed.
+    """
+    client = AsyncSpooledClient.__new__(AsyncSpooledClient)
+    sender: AsyncTransport = AsyncHttpxTransport(config, max_connections=connections)
+    if _installed(transport):
+        from spooled._http._aiohttp import AiohttpTransport
+
+        sender = AiohttpTransport(config, max_connections=connections)
+    client._open(config, None, owned=False, sender=sender)
+    return client
+
+
 def wants_fast(client: Client, transport: str) -> bool:
     """Whether the engine talks through aiohttp.
 
@@ -127,6 +155,10 @@ def wants_fast(client: Client, transport: str) -> bool:
                 "transport='aiohttp' cannot be used with a client that has a transport of its own"
             )
         return False
+    return _installed(transport)
+
+
+def _installed(transport: str) -> bool:
     installed = importlib.util.find_spec("aiohttp") is not None
     if transport == "aiohttp" and not installed:
         raise RuntimeError("transport='aiohttp' needs the extra `fast`: pip install \"spooled[fast]\"")

@@ -1,0 +1,18 @@
+"""Celery and kombu on Spooled: change the broker URL.
+
+    app = Celery("shop", broker="spooled://:sp_live_...@api.spooled.cloud")
+
+Importing this package makes the URL known; so does `broker_transport="spooled_contrib.kombu:Transport"`, and the
+`celery` command knows it by itself. Install it with `pip install "spooled[celery]"`; docs/celery.md shows the rest.
+"""
+
+from __future__ import annotations
+
+from kombu.transport import TRANSPORT_ALIASES
+
+from spooled_contrib.kombu._names import from_spooled, to_spooled
+from spooled_contrib.kombu._transport import Channel, Transport
+
+TRANSPORT_ALIASES.setdefault("spooled", "spooled_contrib.kombu:Transport")
+
+__all__ = ["Channel", "Transport", "from_spooled", "to_spooled"]

@@ -1,0 +1,120 @@
+"""A kombu message as a Spooled job, and back.
+
+The job's payload is `{"job_type": task name, "kombu": message}`. What Spooled has a place for goes there, so that it
+works while the message waits: ETA, expiry, priority, time limit; and tags, so that jobs can be found by task.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+PRIORITY_STEP = 10
+"""Celery's priorities 0 to 9 are Spooled's 0 to 90."""
+
+LONGEST = 86_400
+"""The longest time-out in seconds that a job may have (contract api-v1 §3.2)."""
+
+Message = dict[str, Any]
+
+
+def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str, Any]:
+    """What `client.jobs.create` takes for a message.
+
+    Args:
+        queue_name: Spooled's name of the queue.
+        message: As kombu has prepared it.
+        redeliveries: How often it may come back.
+    """
+    headers, properties = message.get("headers") or {}, message.get("properties") or {}
+    task = headers.get("task")
+    job: dict[str, Any] = {
+        "queue_name": queue_name,
+        "payload": {"job_type": task, "kombu": message} if isinstance(task, str) else {"kombu": message},
+        "priority": to_spooled_priority(properties.get("priority")),
+        "max_retries": redeliveries,
+        "timeout_seconds": _time_limit(headers),
+    }
+    tag = properties.get("delivery_tag")
+    if tag:
+        # So that sending it again after a lost answer makes no second job. One message may go to several queues.
+        job["idempotency_key"] = f"{tag}:{queue_name}"[:255]
+    eta, expires = _moment(headers.get("eta")), _moment(headers.get("expires"))
+    if eta is not None:
+        job["scheduled_at"] = eta
+    if expires is not None:
+        job["expires_at"] = expires
+    tags = {
+        name: str(headers[key])
+        for name, key in (("task", "task"), ("task_id", "id"), ("root_id", "root_id"))
+        if headers.get(key)
+    }
+    if tags:
+        job["tags"] = tags
+    return job
+
+
+def message_of(payload: object, *, priority: int | None = None, redelivered: bool, tag: str) -> Message:
+    """The message in a job. What others have enqueued is a message with that as its JSON body.
+
+    Args:
+        payload: The job's payload.
+        priority: The job's priority, where it is known.
+        redelivered: Whether it was delivered before.
+        tag: The delivery tag of this delivery.
+    """
+    inside = payload.get("kombu") if isinstance(payload, Mapping) else None
+    if isinstance(inside, Mapping) and "properties" in inside:
+        message = dict(inside)
+        properties = dict(message["properties"])
+    else:
+        import json
+
+        message = {
+            "body": json.dumps(payload),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {},
+        }
+        properties = {"body_encoding": "utf-8", "delivery_mode": 2}
+        if priority is not None:
+            properties["priority"] = from_spooled_priority(priority)
+    info = {"exchange": "", "routing_key": "", **(properties.get("delivery_info") or {})}
+    if redelivered:
+        info["redelivered"] = True
+    message["properties"] = {**properties, "delivery_info": info, "delivery_tag": tag}
+    return message
+
+
+def to_spooled_priority(priority: object) -> int:
+    """0 to 9 becomes 0 to 90; what is outside, or no number, is brought inside or 0."""
+    if isinstance(priority, bool) or not isinstance(priority, int | float):
+        return 0
+    return max(0, min(9, int(priority))) * PRIORITY_STEP
+
+
+def from_spooled_priority(priority: int) -> int:
+    """-100 to 100 becomes 0 to 9."""
+    return max(0, min(9, priority // PRIORITY_STEP))
+
+
+def _moment(value: object) -> dt.datetime | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return dt.datetime.fromtimestamp(value, dt.UTC)
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    # Celery without `enable_utc` writes local times; everything else says its offset.
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _time_limit(headers: Mapping[str, Any]) -> int:
+    limits = headers.get("timelimit")
+    hard = limits[0] if isinstance(limits, list | tuple) and limits else None
+    if isinstance(hard, int | float) and not isinstance(hard, bool) and hard >= 1:
+        return min(LONGEST, int(hard) + 1)
+    return LONGEST

@@ -1,0 +1,328 @@
+"""kombu's transport: connections and channels on a courier."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, ClassVar
+
+from kombu.transport import virtual
+
+from spooled import __version__, errors
+from spooled_contrib.kombu import _courier
+from spooled_contrib.kombu._courier import Courier, Delivery, Feed
+from spooled_contrib.kombu._envelope import Message, message_of, parameters
+from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._url import Address, masked, parse
+
+UNLIMITED = 100
+"""How many messages are fetched ahead for a consumer without a prefetch limit."""
+
+_BaseChannel: Any = virtual.Channel
+_BaseTransport: Any = virtual.Transport
+_BaseQoS: Any = virtual.QoS
+
+
+class QoS(_BaseQoS):  # type: ignore[misc] # kombu has no types
+    """Counts what is unacked. Messages go back by way of their leases, never by being published again."""
+
+    restore_at_shutdown = False
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 - the channel has done it
+        self._quick_ack(delivery_tag)
+
+
+class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
+    """A channel whose queues are Spooled's."""
+
+    QoS = QoS
+    do_restore = False
+
+    def __init__(self, connection: Transport, **options: Any) -> None:
+        super().__init__(connection, **options)
+        self._held: dict[str, Delivery] = {}
+        self._feed: Feed | None = None
+        self._without_ack: set[str] = set()
+
+    # --- publishing -------------------------------------------------------------------------------------------
+
+    def encode_body(self, body: Any, encoding: str | None = None) -> tuple[Any, str | None]:
+        """Text stays text, so that people can read it in Spooled; bytes become base64."""
+        if isinstance(body, str):
+            return body, "utf-8"
+        return super().encode_body(body, encoding)  # type: ignore[no-any-return]
+
+    def _put(self, queue: str, message: Message, **_: Any) -> None:
+        job = parameters(self._name(queue), message, self._options.redeliveries)
+        self._courier.call(lambda client: client.jobs.create(**job))
+
+    # --- consuming --------------------------------------------------------------------------------------------
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[..., Any], consumer_tag: str, **options: Any
+    ) -> Any:
+        if no_ack:
+            self._without_ack.add(queue)
+        return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+
+    def basic_cancel(self, consumer_tag: str) -> Any:
+        answer = super().basic_cancel(consumer_tag)
+        if self._feed is not None:
+            kept = [self._name(queue) for queue in self._active_queues]
+            self._feed.want(kept, 0)
+            for delivery in self._feed.drop(kept):
+                self._courier.requeue(delivery)
+        return answer
+
+    def deliver(self) -> bool:
+        """Hand one message to its consumer; False when there is none now."""
+        if not self._consumers:
+            return False
+        if self._feed is None:
+            self._feed = self._courier.open_feed()
+        estimate = self.qos.can_consume_max_estimate()
+        names = {self._name(queue): queue for queue in self._active_queues}
+        self._feed.want(list(names), UNLIMITED if estimate is None else estimate)
+        if estimate == 0:
+            return False
+        delivery = self._feed.take()
+        if delivery is None:
+            return False
+        queue = names.get(delivery.queue_name)
+        if queue is None:
+            self._courier.requeue(delivery)
+            return False
+        message = self._hold(delivery)
+        if queue in self._without_ack:
+            self._settle(delivery.tag)
+        self.connection._deliver(message, queue)
+        return True
+
+    def _get(self, queue: str, timeout: float | None = None) -> Message:  # noqa: ARG002 - kombu's signature
+        delivery = self._courier.fetch(self._name(queue))
+        if delivery is None:
+            raise Empty
+        return self._hold(delivery)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
+        message = super().basic_get(queue, no_ack=no_ack, **options)
+        if message is not None and no_ack:
+            self._settle(message.delivery_tag)
+        return message
+
+    def drain_events(self, timeout: float | None = None, callback: Any = None) -> None:  # noqa: ARG002
+        if not self.deliver():
+            raise Empty
+
+    def _hold(self, delivery: Delivery) -> Message:
+        self._held[delivery.tag] = delivery
+        return message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
+
+    # --- settling, from any thread ----------------------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        for tag in self._tags(delivery_tag, multiple):
+            self._settle(tag)
+            super().basic_ack(tag)
+        self._free()
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        delivery = self._held.pop(delivery_tag, None)
+        if delivery is not None:
+            if requeue:
+                self._courier.requeue(delivery)
+            else:
+                # REST cannot refuse a job for good: it ends as completed, with a result that says so.
+                self._courier.complete(delivery, {"spooled": {"outcome": "rejected"}})
+        super().basic_reject(delivery_tag, requeue=requeue)
+        self._free()
+
+    def _settle(self, tag: str) -> None:
+        delivery = self._held.pop(tag, None)
+        if delivery is not None:
+            self._courier.complete(delivery)
+
+    def _tags(self, tag: str, multiple: bool) -> list[str]:
+        if not multiple:
+            return [tag]
+        tags = list(self._held)
+        return tags[: tags.index(tag) + 1] if tag in tags else tags
+
+    def _free(self) -> None:
+        with self._courier.changed:
+            self._courier.changed.notify_all()
+
+    # --- queues -----------------------------------------------------------------------------------------------
+
+    def queue_declare(self, queue: str | None = None, passive: bool = False, **options: Any) -> Any:
+        # The number of messages is only asked for where it is looked at: that is a request.
+        self._count = passive
+        return super().queue_declare(queue, passive, **options)
+
+    def _size(self, queue: str) -> int:
+        if not getattr(self, "_count", True):
+            return 0
+        name = self._name(queue)
+        return int(self._courier.call(lambda client: client.jobs.get_stats(name)).pending)
+
+    def _purge(self, queue: str) -> int:
+        name = self._name(queue)
+        purged = 0
+        while True:
+            waiting = self._courier.call(
+                lambda client: client.jobs.list(queue_name=name, status=["pending", "scheduled"], limit=100)
+            )
+            if not waiting:
+                return purged
+            for job in waiting:
+                job_id = job.id
+                try:
+                    self._courier.call(lambda client, job_id=job_id: client.jobs.cancel(job_id))  # type: ignore[misc]
+                    purged += 1
+                except (errors.ConflictError, errors.NotFoundError):
+                    continue  # somebody was faster
+
+    def close(self) -> None:
+        """Give back what was fetched and not settled."""
+        if self.closed:
+            return
+        feed, self._feed = self._feed, None
+        transport = self.connection
+        if feed is not None:
+            for delivery in feed.close():
+                self._courier.requeue(delivery)
+        while self._held:
+            self._courier.requeue(self._held.popitem()[1])
+        if self._qos is not None:
+            self._qos._delivered.clear()
+            self._qos._dirty.clear()
+        super().close()
+        if transport is not None:
+            transport.forget(self)
+
+    @property
+    def _courier(self) -> Courier:
+        courier: Courier = self.connection.courier
+        return courier
+
+    @property
+    def _options(self) -> Any:
+        return self._courier.options
+
+    def _name(self, queue: str) -> str:
+        return to_spooled(f"{self._options.prefix}{queue}")
+
+
+class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
+    """Spooled as a broker; see docs/celery.md.
+
+    Network trouble while consuming is retried in the background and never ends a consumer. While publishing it is
+    raised, and is one of `connection_errors`, so that kombu's and Celery's retry policies apply.
+    """
+
+    Channel = Channel
+    can_parse_url = True
+    polling_interval = None
+    default_port = 443
+    driver_type = "spooled"
+    driver_name = "spooled"
+
+    connection_errors: ClassVar[tuple[type[BaseException], ...]] = (
+        *virtual.Transport.connection_errors,
+        errors.NetworkError,
+        errors.TimeoutError,
+        errors.ServerError,
+        errors.RateLimitError,
+    )
+    channel_errors: ClassVar[tuple[type[BaseException], ...]] = (
+        *virtual.Transport.channel_errors,
+        errors.ConflictError,
+    )
+    recoverable_connection_errors = connection_errors
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._address: Address | None = None
+        self._acquired: tuple[int, Courier] | None = None
+        self._first = 0
+
+    @property
+    def courier(self) -> Courier:
+        """The courier of this process. After a fork, the child gets one of its own."""
+        known = self._acquired
+        if known is None or known[0] != os.getpid():
+            if self._address is None:
+                self._address = parse(self.client.hostname or "spooled://").with_options(
+                    self.client.transport_options
+                )
+            known = self._acquired = (os.getpid(), _courier.acquire(self._address))
+        return known[1]
+
+    def establish_connection(self) -> Any:
+        """Ask the server for something that needs the key, so that a wrong one is noticed now.
+
+        Raises:
+            ValueError: The URL has a mistake.
+            ConfigurationError: There is no key.
+            AuthenticationError: The key is wrong.
+            NetworkError: The server cannot be reached.
+        """
+        courier = self.courier
+        try:
+            courier.call(lambda client: client.jobs.get_stats())
+        except BaseException:
+            self._let_go()
+            raise
+        return super().establish_connection()
+
+    def close_connection(self, connection: Any) -> None:
+        super().close_connection(connection)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        known, self._acquired = self._acquired, None
+        if known is not None and known[0] == os.getpid():
+            known[1].flush()
+            assert self._address is not None
+            _courier.release(self._address)
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Deliver one message; wait for it at most so many seconds.
+
+        Raises:
+            socket.timeout: None came.
+        """
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        courier = self.courier
+        while True:
+            channels = list(self.channels)
+            self._first += 1
+            for index in range(len(channels)):
+                if channels[(self._first + index) % len(channels)].deliver():
+                    return
+            left = None if give_up_at is None else give_up_at - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError("timed out")
+            with courier.changed:
+                # In slices: what has changed between the look and this wait is seen soon.
+                courier.changed.wait(0.05 if left is None else min(left, 0.05))
+
+    def forget(self, channel: Any) -> None:
+        """The channel is closed; it must not be handed out again."""
+        if channel in self._avail_channels:
+            self._avail_channels.remove(channel)
+
+    def driver_version(self) -> str:
+        return __version__
+
+    @property
+    def default_connection_params(self) -> dict[str, Any]:
+        return {"hostname": "spooled://"}
+
+    @staticmethod
+    def as_uri(uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """The URL for people: without the key, unless it is asked for."""
+        shown = f"spooled+{uri}" if uri.startswith("http") else uri
+        return shown if include_password else masked(shown, mask)
