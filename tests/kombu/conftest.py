@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from kombu import Connection
+
+from spooled_contrib.kombu import _courier
+from spooled_contrib.server import EmbeddedServer
+from tests.worker.conftest import Outside
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own server must not be touched."""
+    for name in [name for name in os.environ if name.startswith("SPOOLED_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every test closes its connections, and with them the threads go."""
+    yield
+    assert not _couriers()
+
+
+def _couriers() -> list[object]:
+    return [key for key in _courier._couriers if key[0] == os.getpid()]
+
+
+@pytest.fixture
+def outside(server: EmbeddedServer) -> Iterator[Outside]:
+    looking = Outside(server)
+    yield looking
+    looking.http.close()
+
+
+def url_of(server: EmbeddedServer, query: str = "poll=0.1") -> str:
+    return f"spooled+{server.url.replace('http://', f'http://:{server.api_key}@')}?{query}"
+
+
+@pytest.fixture
+def connection(server: EmbeddedServer) -> Iterator[Connection]:
+    with Connection(url_of(server)) as made:
+        yield made

@@ -1,0 +1,300 @@
+"""Celery's own worker on Spooled, as processes: every pool, ETAs, retries, ends of all kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooled.clock import ManualClock
+from spooled_contrib.server import EmbeddedServer
+from tests.kombu.conftest import url_of
+from tests.waiting import HOPELESS, wait_until
+from tests.worker.conftest import Outside
+
+APP = """
+import json, os, time
+from pathlib import Path
+
+import spooled_contrib.kombu
+from celery import Celery, chain
+
+HERE = Path(__file__).parent
+app = Celery("app", broker=os.environ["BROKER"])
+app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
+app.conf.update(json.loads(os.environ.get("CONF", "{}")))
+
+def note(*words):
+    with open(HERE / "notes", "a") as file:
+        file.write(json.dumps(words) + "\\n")
+
+@app.task(name="app.add")
+def add(one, two):
+    note("add", one, two)
+    return one + two
+
+@app.task(bind=True, max_retries=2)
+def flaky(self, until):
+    note("flaky", self.request.retries)
+    if self.request.retries < until:
+        raise self.retry(countdown=0.2)
+
+@app.task(autoretry_for=(ValueError,), retry_backoff=False, default_retry_delay=0.1, max_retries=1)
+def auto(n):
+    note("auto", n)
+    raise ValueError("no")
+
+@app.task(acks_late=True)
+def gate(name):
+    note("begin", name)
+    while not (HERE / "open").exists():
+        time.sleep(0.01)
+    note("end", name)
+
+@app.task
+def spawn(count):
+    for number in range(count):
+        add.delay("spawned", number)
+"""
+
+POOLS = ["threads", "solo", "prefork"]
+
+
+class Project:
+    """An app in a folder, its notes, and its processes."""
+
+    def __init__(self, folder: Path, broker: str) -> None:
+        self.folder = folder
+        self.broker = broker
+        (folder / "app.py").write_text(APP, encoding="utf-8")
+
+    @property
+    def notes(self) -> list[list[Any]]:
+        path = self.folder / "notes"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def environment(self, **conf: Any) -> dict[str, str]:
+        return {**os.environ, "BROKER": self.broker, "CONF": json.dumps(conf)}
+
+    def send(self, *lines: str) -> None:
+        """Run lines of a producer."""
+        program = "from app import *\n" + "\n".join(lines)
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=self.folder,
+            env=self.environment(),
+            check=True,
+            timeout=HOPELESS,
+        )
+
+    @contextmanager
+    def worker(self, pool: str = "threads", *options: str, **conf: Any) -> Iterator[Worker]:
+        running = Worker(self.folder, self.environment(**conf), pool, *options)
+        try:
+            yield running
+        finally:
+            running.end()
+
+
+class Worker:
+    def __init__(self, folder: Path, environment: dict[str, str], pool: str, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "app",
+            "worker",
+            "--pool",
+            pool,
+            "-c",
+            "2",
+            "-l",
+            "info",
+        ]
+        self.process = subprocess.Popen(
+            [*command, *options],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            self.lines.extend(stream)
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        self.process.wait()
+        self._reader.join()
+
+
+@pytest.fixture
+def project(server: EmbeddedServer, tmp_path: Path) -> Project:
+    return Project(tmp_path, url_of(server))
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_tasks_chains_and_retries(project: Project, outside: Outside, pool: str) -> None:
+    project.send(
+        "add.delay(1, 2)",
+        "chain(add.si(3, 4), add.si(5, 6))()",
+        "flaky.delay(2)",
+        "auto.delay(1)",
+        "spawn.delay(3)",
+        "add.apply_async((7, 8), queue='other')",
+    )
+    expected = [
+        *[["add", one, two] for one, two in ((1, 2), (3, 4), (5, 6), (7, 8))],
+        *[["add", "spawned", number] for number in range(3)],
+        *[["flaky", number] for number in range(3)],
+        *[["auto", 1]] * 2,
+    ]
+    with project.worker(pool, "-Q", "celery,other") as running:
+        wait_until(lambda: len(project.notes) >= len(expected), running.log)
+        wait_until(lambda: outside.counts("celery")["processing"] == 0)
+        running.process.terminate()
+        assert running.process.wait(HOPELESS) == 0
+    assert sorted(project.notes, key=str) == sorted(expected, key=str)
+    assert "Unrecoverable" not in running.log
+    counts = outside.counts("celery")
+    assert (counts["pending"], counts["scheduled"], counts["processing"], counts["deadletter"]) == (
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_etas_wait_in_the_queue_and_not_in_the_worker(project: Project, outside: Outside) -> None:
+    project.send(
+        "for n in range(1000): add.apply_async(('later', n), countdown=3600)",
+        "add.apply_async(('gone', 0), expires=3600)",
+        "add.apply_async(('first', 0), priority=9)",
+    )
+    assert outside.counts("celery")["scheduled"] == 1000
+    with project.worker("threads") as running:
+        wait_until(lambda: len(project.notes) == 2, running.log)
+        counts = outside.counts("celery")
+        running.process.terminate()
+        assert running.process.wait(HOPELESS) == 0
+    # Not one of them was even received.
+    assert counts["scheduled"] == 1000
+    assert running.log.count("received") == 2
+    assert [note[1] for note in project.notes] == ["first", "gone"]
+
+
+def test_what_spooled_shows(project: Project, outside: Outside) -> None:
+    project.send("add.apply_async((1, 2), expires=3600, task_id='my-id')")
+    (job,) = outside.http.get("/jobs", params={"tag": "task_id", "queue_name": "celery"}).json()
+    assert job["job_type"] == "app.add"
+    full = outside.job(job["id"])
+    assert full["tags"] == {"task": "app.add", "task_id": "my-id", "root_id": "my-id"}
+    assert full["expires_at"] is not None
+    assert full["max_retries"] == 5
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(
+    project: Project, outside: Outside, pool: str
+) -> None:
+    project.send("for n in range(6): gate.delay(n)")
+    with project.worker(pool) as running:
+        wait_until(lambda: len(project.notes) == 2, running.log)
+        wait_until(lambda: outside.counts("celery")["processing"] == 6)
+        running.process.terminate()
+        wait_until(lambda: "Warm shutdown" in running.log or running.process.poll() is not None)
+        (project.folder / "open").touch()
+        assert running.process.wait(HOPELESS) == 0
+    done = sorted(note[1] for note in project.notes if note[0] == "end")
+    counts = outside.counts("celery")
+    assert (counts["processing"], counts["pending"]) == (0, 6 - len(done))
+    with project.worker(pool) as running:
+        wait_until(lambda: len([note for note in project.notes if note[0] == "end"]) == 6, running.log)
+    assert sorted(note[1] for note in project.notes if note[0] == "end") == list(range(6))
+
+
+def test_a_killed_workers_tasks_run_again_after_the_lease(tmp_path: Path) -> None:
+    with EmbeddedServer(clock=ManualClock()) as server:
+        outside = Outside(server)
+        project = Project(tmp_path, url_of(server))
+        project.send("gate.delay('one')", "for n in range(3): add.delay('prefetched', n)")
+        with project.worker("solo") as running:
+            wait_until(lambda: project.notes, running.log)
+            wait_until(lambda: outside.counts("celery")["processing"] == 4)
+            running.kill()
+        assert project.notes == [["begin", "one"]]
+        (tmp_path / "open").touch()
+        server.advance(29)
+        assert outside.counts("celery")["processing"] == 4
+        server.advance(11)
+        with project.worker("solo") as running:
+            wait_until(lambda: len(project.notes) == 6, running.log)
+            wait_until(lambda: outside.counts("celery")["completed"] == 4)
+        outside.http.close()
+    assert sorted(project.notes[1:], key=str) == sorted(
+        [["begin", "one"], ["end", "one"], *[["add", "prefetched", n] for n in range(3)]], key=str
+    )
+
+
+def test_a_message_that_kills_its_worker_ends_as_a_dead_letter(tmp_path: Path) -> None:
+    with EmbeddedServer(clock=ManualClock()) as server:
+        outside = Outside(server)
+        project = Project(tmp_path, url_of(server, "poll=0.1&redeliveries=1"))
+        project.send("gate.delay('poison')")
+        for round_ in (1, 2):
+            with project.worker("solo") as running:
+                wait_until(lambda round_=round_: len(project.notes) == round_, running.log)
+                running.kill()
+            server.advance(60)
+        assert outside.counts("celery")["deadletter"] == 1
+        outside.http.close()
+
+
+def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    with EmbeddedServer(db=str(tmp_path / "jobs.db")) as server:
+        outside = Outside(server)
+        project = Project(tmp_path, url_of(server))
+        project.send("for n in range(300): add.delay('n', n)")
+        with project.worker("threads") as running:
+            wait_until(lambda: len(project.notes) > 50, running.log)
+            server.stop()
+            wait_until(lambda: "claiming from celery failed" in running.log)
+            server.start()
+            wait_until(lambda: outside.counts("celery")["completed"] == 300, running.log)
+            assert running.process.poll() is None
+        outside.http.close()
+    assert sorted(note[2] for note in project.notes) == list(range(300))
+
+
+def test_a_worker_with_a_wrong_key_says_so_and_ends(project: Project, server: EmbeddedServer) -> None:
+    project.broker = project.broker.replace(server.api_key, "sp_test_" + "x" * 40)
+    with project.worker("solo") as running:
+        assert running.process.wait(HOPELESS) != 0
+    assert "Unknown API key" in running.log
+    assert "sp_test_" + "x" * 40 not in running.log

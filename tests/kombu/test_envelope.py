@@ -1,0 +1,95 @@
+"""Messages as jobs: what Spooled has a place for goes there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from spooled_contrib.kombu._envelope import (
+    LONGEST,
+    from_spooled_priority,
+    message_of,
+    parameters,
+    to_spooled_priority,
+)
+
+ETA = "2030-01-02T03:04:05+00:00"
+
+
+def message(headers: dict[str, Any] | None = None, **properties: Any) -> dict[str, Any]:
+    return {
+        "body": "[[1], {}, {}]",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": headers or {},
+        "properties": {"delivery_tag": "tag", "delivery_info": {}, **properties},
+    }
+
+
+def test_a_task_with_everything() -> None:
+    headers = {
+        "task": "shop.mail",
+        "id": "id-1",
+        "root_id": "root-1",
+        "eta": ETA,
+        "expires": "2030-01-02T04:04:05+00:00",
+        "timelimit": [30, 20],
+    }
+    sent = message(headers, priority=7)
+    job = parameters("celery", sent, 5)
+    assert job == {
+        "queue_name": "celery",
+        "payload": {"job_type": "shop.mail", "kombu": sent},
+        "priority": 70,
+        "max_retries": 5,
+        "timeout_seconds": 31,
+        "idempotency_key": "tag:celery",
+        "scheduled_at": dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+        "expires_at": dt.datetime(2030, 1, 2, 4, 4, 5, tzinfo=dt.UTC),
+        "tags": {"task": "shop.mail", "task_id": "id-1", "root_id": "root-1"},
+    }
+
+
+def test_a_plain_message() -> None:
+    job = parameters("q", message(), 0)
+    assert job["payload"].keys() == {"kombu"}
+    assert (job["priority"], job["timeout_seconds"]) == (0, LONGEST)
+    assert not {"scheduled_at", "expires_at", "tags"} & set(job)
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", [], True])
+def test_times_that_make_no_sense_are_left_out(value: Any) -> None:
+    assert "scheduled_at" not in parameters("q", message({"eta": value, "expires": value}), 0)
+
+
+def test_times_without_an_offset_are_local_and_numbers_are_epochs() -> None:
+    local = parameters("q", message({"eta": "2030-01-02T03:04:05"}), 0)["scheduled_at"]
+    assert local == dt.datetime(2030, 1, 2, 3, 4, 5).astimezone()
+    assert parameters("q", message({"expires": 1_900_000_000}), 0)["expires_at"].timestamp() == 1_900_000_000
+
+
+@pytest.mark.parametrize("priority", range(10))
+def test_priorities_map_both_ways(priority: int) -> None:
+    assert from_spooled_priority(to_spooled_priority(priority)) == priority
+
+
+def test_odd_priorities() -> None:
+    assert [to_spooled_priority(value) for value in (None, "x", True, -3, 12, 5.9)] == [0, 0, 0, 0, 90, 50]
+    assert [from_spooled_priority(value) for value in (-100, -1, 5, 99, 100)] == [0, 0, 0, 9, 9]
+
+
+def test_a_message_comes_back_with_a_tag_of_this_delivery() -> None:
+    sent = message({"task": "t"}, delivery_info={"exchange": "e", "routing_key": "r"})
+    got = message_of(parameters("q", sent, 0)["payload"], redelivered=True, tag="lease")
+    assert got["body"] == sent["body"]
+    assert got["properties"]["delivery_tag"] == "lease"
+    assert got["properties"]["delivery_info"] == {"exchange": "e", "routing_key": "r", "redelivered": True}
+    assert sent["properties"]["delivery_tag"] == "tag"
+
+
+def test_what_others_enqueued_is_a_message_too() -> None:
+    got = message_of({"to": "ada"}, priority=50, redelivered=False, tag="lease")
+    assert (got["body"], got["content-type"]) == ('{"to": "ada"}', "application/json")
+    assert got["properties"]["priority"] == 5
