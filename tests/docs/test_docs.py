@@ -283,3 +283,27 @@ call_command("spooled_worker", "--burst")
     assert done.returncode == 0, done.stderr
     with SpooledClient(environment["SPOOLED_API_KEY"], base_url=environment["SPOOLED_BASE_URL"]) as client:
         assert client.jobs.get(done.stdout.split()[0]).result == "invoice of order 7"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/celery.md"])
+def test_the_celery_pages(tmp_path: Path, environment: dict[str, str], page: str):
+    shown = {
+        block.partition("\n")[0].removeprefix("# "): block
+        for block in blocks(page)
+        if block.startswith(("# app.py", "# worker.py"))
+    }
+    key, url = environment["SPOOLED_API_KEY"], environment["SPOOLED_BASE_URL"]
+    broker = f"spooled+{url.replace('http://', f'http://:{key}@')}"
+    app = shown["app.py"].replace("spooled://:sp_live_...@api.spooled.cloud", broker)
+    (tmp_path / "app.py").write_text(app, encoding="utf-8")
+    name, call = ("add", "(1, 2)") if page == "README.md" else ("send_mail", "('ada',)")
+    enqueue = [sys.executable, "-c", f"import app; app.{name}.apply_async({call})"]
+    subprocess.run(enqueue, cwd=tmp_path, env=environment, check=True)
+    if "worker.py" not in shown:
+        shown["worker.py"] = next(block for block in blocks("docs/celery.md") if "# worker.py" in block)
+    (tmp_path / "worker.py").write_text(shown["worker.py"], encoding="utf-8")
+    command = [sys.executable, "-m", "spooled", "worker", "worker:worker", "--burst"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    with SpooledClient(key, base_url=url) as client:
+        (job,) = client.jobs.list(queue_name="celery")
+        assert client.jobs.get(job.id).result == (3 if page == "README.md" else "sent to ada")
