@@ -11,6 +11,7 @@ import atexit
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -33,6 +34,9 @@ T = TypeVar("T")
 CLAIM_LIMIT = 100
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 15.0
+SWEEP = 0.5
+"""Seconds between two looks for tasks that have ended without a result."""
+
 FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
@@ -45,11 +49,15 @@ class Delivery:
         queue_name: Spooled's name of its queue.
         job: As it was claimed.
         lease: Kept until it is settled.
+        settled: Whether it is decided what becomes of it; only the first decision counts.
+        parked: Whether it was acked, and only waits for its result.
     """
 
     queue_name: str
     job: ClaimedJob
     lease: Lease
+    settled: bool = False
+    parked: bool = False
 
     @property
     def tag(self) -> str:
@@ -188,6 +196,7 @@ class Courier:
         self._pending = 0
         self._settled = threading.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._held: dict[str, Delivery] = {}
         self._loop = _new_loop()
         self._stopping = asyncio.Event()
         started: Future[None] = Future()
@@ -231,6 +240,14 @@ class Courier:
         """Ack: in the background, again and again until the server has taken it or the message is lost."""
         self._settle(delivery, lambda: self._complete(delivery, result))
 
+    def park(self, delivery: Delivery) -> None:
+        """Ack a message whose result is still to come: it is completed with that, or when its task ended without."""
+        delivery.parked = True
+
+    def held(self, tag: str) -> Delivery | None:
+        """The message with that delivery tag, if it is here and not settled."""
+        return self._held.get(tag)
+
     def requeue(self, delivery: Delivery) -> None:
         """Give a message back: a copy is enqueued, and the original completed. Two requests; no attempt is lost."""
         self._settle(delivery, lambda: self._replace(delivery))
@@ -248,6 +265,7 @@ class Courier:
 
     def stop(self) -> None:
         """Flush, and end the thread."""
+        self._complete_parked()
         if not self.flush():
             logger.error(
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
@@ -267,7 +285,7 @@ class Courier:
             limit=limit,
             lease_duration_secs=self.options.lease,
         )
-        return [
+        found = [
             Delivery(
                 queue_name,
                 job,
@@ -277,6 +295,8 @@ class Courier:
             )
             for job in answer.jobs
         ]
+        self._held.update((delivery.tag, delivery) for delivery in found)
+        return found
 
     def _run(self, started: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)
@@ -296,6 +316,7 @@ class Courier:
             return
         self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
         keeping = self._loop.create_task(self._keeper.run())
+        self._start(self._sweep())
         started.set_result(None)
         await self._stopping.wait()
         for task in [keeping, *self._tasks]:
@@ -310,6 +331,10 @@ class Courier:
 
     def _settle(self, delivery: Delivery, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with self._settled:
+            if delivery.settled:
+                return
+            delivery.settled = True
+            self._held.pop(delivery.tag, None)
             self._pending += 1
 
         async def settle() -> None:
@@ -362,6 +387,17 @@ class Courier:
         if not delivery.lost:
             await self._until_accepted(delivery, attempt)
 
+    async def _sweep(self) -> None:
+        """Complete parked messages whose tasks have ended without a result of theirs coming by here."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._complete_parked()
+
+    def _complete_parked(self) -> None:
+        for delivery in list(self._held.values()):
+            if delivery.parked and not _is_running(delivery):
+                self.complete(delivery)
+
     async def _until_accepted(
         self, delivery: Delivery, attempt: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
@@ -371,8 +407,9 @@ class Courier:
                 await attempt()
                 return
             except (errors.NotFoundError, errors.ConflictError) as error:
-                # The lease is over, or somebody has completed the job since.
-                logger.warning(
+                # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
+                logger.log(
+                    logging.DEBUG if delivery.parked else logging.WARNING,
                     "message %s was acked too late; it was, or will be, delivered again: %s",
                     delivery.job.id,
                     error,
@@ -399,6 +436,9 @@ class Courier:
             raise errors.TimeoutError(f"no answer to a heartbeat within {timeout:.1f} s") from None
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
+        delivery = self._held.pop(lease.lease_id, None)
+        if delivery is not None and delivery.parked:
+            return  # a child of the pool has completed it
         logger.warning(
             "lost the lease of message %s; it goes to another consumer: %s",
             lease.job_id,
@@ -420,6 +460,15 @@ def acquire(address: Address) -> Courier:
         courier, users = _couriers.get(key) or (Courier(address), 0)
         _couriers[key] = (courier, users + 1)
     return courier
+
+
+def find(tag: str) -> tuple[Courier, Delivery] | None:
+    """The message with that delivery tag, if this process holds it."""
+    for (pid, _), (courier, _users) in list(_couriers.items()):
+        delivery = courier.held(tag) if pid == os.getpid() else None
+        if delivery is not None:
+            return courier, delivery
+    return None
 
 
 def release(address: Address) -> None:
@@ -452,6 +501,16 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _is_running(delivery: Delivery) -> bool:
+    """Whether Celery's worker still has the task."""
+    state = sys.modules.get("celery.worker.state")
+    payload = delivery.job.payload
+    message = payload.get("kombu") if isinstance(payload, dict) else None
+    headers = message.get("headers") if isinstance(message, dict) else None
+    task_id = headers.get("id") if isinstance(headers, dict) else None
+    return state is not None and task_id in state.requests
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -45,11 +45,12 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
         job["scheduled_at"] = eta
     if expires is not None:
         job["expires_at"] = expires
-    tags = {
-        name: str(headers[key])
-        for name, key in (("task", "task"), ("task_id", "id"), ("root_id", "root_id"))
+    # A list, because jobs are found by the entries of a list, and by nothing but the names of a mapping.
+    tags = [
+        f"{name}:{headers[key]}"
+        for name, key in (("task", "task"), ("id", "id"), ("root", "root_id"))
         if headers.get(key)
-    }
+    ]
     if tags:
         job["tags"] = tags
     return job

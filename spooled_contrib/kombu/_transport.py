@@ -15,6 +15,7 @@ from spooled_contrib.kombu import _courier
 from spooled_contrib.kombu._courier import Courier, Delivery, Feed
 from spooled_contrib.kombu._envelope import Message, message_of, parameters
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._results import HELD, wants_result
 from spooled_contrib.kombu._url import Address, masked, parse
 
 UNLIMITED = 100
@@ -118,7 +119,10 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _hold(self, delivery: Delivery) -> Message:
         self._held[delivery.tag] = delivery
-        return message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
+        message = message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
+        # What a result backend needs to complete the job, also in a child of the pool.
+        message["properties"][HELD] = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        return message
 
     # --- settling, from any thread ----------------------------------------------------------------------------
 
@@ -141,7 +145,11 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _settle(self, tag: str) -> None:
         delivery = self._held.pop(tag, None)
-        if delivery is not None:
+        if delivery is None:
+            return
+        if wants_result(delivery.job.payload):
+            self._courier.park(delivery)
+        else:
             self._courier.complete(delivery)
 
     def _tags(self, tag: str, multiple: bool) -> list[str]:

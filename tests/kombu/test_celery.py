@@ -211,10 +211,10 @@ def test_etas_wait_in_the_queue_and_not_in_the_worker(project: Project, outside:
 
 def test_what_spooled_shows(project: Project, outside: Outside) -> None:
     project.send("add.apply_async((1, 2), expires=3600, task_id='my-id')")
-    (job,) = outside.http.get("/jobs", params={"tag": "task_id", "queue_name": "celery"}).json()
+    (job,) = outside.http.get("/jobs", params={"tag": "id:my-id", "queue_name": "celery"}).json()
     assert job["job_type"] == "app.add"
     full = outside.job(job["id"])
-    assert full["tags"] == {"task": "app.add", "task_id": "my-id", "root_id": "my-id"}
+    assert full["tags"] == ["task:app.add", "id:my-id", "root:my-id"]
     assert full["expires_at"] is not None
     assert full["max_retries"] == 5
 

@@ -48,7 +48,7 @@ def test_a_task_with_everything() -> None:
         "idempotency_key": "tag:celery",
         "scheduled_at": dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
         "expires_at": dt.datetime(2030, 1, 2, 4, 4, 5, tzinfo=dt.UTC),
-        "tags": {"task": "shop.mail", "task_id": "id-1", "root_id": "root-1"},
+        "tags": ["task:shop.mail", "id:id-1", "root:root-1"],
     }
 
 

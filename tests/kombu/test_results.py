@@ -1,0 +1,163 @@
+"""`result_backend="spooled://"`: results ride on the jobs, with every pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery, chord, group
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import AsyncResult, GroupResult
+from kombu.pools import reset as reset_pools
+
+from spooled_contrib.server import EmbeddedServer
+from tests.kombu.conftest import url_of
+from tests.kombu.test_celery import POOLS, Worker
+from tests.waiting import HOPELESS, wait_until
+from tests.worker.conftest import Outside
+
+APP = """
+import os
+import spooled_contrib.kombu
+from celery import Celery
+from celery.exceptions import Ignore
+
+app = Celery("results", broker=os.environ["BROKER"], backend="spooled://", set_as_current=True)
+app.conf.update(result_chord_retry_interval=0.2, broker_connection_retry_on_startup=True)
+
+@app.task(name="add", shared=False)
+def add(one, two=0):
+    return one + two
+
+@app.task(name="late", acks_late=True, shared=False)
+def late(n):
+    return n * 2
+
+@app.task(name="total", shared=False)
+def total(numbers):
+    return sum(numbers)
+
+@app.task(name="fail", shared=False)
+def fail(text):
+    raise ValueError(text)
+
+@app.task(name="ignored", shared=False)
+def ignored():
+    raise Ignore()
+
+@app.task(name="quiet", ignore_result=True, shared=False)
+def quiet():
+    return 1
+
+@app.task(name="retried", bind=True, max_retries=1, shared=False)
+def retried(self):
+    if not self.request.retries:
+        raise self.retry(countdown=0.1)
+    return "second time"
+
+@app.task(name="progress", bind=True, shared=False)
+def progress(self):
+    self.update_state(state="PROGRESS", meta={"percent": 50})
+    import time, pathlib
+    while not (pathlib.Path(__file__).parent / "open").exists():
+        time.sleep(0.01)
+    return "done"
+"""
+
+
+@pytest.fixture
+def app(server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """The app as a producer sees it."""
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    monkeypatch.setenv("BROKER", url_of(server))
+    names: dict[str, Any] = {"__name__": "app", "__file__": str(tmp_path / "app.py")}
+    exec(compile(APP, "app.py", "exec"), names)
+    made: Celery = names["app"]
+    yield made
+    made.backend.close()
+    made.pool.force_close_all()
+    made.close()
+    reset_pools()
+
+
+@pytest.fixture(params=POOLS)
+def worker(request: pytest.FixtureRequest, app: Celery, tmp_path: Path) -> Iterator[Worker]:
+    import os
+
+    running = Worker(tmp_path, dict(os.environ), request.param)
+    yield running
+    running.end()
+
+
+def get(result: Any) -> Any:
+    return result.get(timeout=HOPELESS, interval=0.05)
+
+
+def test_results_groups_and_chords(app: Celery, worker: Worker, outside: Outside) -> None:
+    add, late, total = app.tasks["add"], app.tasks["late"], app.tasks["total"]
+    first = add.delay(1, 2)
+    assert get(first) == 3, worker.log
+    assert first.status == "SUCCESS"
+    assert get(late.delay(21)) == 42
+    failed = app.tasks["fail"].delay("broken")
+    with pytest.raises(ValueError, match="broken"):
+        get(failed)
+    assert failed.status == "FAILURE"
+    assert "raise ValueError(text)" in failed.traceback
+    assert get(app.tasks["retried"].delay()) == "second time"
+    assert get(group(add.s(n, n) for n in range(5))()) == [0, 2, 4, 6, 8]
+    assert get(chord([add.s(n, 1) for n in range(4)])(total.s())) == 10
+    # The result rides on the job itself: there is nothing but the tasks' jobs, and all are completed.
+    job = outside.http.get("/jobs", params={"tag": f"id:{first.id}"}).json()
+    assert len(job) == 1
+    assert '"result": 3' in outside.job(job[0]["id"])["result"]["celery"]
+    assert outside.http.get("/jobs", params={"queue_name": "celery-results"}).json() == []
+
+
+def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Worker, outside: Outside) -> None:
+    app.tasks["ignored"].delay()
+    app.tasks["quiet"].delay()
+    wait_until(lambda: outside.counts("celery").get("completed") == 2, worker.log)
+    worker.process.terminate()
+    assert worker.process.wait(HOPELESS) == 0
+
+
+def test_a_state_of_the_users_own(app: Celery, worker: Worker, tmp_path: Path) -> None:
+    result = app.tasks["progress"].delay()
+    wait_until(lambda: result.status == "PROGRESS", worker.log)
+    assert result.info == {"percent": 50}
+    (tmp_path / "open").touch()
+    wait_until(lambda: result.status == "SUCCESS", worker.log)
+    assert result.result == "done"
+
+
+def test_states_of_tasks_that_have_not_run(app: Celery, server: EmbeddedServer, outside: Outside) -> None:
+    waiting, later = app.tasks["add"].delay(1), app.tasks["add"].apply_async((1,), countdown=60)
+    assert [waiting.status, later.status, AsyncResult("nobody", app=app).status] == ["PENDING"] * 3
+    with pytest.raises(CeleryTimeoutError):
+        waiting.get(timeout=0.05, interval=0.01)
+    (job,) = outside.http.get("/jobs", params={"tag": f"id:{later.id}"}).json()
+    outside.http.delete(f"/jobs/{job['id']}")
+    assert later.status == "REVOKED"
+    (job,) = outside.http.get("/jobs", params={"tag": f"id:{waiting.id}"}).json()
+    outside.http.post("/jobs/claim", json={"queue_name": "celery", "worker_id": "w"})
+    assert waiting.status == "STARTED"
+
+
+def test_groups_are_saved_and_restored(app: Celery) -> None:
+    made = group(app.tasks["add"].s(n) for n in range(3))()
+    made.save()
+    restored = GroupResult.restore(made.id, app=app)
+    assert [one.id for one in restored.results] == [one.id for one in made.results]
+    made.delete()
+    assert GroupResult.restore(made.id, app=app) is None
+
+
+def test_forgetting_and_the_url(app: Celery, server: EmbeddedServer) -> None:
+    app.tasks["add"].delay(1).forget()
+    assert app.backend.as_uri() == "spooled://"
+    with_key = Celery("x", backend=url_of(server), set_as_current=False).backend
+    assert server.api_key not in with_key.as_uri()
+    assert server.api_key in with_key.as_uri(include_password=True)
