@@ -6,6 +6,11 @@ import asyncio
 import importlib.util
 
 
+def engine_loop() -> asyncio.AbstractEventLoop:
+    """A loop for a thread of one's own, as the engines of workers have it: the fastest that is installed."""
+    return new_io_loop(fast=True)
+
+
 def new_io_loop(*, fast: bool) -> asyncio.AbstractEventLoop:
     """uvloop's where it is installed and speed is wanted, else asyncio's own. The user's loop stays as it is."""
     if fast and importlib.util.find_spec("uvloop") is not None:

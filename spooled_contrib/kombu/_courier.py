@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.models import ClaimedJob
-from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
+from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
 from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._url import Address, Options
 
@@ -197,7 +197,7 @@ class Courier:
         self._settled = threading.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._held: dict[str, Delivery] = {}
-        self._loop = _new_loop()
+        self._loop = engine_loop()
         self._stopping = asyncio.Event()
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="spooled-kombu", daemon=True)
@@ -511,11 +511,3 @@ def _is_running(delivery: Delivery) -> bool:
     headers = message.get("headers") if isinstance(message, dict) else None
     task_id = headers.get("id") if isinstance(headers, dict) else None
     return state is not None and task_id in state.requests
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()

@@ -25,6 +25,9 @@ os.environ["PROJECT_DB"] = ":memory:"
 import django  # noqa: E402
 
 django.setup()
+# Other parts of the suite start processes from this one, which must not take this project for theirs.
+for _name in ("DJANGO_SETTINGS_MODULE", "PROJECT_DB"):
+    del os.environ[_name]
 
 
 @pytest.fixture(autouse=True)
