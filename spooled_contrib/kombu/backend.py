@@ -21,19 +21,13 @@ from spooled import errors
 from spooled.models import Job
 from spooled_contrib.kombu import _courier
 from spooled_contrib.kombu._courier import Courier
-from spooled_contrib.kombu._names import to_spooled
-from spooled_contrib.kombu._results import HELD
+from spooled_contrib.kombu._results import HELD, latest, newest, results_queue
 from spooled_contrib.kombu._url import Address, masked, parse
 
 logger = logging.getLogger("spooled.kombu")
 
-RESULTS = "celery-results"
-"""The queue of what rides on no job."""
-
 _DERIVED = frozenset({states.PENDING, states.RECEIVED, states.STARTED, states.RETRY})
 """States that the job itself tells."""
-
-_ENDED = frozenset({"completed", "deadletter", "failed", "cancelled"})
 
 
 class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
@@ -101,22 +95,10 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     # --- reading ----------------------------------------------------------------------------------------------
 
     def _get_task_meta_for(self, task_id: str) -> Any:
-        job = self._newest(f"id:{task_id}")
-        if job is None:
-            return {"status": states.PENDING, "result": None}
-        value = job.payload if job.queue_name == self._queue else job.result
-        if isinstance(value, Mapping) and isinstance(value.get("celery"), str):
-            return self.decode_result(value["celery"])
-        return self.meta_from_decoded({"result": None, "traceback": None, "children": [], **_told_by(job)})
+        return self.meta_from_decoded(dict(latest(self._courier, task_id, self.decode)))
 
     def _newest(self, tag: str) -> Job | None:
-        """What says most about a task: its latest job when that has ended, else the latest of its states."""
-        found = self._courier.call(lambda client: client.jobs.list(tag=tag, limit=10))
-        if not found:
-            return None
-        jobs = [one for one in found if one.queue_name != self._queue]
-        chosen = jobs[0] if jobs and jobs[0].status in _ENDED else found[0]
-        return self._courier.call(lambda client: client.jobs.get(chosen.id))
+        return newest(self._courier, tag)
 
     def _forget(self, task_id: str) -> None:
         """Results go when their jobs do; a server deletes finished jobs after its retention."""
@@ -156,7 +138,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     @property
     def _queue(self) -> str:
-        return to_spooled(f"{self._courier.options.prefix}{RESULTS}")
+        return results_queue(self._courier)
 
     def close(self) -> None:
         """Let go of the connection; the backend can be used again."""
@@ -171,26 +153,3 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "expires": self._expires, "url": self.url})
-
-
-def _told_by(job: Job) -> dict[str, Any]:
-    """The state of a task without a result of its own."""
-    match job.status:
-        case "processing":
-            return {"status": states.STARTED}
-        case "cancelled":
-            return {"status": states.REVOKED}
-        case "deadletter" | "failed":
-            lost = {
-                "exc_type": "WorkerLostError",
-                "exc_module": "billiard.exceptions",
-                "exc_message": [job.last_error or "its workers died"],
-            }
-            return {"status": states.FAILURE, "result": lost}
-        case "pending" | "scheduled":
-            inside = job.payload.get("kombu") if isinstance(job.payload, Mapping) else None
-            headers = inside.get("headers") if isinstance(inside, Mapping) else None
-            retries = headers.get("retries") if isinstance(headers, Mapping) else 0
-            return {"status": states.RETRY if retries else states.PENDING}
-        case _:
-            return {"status": states.PENDING}

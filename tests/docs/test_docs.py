@@ -290,12 +290,25 @@ def test_the_celery_pages(tmp_path: Path, environment: dict[str, str], page: str
     shown = {
         block.partition("\n")[0].removeprefix("# "): block
         for block in blocks(page)
-        if block.startswith(("# app.py", "# worker.py"))
+        if block.startswith(("# app.py", "# worker.py", "# light.py"))
     }
     key, url = environment["SPOOLED_API_KEY"], environment["SPOOLED_BASE_URL"]
     broker = f"spooled+{url.replace('http://', f'http://:{key}@')}"
     app = shown["app.py"].replace("spooled://:sp_live_...@api.spooled.cloud", broker)
     (tmp_path / "app.py").write_text(app, encoding="utf-8")
+    if "light.py" in shown:
+        light = shown["light.py"].replace("spooled://:sp_live_...@api.spooled.cloud", broker)
+        (tmp_path / "light.py").write_text(light, encoding="utf-8")
+        program = "import light\nr = light.resize.delay(64)\nlight.worker.start(burst=True)\nprint(r.get(timeout=10))"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "64 wide, attempt 1\n"
     name, call = ("add", "(1, 2)") if page == "README.md" else ("send_mail", "('ada',)")
     enqueue = [sys.executable, "-c", f"import app; app.{name}.apply_async({call})"]
     subprocess.run(enqueue, cwd=tmp_path, env=environment, check=True)
@@ -305,5 +318,5 @@ def test_the_celery_pages(tmp_path: Path, environment: dict[str, str], page: str
     command = [sys.executable, "-m", "spooled", "worker", "worker:worker", "--burst"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     with SpooledClient(key, base_url=url) as client:
-        (job,) = client.jobs.list(queue_name="celery")
+        job = client.jobs.list(queue_name="celery")[0]
         assert client.jobs.get(job.id).result == (3 if page == "README.md" else "sent to ada")

@@ -1,0 +1,1 @@
+"""An ordinary Celery project. Nothing in it but `shop/app.py` knows what the broker is."""
