@@ -34,6 +34,9 @@ T = TypeVar("T")
 CLAIM_LIMIT = 100
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 15.0
+REMEMBERED = 10_000
+"""Messages whose ack was not accepted are remembered, in case that they come back; at most so many."""
+
 SWEEP = 0.5
 """Seconds between two looks for tasks that have ended without a result."""
 
@@ -48,21 +51,20 @@ class Delivery:
     Attributes:
         queue_name: Spooled's name of its queue.
         job: As it was claimed.
-        lease: Kept until it is settled.
+        lease: Kept until it is settled. Another one when it was lost, and the message came back to this process.
+        tag: Unique for each delivery, also of the same message.
         settled: Whether it is decided what becomes of it; only the first decision counts.
         parked: Whether it was acked, and only waits for its result.
+        work: What was decided, as long as the server has not taken it.
     """
 
     queue_name: str
     job: ClaimedJob
     lease: Lease
+    tag: str
     settled: bool = False
     parked: bool = False
-
-    @property
-    def tag(self) -> str:
-        """Unique for each delivery, also of the same message."""
-        return self.lease.lease_id
+    work: Callable[[], Coroutine[Any, Any, bool]] | None = None
 
     @property
     def lost(self) -> bool:
@@ -98,9 +100,11 @@ class Feed:
         with self._courier.changed:
             while self._inbox:
                 delivery = self._inbox.popleft()
-                if not delivery.lost:
-                    self._room -= 1
-                    return delivery
+                if delivery.lost:
+                    self._courier.forget(delivery)
+                    continue
+                self._room -= 1
+                return delivery
         return None
 
     def close(self) -> list[Delivery]:
@@ -197,6 +201,7 @@ class Courier:
         self._settled = threading.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._held: dict[str, Delivery] = {}
+        self._by_job: dict[str, Delivery] = {}
         self._loop = engine_loop()
         self._stopping = asyncio.Event()
         started: Future[None] = Future()
@@ -285,18 +290,28 @@ class Courier:
             limit=limit,
             lease_duration_secs=self.options.lease,
         )
-        found = [
-            Delivery(
-                queue_name,
-                job,
-                self._keeper.hold(
-                    job.id, job.lease_id or "", self.worker_id, duration=self.options.lease, since=sent_at
-                ),
+        found = []
+        for job in answer.jobs:
+            lease = self._keeper.hold(
+                job.id, job.lease_id or "", self.worker_id, duration=self.options.lease, since=sent_at
             )
-            for job in answer.jobs
-        ]
-        self._held.update((delivery.tag, delivery) for delivery in found)
+            known = self._by_job.get(job.id)
+            if known is not None:
+                self._adopt(known, lease)
+                continue
+            delivery = Delivery(queue_name, job, lease, lease.lease_id)
+            self._held[delivery.tag] = self._by_job[job.id] = delivery
+            found.append(delivery)
+        while len(self._by_job) > REMEMBERED:
+            self._by_job.pop(next(iter(self._by_job)))
         return found
+
+    def _adopt(self, delivery: Delivery, lease: Lease) -> None:
+        """A message whose lease was lost has come back here: its run goes on, or has ended, and is not begun again."""
+        logger.info("message %s has come back to the process that works on it", delivery.job.id)
+        delivery.lease = lease
+        if delivery.work is not None:
+            self._begin(delivery, delivery.work)
 
     def _run(self, started: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)
@@ -329,17 +344,27 @@ class Courier:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _settle(self, delivery: Delivery, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def forget(self, delivery: Delivery) -> None:
+        """The message was lost before anybody saw it: it is somebody else's now."""
+        self._held.pop(delivery.tag, None)
+        self._by_job.pop(delivery.job.id, None)
+
+    def _settle(self, delivery: Delivery, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
         with self._settled:
             if delivery.settled:
                 return
-            delivery.settled = True
+            delivery.settled, delivery.work = True, work
             self._held.pop(delivery.tag, None)
+        self._begin(delivery, work)
+
+    def _begin(self, delivery: Delivery, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        with self._settled:
             self._pending += 1
 
         async def settle() -> None:
             try:
-                await work()
+                if await work():
+                    self._by_job.pop(delivery.job.id, None)
             except asyncio.CancelledError:
                 raise
             except Exception:
@@ -352,7 +377,7 @@ class Courier:
 
         self.soon(lambda: self._start(settle()))
 
-    async def _complete(self, delivery: Delivery, result: object) -> None:
+    async def _complete(self, delivery: Delivery, result: object) -> bool:
         async def attempt() -> None:
             await self._client.jobs.complete(
                 delivery.job.id,
@@ -361,9 +386,9 @@ class Courier:
                 result=result,
             )
 
-        await self._until_accepted(delivery, attempt)
+        return await self._until_accepted(delivery, attempt)
 
-    async def _replace(self, delivery: Delivery) -> None:
+    async def _replace(self, delivery: Delivery) -> bool:
         job = delivery.job
         payload = job.payload
         message = payload.get("kombu") if isinstance(payload, dict) else None
@@ -384,8 +409,8 @@ class Courier:
                 job.id, worker_id=self.worker_id, lease_id=delivery.lease.lease_id, result=told
             )
 
-        if not delivery.lost:
-            await self._until_accepted(delivery, attempt)
+        # A lost one has been given back by the server.
+        return True if delivery.lost else await self._until_accepted(delivery, attempt)
 
     async def _sweep(self) -> None:
         """Complete parked messages whose tasks have ended without a result of theirs coming by here."""
@@ -400,12 +425,13 @@ class Courier:
 
     async def _until_accepted(
         self, delivery: Delivery, attempt: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    ) -> bool:
+        """Try until the server takes it (True), or the message is not this process' any more."""
         delay = 0.1
         while True:
             try:
                 await attempt()
-                return
+                return True
             except (errors.NotFoundError, errors.ConflictError) as error:
                 # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
                 logger.log(
@@ -414,11 +440,11 @@ class Courier:
                     delivery.job.id,
                     error,
                 )
-                return
+                return delivery.parked
             except SpooledError as error:
                 if delivery.lost or not error.is_retryable():
                     logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
-                    return
+                    return False
                 logger.warning("the ack of message %s failed; trying again: %s", delivery.job.id, error)
             await asyncio.sleep(delay)
             delay = min(5.0, delay * 2)
@@ -436,8 +462,9 @@ class Courier:
             raise errors.TimeoutError(f"no answer to a heartbeat within {timeout:.1f} s") from None
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
-        delivery = self._held.pop(lease.lease_id, None)
-        if delivery is not None and delivery.parked:
+        delivery = self._by_job.get(lease.job_id)
+        if delivery is not None and delivery.parked and not _is_running(delivery):
+            self.forget(delivery)
             return  # a child of the pool has completed it
         logger.warning(
             "lost the lease of message %s; it goes to another consumer: %s",

@@ -186,22 +186,42 @@ def test_a_cancelled_consumer_gives_back_what_it_has_not_delivered(
     channel.close()
 
 
-def test_leases_are_kept_and_a_lost_one_is_not_delivered() -> None:
+def test_a_message_that_comes_back_while_it_is_worked_on_is_not_delivered_twice() -> None:
+    """As after an outage that was longer than the lease: the server gives the messages to whoever asks."""
     with EmbeddedServer(clock=ManualClock()) as server, Connection(url_of(server)) as connection:
         outside = Outside(server)
-        outside.enqueue_many(5, "slow")
+        jobs = outside.enqueue_many(5, "slow")
         held: list[Any] = []
         channel = connection.channel()
         with Consumer(channel, [Queue("slow")], callbacks=[lambda body, message: held.append(message)]):
-            drain_until(connection, lambda: held)  # four more wait in the feed
+            drain_until(connection, lambda: len(held) == 2)
             wait_until(lambda: outside.counts("slow")["processing"] == 5)
-            server.advance(31)  # the server has not heard of them for longer than a lease
-            wait_until(lambda: outside.counts("slow")["processing"] == 0 or len(held) > 1)
-            feed = channel._feed
-            assert feed is not None
-            assert outside.counts("slow")["pending"] <= 5
-            # The late ack is noticed, and changes nothing.
-            held[0].ack()
+            server.advance(31)
+            assert {outside.job(job)["retry_count"] for job in jobs} == {1}
+            drain_until(connection, lambda: outside.counts("slow")["processing"] == 5 and len(held) == 5)
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.2)
+            assert sorted(message.payload["n"] for message in held) == [0, 1, 2, 3, 4]
+            for message in held:
+                message.ack()
+            wait_until(lambda: outside.counts("slow")["completed"] == 5)
+        channel.close()
+        outside.http.close()
+
+
+def test_an_ack_that_came_too_late_counts_when_the_message_comes_back() -> None:
+    with EmbeddedServer(clock=ManualClock()) as server, Connection(url_of(server)) as connection:
+        outside = Outside(server)
+        (job,) = outside.enqueue_many(1, "late")
+        held: list[Any] = []
+        channel = connection.channel()
+        channel.basic_qos(0, 1, False)
+        with Consumer(channel, [Queue("late")], callbacks=[lambda body, message: held.append(message)]):
+            drain_until(connection, lambda: held)
+            server.advance(31)
+            held[0].ack()  # refused: the lease is over; then it is claimed again
+            drain_until(connection, lambda: outside.status(job) == "completed")
+        assert len(held) == 1
         channel.close()
         outside.http.close()
 
