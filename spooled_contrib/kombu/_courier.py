@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.models import ClaimedJob
 from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
+from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._url import Address, Options
 
@@ -80,6 +81,7 @@ class Feed:
 
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
+        self._longest = courier.options.poll
         self._queues: list[str] = []
         self._room = 0
         self._inbox: deque[Delivery] = deque()
@@ -94,6 +96,10 @@ class Feed:
             self._queues, self._room = list(queues), room
         if not known:
             self._courier.soon(self._wake.set)
+
+    def hurry(self, longest: float) -> None:
+        """Look at least so often, in seconds: somebody waits for an answer."""
+        self._longest = min(self._longest, longest)
 
     def take(self) -> Delivery | None:
         """The next message, or None when there is none yet."""
@@ -153,7 +159,7 @@ class Feed:
             empty += 1
             if empty >= queues:
                 await self._sleep(pause)
-                pause, empty = min(self._courier.options.poll, pause * 2), 0
+                pause, empty = min(self._longest, pause * 2), 0
 
     def _next(self) -> tuple[str, int, int]:
         """The queue whose turn it is, how many messages to ask it for, and how many queues there are."""
@@ -189,6 +195,7 @@ class Courier:
 
     Attributes:
         options: Of the URL.
+        bindings: Those that processes share.
         changed: Notified when a feed has got messages, or a slot is free. Guards the feeds.
     """
 
@@ -197,6 +204,7 @@ class Courier:
         self.changed = threading.Condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
+        self.bindings = Bindings(self)
         self._pending = 0
         self._settled = threading.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,15 @@ from spooled_contrib.kombu._envelope import Message, message_of, parameters
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._results import HELD, wants_result
 from spooled_contrib.kombu._url import Address, masked, parse
+
+EVENTS = "celeryev"
+"""Celery's exchange of events. It is durable, and its queues are not."""
+
+TRANSIENT = 60.0
+"""Seconds after which a broadcast, reply or event that nobody has taken is deleted."""
+
+CONTROL_POLL = 0.3
+"""Longest pause in seconds between two looks for remote control: `inspect` waits for a second only."""
 
 UNLIMITED = 100
 """How many messages are fetched ahead for a consumer without a prefetch limit."""
@@ -40,12 +50,14 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     QoS = QoS
     do_restore = False
+    supports_fanout = True
 
     def __init__(self, connection: Transport, **options: Any) -> None:
         super().__init__(connection, **options)
         self._held: dict[str, Delivery] = {}
         self._feed: Feed | None = None
         self._without_ack: set[str] = set()
+        self._shared_queues: set[str] = set()
 
     # --- publishing -------------------------------------------------------------------------------------------
 
@@ -57,7 +69,40 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _put(self, queue: str, message: Message, **_: Any) -> None:
         job = parameters(self._name(queue), message, self._options.redeliveries)
+        if self._is_shared(message["properties"]["delivery_info"].get("exchange") or ""):
+            # Nobody may be there any more to take it.
+            job.setdefault("expires_at", dt.timedelta(seconds=TRANSIENT))
         self._courier.call(lambda client: client.jobs.create(**job))
+
+    # --- exchanges that processes share: broadcast, replies, events -------------------------------------------
+
+    def _is_shared(self, exchange: str) -> bool:
+        known = self.state.exchanges.get(exchange)
+        return known is not None and (known["type"] == "fanout" or not known["durable"] or exchange == EVENTS)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:  # noqa: ARG002
+        if self._is_shared(exchange):
+            self._shared_queues.add(queue)
+            self._courier.bindings.bind(exchange, routing_key, queue)
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> Any:
+        found = set(super()._lookup(exchange, routing_key, default))
+        if not self._is_shared(exchange):
+            return found
+        kind = self.typeof(exchange)
+        for fresh in (False, True):
+            remote = [
+                kind.prepare_bind(queue, exchange, key, None)
+                for key, queue in self._courier.bindings.lookup(exchange, fresh=fresh)
+            ]
+            found |= set(kind.lookup(remote, exchange, routing_key, default))
+            if found or exchange == EVENTS:
+                break  # who listens to events can wait for them; who waits for a reply cannot
+        return found
+
+    def _put_fanout(self, exchange: str, message: Message, routing_key: str, **_: Any) -> None:
+        for queue in self._lookup(exchange, routing_key):
+            self._put(queue, message)
 
     # --- consuming --------------------------------------------------------------------------------------------
 
@@ -83,6 +128,10 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return False
         if self._feed is None:
             self._feed = self._courier.open_feed()
+            if self._shared_queues.issuperset(self._active_queues):
+                self._feed.hurry(CONTROL_POLL)
+        if self._shared_queues:
+            self._courier.bindings.renew()
         estimate = self.qos.can_consume_max_estimate()
         names = {self._name(queue): queue for queue in self._active_queues}
         self._feed.want(list(names), UNLIMITED if estimate is None else estimate)
@@ -175,6 +224,15 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         name = self._name(queue)
         return int(self._courier.call(lambda client: client.jobs.get_stats(name)).pending)
 
+    def queue_delete(self, queue: str, *args: Any, **options: Any) -> Any:
+        if queue in self._shared_queues:
+            # It has no name that anybody else could know, and what is left in it expires by itself.
+            self._shared_queues.discard(queue)
+            self._courier.bindings.unbind(queue)
+            self.state.queue_bindings_delete(queue)
+            return None
+        return super().queue_delete(queue, *args, **options)
+
     def _purge(self, queue: str) -> int:
         name = self._name(queue)
         purged = 0
@@ -198,6 +256,8 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return
         feed, self._feed = self._feed, None
         transport = self.connection
+        for queue in self._shared_queues:
+            self._courier.bindings.unbind(queue)
         if feed is not None:
             for delivery in feed.close():
                 self._courier.requeue(delivery)
@@ -233,6 +293,9 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     Channel = Channel
     can_parse_url = True
     polling_interval = None
+    implements = virtual.Transport.implements.extend(
+        exchange_type=frozenset(["direct", "topic", "fanout"]),
+    )
     default_port = 443
     driver_type = "spooled"
     driver_name = "spooled"

@@ -206,7 +206,8 @@ def test_etas_wait_in_the_queue_and_not_in_the_worker(project: Project, outside:
     # Not one of them was even received.
     assert counts["scheduled"] == 1000
     assert running.log.count("received") == 2
-    assert [note[1] for note in project.notes] == ["first", "gone"]
+    # Which of two threads notes first is up to them.
+    assert sorted(note[1] for note in project.notes) == ["first", "gone"]
 
 
 def test_what_spooled_shows(project: Project, outside: Outside) -> None:

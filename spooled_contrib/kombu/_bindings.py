@@ -1,0 +1,97 @@
+"""Bindings that processes share: of exchanges for broadcast, replies and events.
+
+Each is a job that nobody runs, with the exchange as its tag; its type names the routing key and the queue, so that one
+request lists them all. It lives for two minutes and is renewed while its channel is open.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from spooled_contrib.kombu._names import to_spooled
+
+if TYPE_CHECKING:
+    from spooled_contrib.kombu._courier import Courier
+
+BINDINGS = "kombu-bindings"
+LIFETIME = 120.0
+RENEWAL = 40.0
+FRESH = 5.0
+"""Seconds that a list is used before it is asked for again."""
+
+Binding = tuple[str, str]
+"""Routing key and queue."""
+
+
+class Bindings:
+    """The bindings of one server, as one process sees them."""
+
+    def __init__(self, courier: Courier) -> None:
+        self._courier = courier
+        self._lock = threading.Lock()
+        self._own: dict[tuple[str, Binding], float] = {}
+        self._known: dict[str, tuple[float, list[Binding]]] = {}
+
+    def bind(self, exchange: str, routing_key: str, queue: str) -> None:
+        """Let everybody know."""
+        with self._lock:
+            self._own[exchange, (routing_key, queue)] = time.monotonic()
+            self._known.pop(exchange, None)
+        self._tell(exchange, (routing_key, queue))
+
+    def unbind(self, queue: str) -> None:
+        """Renew the queue's bindings no more."""
+        with self._lock:
+            for key in [key for key in self._own if key[1][1] == queue]:
+                del self._own[key]
+
+    def lookup(self, exchange: str, *, fresh: bool = False) -> list[Binding]:
+        """Everybody's bindings to an exchange.
+
+        Args:
+            exchange: The exchange.
+            fresh: Ask the server, whatever was known.
+        """
+        with self._lock:
+            at, found = self._known.get(exchange, (0.0, []))
+        if not fresh and at and time.monotonic() - at < FRESH:
+            return found
+        jobs = self._courier.call(
+            lambda client: client.jobs.list(
+                queue_name=self._queue, tag=f"x:{exchange}", status="pending", limit=100
+            )
+        )
+        unique = dict.fromkeys(job.job_type for job in jobs)
+        found = [(routing_key, queue) for routing_key, queue in (json.loads(one) for one in unique if one)]
+        with self._lock:
+            self._known[exchange] = (time.monotonic(), found)
+        return found
+
+    def renew(self) -> None:
+        """Tell again what is about to be forgotten. Called now and then, from a channel's thread."""
+        now = time.monotonic()
+        with self._lock:
+            due = [key for key, at in self._own.items() if now - at > RENEWAL]
+            self._own.update((key, now) for key in due)
+        for exchange, binding in due:
+            self._tell(exchange, binding)
+
+    def _tell(self, exchange: str, binding: Binding) -> None:
+        expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=LIFETIME)
+        self._courier.call(
+            lambda client: client.jobs.create(
+                queue_name=self._queue,
+                payload={"job_type": json.dumps(binding)},
+                tags=[f"x:{exchange}"],
+                expires_at=expires,
+                max_retries=0,
+            )
+        )
+
+    @property
+    def _queue(self) -> str:
+        return to_spooled(f"{self._courier.options.prefix}{BINDINGS}")

@@ -1,0 +1,110 @@
+"""Remote control and events: broadcast over Spooled's queues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.pools import reset as reset_pools
+
+from spooled_contrib.server import EmbeddedServer
+from tests.kombu.conftest import url_of
+from tests.kombu.test_celery import Project, Worker
+from tests.kombu.test_transport import drain_until
+from tests.waiting import HOPELESS, wait_until
+from tests.worker.conftest import Outside
+
+
+@pytest.fixture
+def project(server: EmbeddedServer, tmp_path: Path) -> Project:
+    return Project(tmp_path, url_of(server))
+
+
+@pytest.fixture
+def app(server: EmbeddedServer) -> Iterator[Celery]:
+    made = Celery("control", broker=url_of(server), set_as_current=False)
+    yield made
+    made.pool.force_close_all()
+    made.close()
+    reset_pools()
+
+
+def test_a_broadcast_reaches_every_process(server: EmbeddedServer) -> None:
+    exchange = Exchange("news", "fanout")
+    got: list[str] = []
+    with (
+        Connection(url_of(server)) as one,
+        Connection(url_of(server, "poll=0.2")) as two,
+        one.channel() as channel,
+    ):
+        other = two.channel()
+        queue = Queue("readers.two", exchange, auto_delete=True)
+        with Consumer(other, [queue], no_ack=True, callbacks=[lambda body, message: got.append(body)]):
+            exchange(channel).declare()
+            Producer(channel, exchange=exchange).publish("extra", declare=[exchange])
+            drain_until(two, lambda: got)
+        assert got == ["extra"]
+        other.close()
+
+
+@pytest.fixture
+def worker(project: Project) -> Iterator[Worker]:
+    with project.worker("threads", "-n", "one@test") as running:
+        wait_until(lambda: "one@test ready" in running.log, running.log)
+        yield running
+
+
+def test_inspect(project: Project, app: Celery, worker: Worker) -> None:
+    inspect = app.control.inspect(timeout=3)
+    assert inspect.ping() == {"one@test": {"ok": "pong"}}, worker.log
+    project.send("gate.delay('x')")
+    wait_until(lambda: project.notes)
+    (active,) = inspect.active()["one@test"]
+    assert active["name"] == "app.gate"
+    assert "app.add" in inspect.registered()["one@test"]
+    (project.folder / "open").touch()
+
+
+def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outside: Outside) -> None:
+    app.control.revoke("doomed", reply=True, timeout=3)
+    project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
+    wait_until(lambda: project.notes, worker.log)
+    wait_until(lambda: outside.counts("celery")["completed"] == 2)
+    assert project.notes == [["add", 3, 4]]
+    assert "Discarding revoked task" in worker.log
+    app.control.shutdown()
+    assert worker.process.wait(HOPELESS) == 0
+
+
+def test_events(project: Project, app: Celery) -> None:
+    seen: list[dict[str, Any]] = []
+    with (
+        project.worker("threads", "-n", "one@test", "-E") as running,
+        app.connection_for_read() as connection,
+    ):
+        receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+
+        def capture() -> None:
+            receiver.capture(limit=None, timeout=HOPELESS, wakeup=False)
+
+        listening = threading.Thread(target=capture, daemon=True)
+        listening.start()
+        wait_until(lambda: any(event["type"] == "worker-heartbeat" for event in seen), running.log)
+        project.send("add.delay(1, 2)")
+        wait_until(lambda: any(event["type"] == "task-succeeded" for event in seen), running.log)
+        receiver.should_stop = True
+        listening.join(HOPELESS)
+
+
+def test_it_can_be_turned_off(project: Project, app: Celery, outside: Outside) -> None:
+    conf = {"worker_enable_remote_control": False}
+    with project.worker("threads", "--without-heartbeat", **conf) as running:
+        wait_until(lambda: " ready." in running.log)
+        assert app.control.inspect(timeout=0.5).ping() is None
+    queues = {job["queue_name"] for job in outside.http.get("/jobs").json()}
+    assert not any("pidbox" in queue and "reply" not in queue for queue in queues)
