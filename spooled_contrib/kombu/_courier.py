@@ -7,34 +7,29 @@ here, on a loop of its own; connections take messages from a feed and hand in ac
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.models import ClaimedJob
-from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
+from spooled.worker import Lease, LeaseKeeper, engine_client, engine_loop
 from spooled_contrib.kombu._bindings import Bindings
+from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
+from spooled_contrib.kombu._events import SENDERS, Events
+from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._url import Address, Options
 
 logger = logging.getLogger("spooled.kombu")
 
 T = TypeVar("T")
 
-CLAIM_LIMIT = 100
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 15.0
 REMEMBERED = 10_000
 """Messages whose ack was not accepted are remembered, in case that they come back; at most so many."""
 
@@ -45,157 +40,13 @@ FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
 
-@dataclass(eq=False, slots=True)
-class Delivery:
-    """A message that this process holds.
-
-    Attributes:
-        queue_name: Spooled's name of its queue.
-        job: As it was claimed.
-        lease: Kept until it is settled. Another one when it was lost, and the message came back to this process.
-        tag: Unique for each delivery, also of the same message.
-        settled: Whether it is decided what becomes of it; only the first decision counts.
-        parked: Whether it was acked, and only waits for its result.
-        work: What was decided, as long as the server has not taken it.
-    """
-
-    queue_name: str
-    job: ClaimedJob
-    lease: Lease
-    tag: str
-    settled: bool = False
-    parked: bool = False
-    work: Callable[[], Coroutine[Any, Any, bool]] | None = None
-
-    @property
-    def lost(self) -> bool:
-        """Whether the message went to somebody else."""
-        return self.lease.state is LeaseState.LOST
-
-
-class Feed:
-    """Messages for one channel: claimed ahead, as far as it has room.
-
-    Called by the channel's thread, but for what is marked.
-    """
-
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
-        self._longest = courier.options.poll
-        self._queues: list[str] = []
-        self._room = 0
-        self._inbox: deque[Delivery] = deque()
-        self._wake = asyncio.Event()
-        self._closed = False
-        self._turn = 0
-
-    def want(self, queues: Sequence[str], room: int) -> None:
-        """Fetch up to so many messages from these queues."""
-        with self._courier.changed:
-            known = self._room == room and self._queues == list(queues)
-            self._queues, self._room = list(queues), room
-        if not known:
-            self._courier.soon(self._wake.set)
-
-    def hurry(self, longest: float) -> None:
-        """Look at least so often, in seconds: somebody waits for an answer."""
-        self._longest = min(self._longest, longest)
-
-    def take(self) -> Delivery | None:
-        """The next message, or None when there is none yet."""
-        with self._courier.changed:
-            while self._inbox:
-                delivery = self._inbox.popleft()
-                if delivery.lost:
-                    self._courier.forget(delivery)
-                    continue
-                self._room -= 1
-                return delivery
-        return None
-
-    def close(self) -> list[Delivery]:
-        """Fetch no more; returns what was not taken."""
-        with self._courier.changed:
-            self._closed = True
-            left = list(self._inbox)
-            self._inbox.clear()
-        self._courier.soon(self._wake.set)
-        return left
-
-    def drop(self, keep: Sequence[str]) -> list[Delivery]:
-        """Take back what came from other queues than these."""
-        with self._courier.changed:
-            left = [one for one in self._inbox if one.queue_name not in keep]
-            for one in left:
-                self._inbox.remove(one)
-        return left
-
-    async def run(self) -> None:
-        """Claim while there is room. On the courier's loop."""
-        pause, empty, failures = FIRST_PAUSE, 0, 0
-        while True:
-            queue_name, limit, queues = self._next()
-            if self._closed:
-                return
-            if not limit:
-                self._wake.clear()
-                if not self._next()[1] and not self._closed:
-                    await self._wake.wait()
-                pause, empty = FIRST_PAUSE, 0
-                continue
-            try:
-                found = await self._courier.claim(queue_name, limit)
-            except SpooledError as error:
-                failures += 1
-                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), error.server_wait or 0.0)
-                logger.warning("claiming from %s failed; next try in %.1f s: %s", queue_name, delay, error)
-                await self._sleep(delay)
-                continue
-            failures = 0
-            self._add(found)
-            if found:
-                pause, empty = FIRST_PAUSE, 0
-                continue
-            empty += 1
-            if empty >= queues:
-                await self._sleep(pause)
-                pause, empty = min(self._longest, pause * 2), 0
-
-    def _next(self) -> tuple[str, int, int]:
-        """The queue whose turn it is, how many messages to ask it for, and how many queues there are."""
-        with self._courier.changed:
-            room = self._room - len(self._inbox)
-            if self._closed or room <= 0 or not self._queues:
-                return "", 0, 0
-            count = len(self._queues)
-            self._turn = (self._turn + 1) % count
-            # A share for each, so that a full queue does not keep the others from their turn.
-            return self._queues[self._turn], min(CLAIM_LIMIT, max(1, room // count)), count
-
-    def _add(self, found: list[Delivery]) -> None:
-        with self._courier.changed:
-            if not self._closed:
-                self._inbox.extend(found)
-                self._courier.changed.notify_all()
-                return
-        for delivery in found:
-            self._courier.requeue(delivery)
-
-    async def _sleep(self, seconds: float) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-
 class Courier:
     """The thread, its loop and what runs on it.
 
     Attributes:
         options: Of the URL.
         bindings: Those that processes share.
+        events: Celery's, on their way.
         changed: Notified when a feed has got messages, or a slot is free. Guards the feeds.
     """
 
@@ -205,8 +56,10 @@ class Courier:
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
         self.bindings = Bindings(self)
+        self.events = Events(self)
         self._pending = 0
         self._settled = threading.Condition()
+        self._flushing_since: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
@@ -266,14 +119,20 @@ class Courier:
         self._settle(delivery, lambda: self._replace(delivery))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
-        """Wait until every ack is decided; False when that takes too long."""
-        give_up_at = time.monotonic() + timeout
+        """Wait until every ack is decided; False when that takes too long.
+
+        The time counts from the first call: several connections that close while the server is away wait only once.
+        """
         with self._settled:
+            if self._flushing_since is None:
+                self._flushing_since = time.monotonic()
+            give_up_at = self._flushing_since + timeout
             while self._pending:
                 left = give_up_at - time.monotonic()
                 if left <= 0 or not self._thread.is_alive():
                     return False
                 self._settled.wait(min(left, 1.0))
+            self._flushing_since = None
         return True
 
     def stop(self) -> None:
@@ -283,6 +142,7 @@ class Courier:
             logger.error(
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
             )
+        self.events.flush()
         self.soon(self._stopping.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(FLUSH_TIMEOUT)
@@ -340,6 +200,9 @@ class Courier:
         self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
         keeping = self._loop.create_task(self._keeper.run())
         self._start(self._sweep())
+        self._start(self.bindings.keep(self._client))
+        for _ in range(SENDERS):
+            self._start(self.events.send(self._client))
         started.set_result(None)
         await self._stopping.wait()
         for task in [keeping, *self._tasks]:
@@ -428,7 +291,7 @@ class Courier:
 
     def _complete_parked(self) -> None:
         for delivery in list(self._held.values()):
-            if delivery.parked and not _is_running(delivery):
+            if delivery.parked and not delivery.is_running:
                 self.complete(delivery)
 
     async def _until_accepted(
@@ -471,7 +334,7 @@ class Courier:
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
         delivery = self._by_job.get(lease.job_id)
-        if delivery is not None and delivery.parked and not _is_running(delivery):
+        if delivery is not None and delivery.parked and not delivery.is_running:
             self.forget(delivery)
             return  # a child of the pool has completed it
         logger.warning(
@@ -482,67 +345,3 @@ class Courier:
 
     def _troubled(self, lease: Lease, error: SpooledError) -> None:
         logger.warning("renewing the lease of message %s failed; trying again: %s", lease.job_id, error)
-
-
-_lock = threading.Lock()
-_couriers: dict[tuple[int, Address], tuple[Courier, int]] = {}
-
-
-def acquire(address: Address) -> Courier:
-    """The courier of this process for that server; made when it is first wanted, also after a fork."""
-    key = (os.getpid(), address)
-    with _lock:
-        courier, users = _couriers.get(key) or (Courier(address), 0)
-        _couriers[key] = (courier, users + 1)
-    return courier
-
-
-def find(tag: str) -> tuple[Courier, Delivery] | None:
-    """The message with that delivery tag, if this process holds it."""
-    for (pid, _), (courier, _users) in list(_couriers.items()):
-        delivery = courier.held(tag) if pid == os.getpid() else None
-        if delivery is not None:
-            return courier, delivery
-    return None
-
-
-def release(address: Address) -> None:
-    """One user less; the last one ends the courier."""
-    key = (os.getpid(), address)
-    with _lock:
-        known = _couriers.get(key)
-        if known is None:
-            return
-        courier, users = known
-        if users > 1:
-            _couriers[key] = (courier, users - 1)
-            return
-        del _couriers[key]
-    courier.stop()
-
-
-@atexit.register
-def _flush_all() -> None:
-    for (pid, _), (courier, _users) in list(_couriers.items()):
-        if pid == os.getpid():
-            courier.flush()
-
-
-def _after_fork() -> None:
-    # The parent's threads are not here, and its locks may be held by one of them.
-    global _lock
-    _lock = threading.Lock()
-    _couriers.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _is_running(delivery: Delivery) -> bool:
-    """Whether Celery's worker still has the task."""
-    state = sys.modules.get("celery.worker.state")
-    payload = delivery.job.payload
-    message = payload.get("kombu") if isinstance(payload, dict) else None
-    headers = message.get("headers") if isinstance(message, dict) else None
-    task_id = headers.get("id") if isinstance(headers, dict) else None
-    return state is not None and task_id in state.requests

@@ -16,6 +16,9 @@ PRIORITY_STEP = 10
 LONGEST = 86_400
 """The longest time-out in seconds that a job may have (contract api-v1 §3.2)."""
 
+TRANSIENT = 60.0
+"""Seconds after which a broadcast, reply or event that nobody has taken is deleted."""
+
 Message = dict[str, Any]
 
 

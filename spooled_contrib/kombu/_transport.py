@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import time
 from collections.abc import Callable
 from queue import Empty
@@ -12,18 +11,16 @@ from typing import Any, ClassVar
 from kombu.transport import virtual
 
 from spooled import __version__, errors
-from spooled_contrib.kombu import _courier
-from spooled_contrib.kombu._courier import Courier, Delivery, Feed
-from spooled_contrib.kombu._envelope import Message, message_of, parameters
+from spooled_contrib.kombu._bindings import Binding
+from spooled_contrib.kombu._courier import Courier
+from spooled_contrib.kombu._delivery import Delivery
+from spooled_contrib.kombu._envelope import TRANSIENT, Message, message_of, parameters
+from spooled_contrib.kombu._events import EVENTS
+from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._registry import Share
 from spooled_contrib.kombu._results import HELD, wants_result
 from spooled_contrib.kombu._url import Address, masked, parse
-
-EVENTS = "celeryev"
-"""Celery's exchange of events. It is durable, and its queues are not."""
-
-TRANSIENT = 60.0
-"""Seconds after which a broadcast, reply or event that nobody has taken is deleted."""
 
 CONTROL_POLL = 0.3
 """Longest pause in seconds between two looks for remote control: `inspect` waits for a second only."""
@@ -67,6 +64,13 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return body, "utf-8"
         return super().encode_body(body, encoding)  # type: ignore[no-any-return]
 
+    def basic_publish(self, message: Message, exchange: str, routing_key: str, **options: Any) -> Any:
+        if exchange != EVENTS:
+            return super().basic_publish(message, exchange, routing_key, **options)
+        self._inplace_augment_message(message, exchange, routing_key)
+        self._courier.events.post(message, lambda bindings: self._matching(exchange, bindings, routing_key))
+        return None
+
     def _put(self, queue: str, message: Message, **_: Any) -> None:
         job = parameters(self._name(queue), message, self._options.redeliveries)
         if self._is_shared(message["properties"]["delivery_info"].get("exchange") or ""):
@@ -89,16 +93,17 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         found = set(super()._lookup(exchange, routing_key, default))
         if not self._is_shared(exchange):
             return found
-        kind = self.typeof(exchange)
         for fresh in (False, True):
-            remote = [
-                kind.prepare_bind(queue, exchange, key, None)
-                for key, queue in self._courier.bindings.lookup(exchange, fresh=fresh)
-            ]
-            found |= set(kind.lookup(remote, exchange, routing_key, default))
-            if found or exchange == EVENTS:
-                break  # who listens to events can wait for them; who waits for a reply cannot
+            bindings = self._courier.bindings.lookup(exchange, fresh=fresh)
+            found |= self._matching(exchange, bindings, routing_key)
+            if found:
+                break
         return found
+
+    def _matching(self, exchange: str, bindings: list[Binding], routing_key: str) -> set[str]:
+        kind = self.typeof(exchange)
+        table = [kind.prepare_bind(queue, exchange, key, None) for key, queue in bindings]
+        return set(kind.lookup(table, exchange, routing_key, None))
 
     def _put_fanout(self, exchange: str, message: Message, routing_key: str, **_: Any) -> None:
         for queue in self._lookup(exchange, routing_key):
@@ -130,8 +135,6 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             self._feed = self._courier.open_feed()
             if self._shared_queues.issuperset(self._active_queues):
                 self._feed.hurry(CONTROL_POLL)
-        if self._shared_queues:
-            self._courier.bindings.renew()
         estimate = self.qos.can_consume_max_estimate()
         names = {self._name(queue): queue for queue in self._active_queues}
         self._feed.want(list(names), UNLIMITED if estimate is None else estimate)
@@ -315,21 +318,16 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
 
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
-        self._address: Address | None = None
-        self._acquired: tuple[int, Courier] | None = None
+        self._share = Share(self._address)
         self._first = 0
 
     @property
     def courier(self) -> Courier:
         """The courier of this process. After a fork, the child gets one of its own."""
-        known = self._acquired
-        if known is None or known[0] != os.getpid():
-            if self._address is None:
-                self._address = parse(self.client.hostname or "spooled://").with_options(
-                    self.client.transport_options
-                )
-            known = self._acquired = (os.getpid(), _courier.acquire(self._address))
-        return known[1]
+        return self._share.courier
+
+    def _address(self) -> Address:
+        return parse(self.client.hostname or "spooled://").with_options(self.client.transport_options)
 
     def establish_connection(self) -> Any:
         """Ask the server for something that needs the key, so that a wrong one is noticed now.
@@ -344,20 +342,13 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         try:
             courier.call(lambda client: client.jobs.get_stats())
         except BaseException:
-            self._let_go()
+            self._share.let_go()
             raise
         return super().establish_connection()
 
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        known, self._acquired = self._acquired, None
-        if known is not None and known[0] == os.getpid():
-            known[1].flush()
-            assert self._address is not None
-            _courier.release(self._address)
+        self._share.let_go()
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002
         """Deliver one message; wait for it at most so many seconds.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +18,8 @@ from celery.result import result_from_tuple
 
 from spooled import errors
 from spooled.models import Job
-from spooled_contrib.kombu import _courier
 from spooled_contrib.kombu._courier import Courier
+from spooled_contrib.kombu._registry import Share, find
 from spooled_contrib.kombu._results import HELD, latest, newest, results_queue
 from spooled_contrib.kombu._url import Address, masked, parse
 
@@ -40,7 +39,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         super().__init__(app, **options)
         self.url = url
         self._expires = self.prepare_expires(expires, dt.timedelta)
-        self._acquired: tuple[int, Courier] | None = None
+        self._share = Share(self._address)
 
     # --- storing ----------------------------------------------------------------------------------------------
 
@@ -68,7 +67,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         if not held or not isinstance(properties, Mapping):
             return False
         lease_id = properties["delivery_tag"]
-        here = _courier.find(lease_id)
+        here = find(lease_id)
         if here is not None:
             courier, delivery = here
             courier.complete(delivery, value)
@@ -122,7 +121,6 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     # --- connection -------------------------------------------------------------------------------------------
 
-    @property
     def _address(self) -> Address:
         url = self.url or ""
         if url.partition("://")[2].strip("/") == "":
@@ -131,10 +129,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     @property
     def _courier(self) -> Courier:
-        known = self._acquired
-        if known is None or known[0] != os.getpid():
-            known = self._acquired = (os.getpid(), _courier.acquire(self._address))
-        return known[1]
+        return self._share.courier
 
     @property
     def _queue(self) -> str:
@@ -142,9 +137,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     def close(self) -> None:
         """Let go of the connection; the backend can be used again."""
-        known, self._acquired = self._acquired, None
-        if known is not None and known[0] == os.getpid():
-            _courier.release(self._address)
+        self._share.let_go()
 
     def as_uri(self, include_password: bool = False) -> str:
         url = self.url or "spooled://"

@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spooled.worker import JobContext
-from spooled_contrib.kombu import _courier
 from spooled_contrib.kombu._courier import Courier
 from spooled_contrib.kombu._envelope import Message, message_of, parameters
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._registry import Share
 from spooled_contrib.kombu._results import latest
 from spooled_contrib.kombu._url import Address, masked, parse
 
@@ -230,7 +230,7 @@ class TaskApp:
         self.tasks: dict[str, Task] = {}
         self._broker = broker
         self._address: Address = parse(broker)
-        self._acquired: tuple[int, Courier] | None = None
+        self._share = Share(lambda: self._address)
         for function, options in _shared:
             self._declare(function, options)
         _apps.append(self)
@@ -265,9 +265,7 @@ class TaskApp:
 
     def close(self) -> None:
         """Let go of the connections; the app can be used again."""
-        known, self._acquired = self._acquired, None
-        if known is not None and known[0] == os.getpid():
-            _courier.release(self._address)
+        self._share.let_go()
 
     def _declare(self, function: Callable[..., Any], options: Mapping[str, Any]) -> Task:
         module = function.__module__
@@ -281,10 +279,7 @@ class TaskApp:
     @property
     def courier(self) -> Courier:
         """The connection of this process."""
-        known = self._acquired
-        if known is None or known[0] != os.getpid():
-            known = self._acquired = (os.getpid(), _courier.acquire(self._address))
-        return known[1]
+        return self._share.courier
 
     def _send(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from kombu import Connection
 
-from spooled_contrib.kombu import _courier
+from spooled_contrib.kombu import _registry
 from spooled_contrib.server import EmbeddedServer
 from tests.worker.conftest import Outside
 
@@ -26,7 +26,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def _couriers() -> list[object]:
-    return [key for key in _courier._couriers if key[0] == os.getpid()]
+    return [key for key in _registry._couriers if key[0] == os.getpid()]
 
 
 @pytest.fixture

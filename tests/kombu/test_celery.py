@@ -293,6 +293,21 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     assert sorted(note[2] for note in project.notes) == list(range(300))
 
 
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_a_worker_ends_when_it_is_told_to_while_its_server_is_away(tmp_path: Path, pool: str) -> None:
+    with EmbeddedServer() as server:
+        project = Project(tmp_path, url_of(server))
+        project.send("gate.delay('x')", "for n in range(20): add.delay('n', n)")
+        with project.worker(pool, "-E") as running:
+            wait_until(lambda: ["begin", "x"] in project.notes, running.log)
+            server.stop()
+            (tmp_path / "open").touch()
+            # Its heartbeats are events: there is one every two seconds.
+            wait_until(lambda: "sending events failed" in running.log, running.log)
+            running.process.terminate()
+            assert running.process.wait(HOPELESS) == 0, running.log
+
+
 def test_a_worker_with_a_wrong_key_says_so_and_ends(project: Project, server: EmbeddedServer) -> None:
     project.broker = project.broker.replace(server.api_key, "sp_test_" + "x" * 40)
     with project.worker("solo") as running:

@@ -108,3 +108,23 @@ def test_it_can_be_turned_off(project: Project, app: Celery, outside: Outside) -
         assert app.control.inspect(timeout=0.5).ping() is None
     queues = {job["queue_name"] for job in outside.http.get("/jobs").json()}
     assert not any("pidbox" in queue and "reply" not in queue for queue in queues)
+
+
+def test_an_event_waits_for_no_server_and_arrives_when_there_is_one(tmp_path: Path) -> None:
+    events = Exchange("celeryev", "topic", durable=True)
+    got: list[str] = []
+    with EmbeddedServer(db=str(tmp_path / "jobs.db")) as server, Connection(url_of(server)) as connection:
+        listening = connection.channel()
+        queue = Queue("celeryev.somebody", events, routing_key="#", auto_delete=True, durable=False)
+        with Consumer(listening, [queue], no_ack=True, callbacks=[lambda body, _: got.append(body)]):
+            channel = connection.channel()
+            producer = Producer(channel, exchange=events)
+            producer.publish("before", routing_key="worker.online", declare=[events])
+            drain_until(connection, lambda: "before" in got)
+            server.stop()
+            producer.publish("meanwhile", routing_key="worker.heartbeat", retry=True)
+            server.start()
+            drain_until(connection, lambda: "meanwhile" in got)
+        listening.close()
+        channel.close()
+    assert got == ["before", "meanwhile"]

@@ -1,0 +1,49 @@
+"""A message that this process holds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from spooled.models import ClaimedJob
+from spooled.worker import Lease, LeaseState
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A message that this process holds.
+
+    Attributes:
+        queue_name: Spooled's name of its queue.
+        job: As it was claimed.
+        lease: Kept until it is settled. Another one when it was lost, and the message came back to this process.
+        tag: Unique for each delivery, also of the same message.
+        settled: Whether it is decided what becomes of it; only the first decision counts.
+        parked: Whether it was acked, and only waits for its result.
+        work: What was decided, as long as the server has not taken it.
+    """
+
+    queue_name: str
+    job: ClaimedJob
+    lease: Lease
+    tag: str
+    settled: bool = False
+    parked: bool = False
+    work: Callable[[], Coroutine[Any, Any, bool]] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the message went to somebody else."""
+        return self.lease.state is LeaseState.LOST
+
+    @property
+    def is_running(self) -> bool:
+        """Whether Celery's worker still has the task."""
+        state = sys.modules.get("celery.worker.state")
+        payload = self.job.payload
+        message = payload.get("kombu") if isinstance(payload, dict) else None
+        headers = message.get("headers") if isinstance(message, dict) else None
+        task_id = headers.get("id") if isinstance(headers, dict) else None
+        return state is not None and task_id in state.requests
