@@ -79,6 +79,10 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
                 )
             )
         except (errors.NotFoundError, errors.ConflictError) as error:
+            job = self._courier.call(lambda client: client.jobs.get(held["job_id"]))
+            if isinstance(job.result, Mapping) and "celery" in job.result:
+                # Celery tells a time limit twice: as itself, and by the child that it has killed. The first counts.
+                return True
             logger.warning("the result of job %s came too late: %s", held["job_id"], error)
             return False
         return True

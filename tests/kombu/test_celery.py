@@ -85,16 +85,25 @@ class Project:
     def environment(self, **conf: Any) -> dict[str, str]:
         return {**os.environ, "BROKER": self.broker, "CONF": json.dumps(conf)}
 
-    def send(self, *lines: str) -> None:
-        """Run lines of a producer."""
-        program = "from app import *\n" + "\n".join(lines)
-        subprocess.run(
-            [sys.executable, "-c", program],
+    def send(self, *lines: str, **conf: Any) -> str:
+        """Run lines of a producer; returns what it has printed."""
+        return self._run("-c", "from app import *\n" + "\n".join(lines), **conf)
+
+    def celery(self, *arguments: str, **conf: Any) -> str:
+        """Run a command of Celery's; returns what it has printed."""
+        return self._run("-m", "celery", "-A", "app", *arguments, **conf)
+
+    def _run(self, *arguments: str, **conf: Any) -> str:
+        ended = subprocess.run(
+            [sys.executable, *arguments],
             cwd=self.folder,
-            env=self.environment(),
+            env=self.environment(**conf),
             check=True,
             timeout=HOPELESS,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        return ended.stdout
 
     @contextmanager
     def worker(self, pool: str = "threads", *options: str, **conf: Any) -> Iterator[Worker]:
