@@ -6,11 +6,14 @@ JSON is text exactly as the client sent it. Flags are 0 or 1.
 `jobs.ready` is an aid for the claim, never a fact: 1 promises that nothing but the job's own row decides, so the claim
 walks an index that holds only claimable jobs, in claim order, however many others are delayed or backing off. Rows
 become ready when they are made, or are woken by the claim itself when their time has come; see the claim rule.
+
+The statements are portable: `{serial}` is a column that counts by itself, and INTEGER means 64 bits in every database.
+A step is never changed once it was released; what comes later is a step of its own.
 """
 
-SCHEMA_VERSION = 1
+from __future__ import annotations
 
-SCHEMA = """
+INITIAL = """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -78,7 +81,7 @@ CREATE TABLE workers (
 CREATE INDEX workers_by_heartbeat ON workers (organization_id, last_heartbeat);
 CREATE INDEX workers_alive ON workers (last_heartbeat) WHERE status IN ('healthy', 'degraded');
 CREATE TABLE jobs (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq {serial},
     id TEXT NOT NULL UNIQUE,
     organization_id TEXT NOT NULL,
     queue_name TEXT NOT NULL,
@@ -133,7 +136,7 @@ CREATE TABLE job_dependencies (
 );
 CREATE INDEX job_dependencies_by_parent ON job_dependencies (parent_job_id);
 CREATE TABLE job_history (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq {serial},
     job_id TEXT NOT NULL,
     event_type TEXT NOT NULL,
     worker_id TEXT,
@@ -142,3 +145,6 @@ CREATE TABLE job_history (
 );
 CREATE INDEX job_history_by_job ON job_history (job_id, seq);
 """
+
+STEPS: tuple[str, ...] = (INITIAL,)
+"""Step n brings a database from version n to version n + 1."""

@@ -18,7 +18,7 @@ from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._storage import StorageUnavailableError, Tx
 from spooled_contrib.server._storage.lane import Lane
-from spooled_contrib.server._storage.schema import SCHEMA, SCHEMA_VERSION
+from spooled_contrib.server._storage.schema import STEPS
 
 if sys.platform != "win32":
     import fcntl
@@ -118,11 +118,12 @@ class SqliteStorage:
 
 def _migrate(connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == SCHEMA_VERSION:
-        return
-    if version != 0 or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    foreign = version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    if foreign or version > len(STEPS):
         raise StorageUnavailableError(
             f"the database file was not made by this version of the server (schema {version}, "
-            f"expected {SCHEMA_VERSION}). Name another file"
+            f"expected at most {len(STEPS)}). Name another file"
         )
-    connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    for number, step in enumerate(STEPS[version:], version + 1):
+        statements = step.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT")
+        connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
