@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import Lease, LeaseKeeper, engine_client, engine_loop
+from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
@@ -61,6 +61,7 @@ class Courier:
         self._settled = threading.Condition()
         self._flushing_since: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._in_trouble = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
         self._loop = engine_loop()
@@ -100,7 +101,10 @@ class Courier:
             return await self.claim(queue_name, 1)
 
         found = self.call(claim)
-        return found[0] if found else None
+        if not found:
+            return None
+        found[0].taken = True
+        return found[0]
 
     def complete(self, delivery: Delivery, result: object = None) -> None:
         """Ack: in the background, again and again until the server has taken it or the message is lost."""
@@ -177,6 +181,7 @@ class Courier:
     def _adopt(self, delivery: Delivery, lease: Lease) -> None:
         """A message whose lease was lost has come back here: its run goes on, or has ended, and is not begun again."""
         logger.info("message %s has come back to the process that works on it", delivery.job.id)
+        self._keeper.release(delivery.lease)
         delivery.lease = lease
         if delivery.work is not None:
             self._begin(delivery, delivery.work)
@@ -313,7 +318,8 @@ class Courier:
                 )
                 return delivery.parked
             except SpooledError as error:
-                if delivery.lost or not error.is_retryable():
+                # A lease that ended while the server was away may still be good there: only the server knows.
+                if not error.is_retryable():
                     logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
                     return False
                 logger.warning("the ack of message %s failed; trying again: %s", delivery.job.id, error)
@@ -331,17 +337,49 @@ class Courier:
                 )
         except TimeoutError:
             raise errors.TimeoutError(f"no answer to a heartbeat within {timeout:.1f} s") from None
+        if self._in_trouble:
+            self._in_trouble = False
+            logger.info("leases are renewed again")
+        delivery = self._by_job.get(lease.job_id)
+        if delivery is not None and delivery.doubtful:
+            with self.changed:
+                delivery.doubtful = False
+                self.changed.notify_all()
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
         delivery = self._by_job.get(lease.job_id)
         if delivery is not None and delivery.parked and not delivery.is_running:
             self.forget(delivery)
             return  # a child of the pool has completed it
-        logger.warning(
-            "lost the lease of message %s; it goes to another consumer: %s",
-            lease.job_id,
-            error or "the server could not be reached in time",
-        )
+        if error is None and delivery is not None and delivery.lease is lease:
+            # The server may have been away itself, and still accept it: so knock on.
+            logger.warning(
+                "the lease of message %s could not be renewed in time; %s",
+                lease.job_id,
+                "it goes on, and may run elsewhere too"
+                if delivery.taken
+                else "it waits until the server is back",
+            )
+            delivery.doubtful = True
+            self.soon(lambda: self._knock(delivery))
+            return
+        logger.warning("lost the lease of message %s; it goes to another consumer: %s", lease.job_id, error)
+
+    def _knock(self, delivery: Delivery) -> None:
+        old = delivery.lease
+        if old.state is LeaseState.LOST and not delivery.settled:
+            delivery.lease = self._keeper.hold(
+                old.job_id,
+                old.lease_id,
+                old.worker_id,
+                duration=self.options.lease,
+                since=self._loop.time(),
+            )
 
     def _troubled(self, lease: Lease, error: SpooledError) -> None:
-        logger.warning("renewing the lease of message %s failed; trying again: %s", lease.job_id, error)
+        # Once for an outage, and not for each of a hundred messages.
+        level = logging.DEBUG if self._in_trouble else logging.WARNING
+        self._in_trouble = True
+        logger.log(
+            level, "renewing the lease of message %s failed; all are tried again: %s", lease.job_id, error
+        )

@@ -323,3 +323,23 @@ def test_a_worker_with_a_wrong_key_says_so_and_ends(project: Project, server: Em
         assert running.process.wait(HOPELESS) != 0
     assert "Unknown API key" in running.log
     assert "sp_test_" + "x" * 40 not in running.log
+
+
+def test_an_outage_longer_than_the_leases_doubles_nothing_in_several_processes(tmp_path: Path) -> None:
+    with EmbeddedServer(db=str(tmp_path / "jobs.db")) as server:
+        outside = Outside(server)
+        project = Project(tmp_path, url_of(server, "poll=0.1&lease=5"))
+        with project.worker("threads", "-n", "one@x") as one, project.worker("prefork", "-n", "two@x") as two:
+            wait_until(lambda: "one@x ready" in one.log and "two@x ready" in two.log)
+            project.send("for n in range(2): gate.delay(n)", "for n in range(100): add.delay('n', n)")
+            wait_until(lambda: sum(note[0] == "begin" for note in project.notes) == 2, one.log)
+            server.stop()
+            wait_until(lambda: "could not be renewed in time" in one.log + two.log, one.log)
+            (tmp_path / "open").touch()
+            server.start()
+            wait_until(lambda: outside.counts("celery")["completed"] == 102, one.log)
+        outside.http.close()
+    ran = sorted(note[2] for note in project.notes if note[0] == "add")
+    assert ran == list(range(100))
+    assert sorted(note[1] for note in project.notes if note[0] == "begin") == [0, 1]
+    assert sorted(note[1] for note in project.notes if note[0] == "end") == [0, 1]
