@@ -16,6 +16,9 @@ PRIORITY_STEP = 10
 LONGEST = 86_400
 """The longest time-out in seconds that a job may have (contract api-v1 §3.2)."""
 
+DEADLINE = "spooled_expires"
+"""The message property that says when its time to live ends, so that a requeue does not begin it anew."""
+
 Message = dict[str, Any]
 
 
@@ -28,6 +31,10 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
         redeliveries: How often it may come back.
     """
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
+    deadline = _deadline(properties)
+    if deadline is not None:
+        properties = {**properties, DEADLINE: deadline.isoformat()}
+        message = {**message, "properties": properties}
     task = headers.get("task")
     job: dict[str, Any] = {
         "queue_name": queue_name,
@@ -40,7 +47,7 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     if tag:
         # So that sending it again after a lost answer makes no second job. One message may go to several queues.
         job["idempotency_key"] = f"{tag}:{queue_name}"[:255]
-    eta, expires = _moment(headers.get("eta")), _moment(headers.get("expires"))
+    eta, expires = _moment(headers.get("eta")), _moment(headers.get("expires")) or deadline
     if eta is not None:
         job["scheduled_at"] = eta
     if expires is not None:
@@ -111,6 +118,18 @@ def _moment(value: object) -> dt.datetime | None:
         return None
     # Celery without `enable_utc` writes local times; everything else says its offset.
     return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _deadline(properties: Mapping[str, Any]) -> dt.datetime | None:
+    """When a message's time to live ends: `expiration`, which kombu writes as milliseconds in text."""
+    known = _moment(properties.get(DEADLINE))
+    given = properties.get("expiration")
+    if known is not None or not isinstance(given, str) or not given.isdecimal():
+        return known
+    try:
+        return dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=int(given))
+    except OverflowError:
+        return None
 
 
 def _time_limit(headers: Mapping[str, Any]) -> int:

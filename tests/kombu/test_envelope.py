@@ -70,6 +70,22 @@ def test_times_without_an_offset_are_local_and_numbers_are_epochs() -> None:
     assert parameters("q", message({"expires": 1_900_000_000}), 0)["expires_at"].timestamp() == 1_900_000_000
 
 
+def test_the_time_to_live_of_a_message_ends_when_it_did_after_a_requeue() -> None:
+    before = dt.datetime.now(dt.UTC)
+    job = parameters("q", message(expiration="2000"), 0)
+    assert before <= job["expires_at"] - dt.timedelta(seconds=2) <= dt.datetime.now(dt.UTC)
+    again = parameters("q", job["payload"]["kombu"], 0)
+    assert again["expires_at"] == job["expires_at"]
+    # A task's own moment counts, when both are there.
+    both = parameters("q", message({"expires": "2030-01-02T03:04:05Z"}, expiration="2000"), 0)
+    assert both["expires_at"] == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", [], True, "-5", "9" * 30])
+def test_times_to_live_that_make_no_sense_are_left_out(value: Any) -> None:
+    assert "expires_at" not in parameters("q", message(expiration=value), 0)
+
+
 @pytest.mark.parametrize("priority", range(10))
 def test_priorities_map_both_ways(priority: int) -> None:
     assert from_spooled_priority(to_spooled_priority(priority)) == priority
