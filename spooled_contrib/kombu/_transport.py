@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from queue import Empty
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from kombu.transport import virtual
 
@@ -325,11 +326,34 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         known = self._acquired
         if known is None or known[0] != os.getpid():
             if self._address is None:
-                self._address = parse(self.client.hostname or "spooled://").with_options(
-                    self.client.transport_options
-                )
+                self._address = self.address()
             known = self._acquired = (os.getpid(), _courier.acquire(self._address))
         return known[1]
+
+    def address(self) -> Address:
+        """The server, the key and the options.
+
+        Raises:
+            ValueError: The URL has a mistake.
+        """
+        brokers = self.client.alt
+        if len(brokers) > 1 and any("?" in str(one) for one in brokers):
+            raise ValueError("several brokers: the options belong into transport_options, not into the URLs")
+        return parse(self._url()).with_options(self.client.transport_options)
+
+    def _url(self) -> str:
+        given = self.client
+        host = given.hostname or ""
+        if "://" in host and not given.password:
+            return str(host)
+        # kombu has gone on to another broker of several. It takes these URLs apart, and clones put a prefix in front.
+        host = host.removeprefix("spooled://").removeprefix("spooled+")
+        host = f"[{host}]" if ":" in host else host
+        port = f":{given.port}" if host and given.port else ""
+        key = given.password or given.userid or ""
+        scheme = given.transport_cls if isinstance(given.transport_cls, str) else "spooled"
+        login = f":{quote(key, safe='')}@" if key else ""
+        return f"{scheme}://{login}{host}{port}"
 
     def establish_connection(self) -> Any:
         """Ask the server for something that needs the key, so that a wrong one is noticed now.
@@ -392,8 +416,8 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     def default_connection_params(self) -> dict[str, Any]:
         return {"hostname": "spooled://"}
 
-    @staticmethod
-    def as_uri(uri: str, include_password: bool = False, mask: str = "**") -> str:
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The URL for people: without the key, unless it is asked for."""
+        uri = uri if uri and "://" in uri else self._url()
         shown = f"spooled+{uri}" if uri.startswith("http") else uri
         return shown if include_password else masked(shown, mask)

@@ -126,7 +126,9 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     def _address(self) -> Address:
         url = self.url or ""
         if url.partition("://")[2].strip("/") == "":
-            url = self.app.conf.broker_write_url or self.app.conf.broker_url
+            brokers = self.app.conf.broker_write_url or self.app.conf.broker_url
+            # Of several, results are read from the first.
+            url = (brokers if isinstance(brokers, str) else brokers[0]).partition(";")[0]
         return parse(url)
 
     @property

@@ -161,3 +161,11 @@ def test_forgetting_and_the_url(app: Celery, server: EmbeddedServer) -> None:
     with_key = Celery("x", backend=url_of(server), set_as_current=False).backend
     assert server.api_key not in with_key.as_uri()
     assert server.api_key in with_key.as_uri(include_password=True)
+
+
+@pytest.mark.parametrize(
+    "several", ["spooled://:k@one;spooled://:k@two", ["spooled://:k@one", "spooled://:k@two"]]
+)
+def test_of_several_brokers_results_are_read_from_the_first(several: Any) -> None:
+    app = Celery("several", broker=several, backend="spooled://", set_as_current=False)
+    assert app.backend._address.base_url == "https://one"
