@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import time
 from collections.abc import Callable
@@ -69,10 +68,12 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return super().encode_body(body, encoding)  # type: ignore[no-any-return]
 
     def _put(self, queue: str, message: Message, **_: Any) -> None:
+        properties = message["properties"]
+        if self._is_shared(properties["delivery_info"].get("exchange") or ""):
+            # Nobody may be there any more to take it, nor what is given back.
+            lives = str(int(TRANSIENT * 1000))
+            message = {**message, "properties": {"expiration": lives, **properties}}
         job = parameters(self._name(queue), message, self._options.redeliveries)
-        if self._is_shared(message["properties"]["delivery_info"].get("exchange") or ""):
-            # Nobody may be there any more to take it.
-            job.setdefault("expires_at", dt.timedelta(seconds=TRANSIENT))
         self._courier.call(lambda client: client.jobs.create(**job))
 
     # --- exchanges that processes share: broadcast, replies, events -------------------------------------------

@@ -52,6 +52,24 @@ def test_a_broadcast_reaches_every_process(server: EmbeddedServer) -> None:
         other.close()
 
 
+def test_broadcasts_that_are_given_back_still_expire(server: EmbeddedServer, outside: Outside) -> None:
+    """Who would have read them is gone with its channel."""
+    queue = Queue("readers.gone", Exchange("news", "fanout"), auto_delete=True)
+    got: list[int] = []
+    with Connection(url_of(server)) as connection:
+        channel = connection.channel()
+        consumer = Consumer(channel, [queue], callbacks=[lambda body, message: got.append(body)])
+        consumer.consume()
+        for number in range(3):
+            Producer(channel, exchange=queue.exchange).publish(number)
+        drain_until(connection, lambda: len(got) == 1)
+        wait_until(lambda: outside.counts("readers.gone")["processing"] == 3)
+        channel.close()
+        wait_until(lambda: outside.counts("readers.gone")["pending"] == 3)
+    left = outside.http.get("/jobs", params={"queue_name": "readers.gone", "status": "pending"}).json()
+    assert all(outside.job(job["id"])["expires_at"] for job in left)
+
+
 @pytest.fixture
 def worker(project: Project) -> Iterator[Worker]:
     with project.worker("threads", "-n", "one@test") as running:
