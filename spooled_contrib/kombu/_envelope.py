@@ -7,8 +7,13 @@ works while the message waits: ETA, expiry, priority, time limit; and tags, so t
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from kombu.utils import json as _kombu_json
+
+kombu_json: Any = _kombu_json  # has no types
 
 PRIORITY_STEP = 10
 """Celery's priorities 0 to 9 are Spooled's 0 to 90."""
@@ -35,6 +40,9 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     if deadline is not None:
         properties = {**properties, DEADLINE: deadline.isoformat()}
         message = {**message, "properties": properties}
+    if headers:
+        headers = _packed(headers)
+        message = {**message, "headers": headers}
     task = headers.get("task")
     job: dict[str, Any] = {
         "queue_name": queue_name,
@@ -74,11 +82,9 @@ def message_of(payload: object, *, priority: int | None = None, redelivered: boo
     """
     inside = payload.get("kombu") if isinstance(payload, Mapping) else None
     if isinstance(inside, Mapping) and "properties" in inside:
-        message = dict(inside)
+        message = {**inside, "headers": _unpacked(inside.get("headers") or {})}
         properties = dict(message["properties"])
     else:
-        import json
-
         message = {
             "body": json.dumps(payload),
             "content-type": "application/json",
@@ -105,6 +111,22 @@ def to_spooled_priority(priority: object) -> int:
 def from_spooled_priority(priority: int) -> int:
     """-100 to 100 becomes 0 to 9."""
     return max(0, min(9, priority // PRIORITY_STEP))
+
+
+def _packed(headers: Mapping[str, Any]) -> Any:
+    """Headers as JSON. Dates, UUIDs, decimals and bytes are written as kombu's other transports write them."""
+    try:
+        return json.loads(kombu_json.dumps(headers))
+    except TypeError:
+        return headers  # the client says what is wrong with them
+
+
+def _unpacked(headers: Any) -> Any:
+    text = json.dumps(headers)
+    try:
+        return kombu_json.loads(text) if '"__type__"' in text else headers
+    except ValueError:
+        return headers  # somebody else's types
 
 
 def _moment(value: object) -> dt.datetime | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -103,6 +106,30 @@ def test_a_message_comes_back_with_a_tag_of_this_delivery() -> None:
     assert got["properties"]["delivery_tag"] == "lease"
     assert got["properties"]["delivery_info"] == {"exchange": "e", "routing_key": "r", "redelivered": True}
     assert sent["properties"]["delivery_tag"] == "tag"
+
+
+def test_headers_keep_the_types_that_kombu_knows() -> None:
+    headers = {
+        "when": dt.datetime(2030, 1, 2, tzinfo=dt.UTC),
+        "who": [uuid.UUID(int=1)],
+        "price": Decimal("1.5"),
+        "raw": b"\xff",
+        "text": "plain",
+    }
+    job = parameters("q", message(headers), 0)
+    stored = json.loads(json.dumps(job["payload"]))  # nothing but JSON
+    assert stored["kombu"]["headers"]["text"] == "plain"
+    assert message_of(stored, redelivered=False, tag="lease")["headers"] == headers
+    again = parameters("q", stored["kombu"], 0)
+    assert message_of(again["payload"], redelivered=True, tag="lease")["headers"] == headers
+
+
+def test_headers_of_unknown_types_are_left_to_the_client_and_to_the_consumer() -> None:
+    odd = {"x": object()}
+    assert parameters("q", message(odd), 0)["payload"]["kombu"]["headers"] == odd
+    foreign = {"x": {"__type__": "theirs", "__value__": 1}}
+    got = message_of({"kombu": message(foreign)}, redelivered=False, tag="lease")
+    assert got["headers"] == foreign
 
 
 def test_what_others_enqueued_is_a_message_too() -> None:
