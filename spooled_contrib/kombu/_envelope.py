@@ -55,7 +55,9 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     if tag:
         # So that sending it again after a lost answer makes no second job. One message may go to several queues.
         job["idempotency_key"] = f"{tag}:{queue_name}"[:255]
-    eta, expires = _moment(headers.get("eta")), _moment(headers.get("expires")) or deadline
+    # In other messages these headers mean something else: remote control's `expires` is about its answer.
+    times = headers if isinstance(task, str) else {}
+    eta, expires = _moment(times.get("eta")), _moment(times.get("expires")) or deadline
     if eta is not None:
         job["scheduled_at"] = eta
     if expires is not None:

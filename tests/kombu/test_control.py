@@ -99,6 +99,19 @@ def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outs
     assert worker.process.wait(HOPELESS) == 0
 
 
+def test_a_command_that_waits_for_no_answer_arrives(
+    project: Project, app: Celery, worker: Worker, outside: Outside
+) -> None:
+    app.AsyncResult("doomed").revoke()
+    app.control.broadcast(
+        "rate_limit", arguments={"task_name": "app.add", "rate_limit": "100/s"}, timeout=None
+    )
+    wait_until(lambda: "New rate limit for tasks of type app.add" in worker.log, worker.log)
+    project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
+    wait_until(lambda: outside.counts("celery")["completed"] == 2)
+    assert project.notes == [["add", 3, 4]]
+
+
 def test_events(project: Project, app: Celery) -> None:
     seen: list[dict[str, Any]] = []
     with (

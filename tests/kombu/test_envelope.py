@@ -64,13 +64,21 @@ def test_a_plain_message() -> None:
 
 @pytest.mark.parametrize("value", [None, "", "soon", [], True])
 def test_times_that_make_no_sense_are_left_out(value: Any) -> None:
-    assert "scheduled_at" not in parameters("q", message({"eta": value, "expires": value}), 0)
+    job = parameters("q", message({"task": "t", "eta": value, "expires": value}), 0)
+    assert not {"scheduled_at", "expires_at"} & set(job)
+
+
+@pytest.mark.parametrize("expires", [0, 1_900_000_000.5])
+def test_headers_of_what_is_no_task_are_somebody_elses(expires: float) -> None:
+    """Remote control says with `expires` until when it waits for an answer, and with 0 that it waits for none."""
+    assert "expires_at" not in parameters("q", message({"clock": 1, "expires": expires}), 0)
 
 
 def test_times_without_an_offset_are_local_and_numbers_are_epochs() -> None:
-    local = parameters("q", message({"eta": "2030-01-02T03:04:05"}), 0)["scheduled_at"]
+    local = parameters("q", message({"task": "t", "eta": "2030-01-02T03:04:05"}), 0)["scheduled_at"]
     assert local == dt.datetime(2030, 1, 2, 3, 4, 5).astimezone()
-    assert parameters("q", message({"expires": 1_900_000_000}), 0)["expires_at"].timestamp() == 1_900_000_000
+    epoch = parameters("q", message({"task": "t", "expires": 1_900_000_000}), 0)["expires_at"]
+    assert epoch.timestamp() == 1_900_000_000
 
 
 def test_the_time_to_live_of_a_message_ends_when_it_did_after_a_requeue() -> None:
@@ -80,7 +88,7 @@ def test_the_time_to_live_of_a_message_ends_when_it_did_after_a_requeue() -> Non
     again = parameters("q", job["payload"]["kombu"], 0)
     assert again["expires_at"] == job["expires_at"]
     # A task's own moment counts, when both are there.
-    both = parameters("q", message({"expires": "2030-01-02T03:04:05Z"}, expiration="2000"), 0)
+    both = parameters("q", message({"task": "t", "expires": "2030-01-02T03:04:05Z"}, expiration="2000"), 0)
     assert both["expires_at"] == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 
