@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
+from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
@@ -47,6 +48,7 @@ class Courier:
         options: Of the URL.
         bindings: Those that processes share.
         events: Celery's, on their way.
+        bells: Of event loops, rung when there may be something to do.
         changed: Notified when a feed has got messages, or a slot is free. Guards the feeds.
     """
 
@@ -57,6 +59,7 @@ class Courier:
         self._config = address.config()
         self.bindings = Bindings(self)
         self.events = Events(self)
+        self.bells: set[Bell] = set()
         self._pending = 0
         self._settled = threading.Condition()
         self._flushing_since: float | None = None
@@ -70,6 +73,13 @@ class Courier:
         self._thread = threading.Thread(target=self._run, args=(started,), name="spooled-kombu", daemon=True)
         self._thread.start()
         started.result()
+
+    def tell(self) -> None:
+        """Wake whoever waits for messages: threads that drain, and event loops."""
+        with self.changed:
+            self.changed.notify_all()
+        for bell in tuple(self.bells):
+            bell.ring()
 
     # --- from other threads -----------------------------------------------------------------------------------
 
@@ -342,9 +352,8 @@ class Courier:
             logger.info("leases are renewed again")
         delivery = self._by_job.get(lease.job_id)
         if delivery is not None and delivery.doubtful:
-            with self.changed:
-                delivery.doubtful = False
-                self.changed.notify_all()
+            delivery.doubtful = False
+            self.tell()
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
         delivery = self._by_job.get(lease.job_id)

@@ -125,10 +125,12 @@ class Feed:
 
     def _add(self, found: list[Delivery]) -> None:
         with self._courier.changed:
-            if not self._closed:
+            kept = not self._closed
+            if kept:
                 self._inbox.extend(found)
-                self._courier.changed.notify_all()
-                return
+        if kept:
+            self._courier.tell()
+            return
         for delivery in found:
             self._courier.requeue(delivery)
 

@@ -52,6 +52,24 @@ def test_a_broadcast_reaches_every_process(server: EmbeddedServer) -> None:
         other.close()
 
 
+def test_broadcasts_that_are_given_back_still_expire(server: EmbeddedServer, outside: Outside) -> None:
+    """Who would have read them is gone with its channel."""
+    queue = Queue("readers.gone", Exchange("news", "fanout"), auto_delete=True)
+    got: list[int] = []
+    with Connection(url_of(server)) as connection:
+        channel = connection.channel()
+        consumer = Consumer(channel, [queue], callbacks=[lambda body, message: got.append(body)])
+        consumer.consume()
+        for number in range(3):
+            Producer(channel, exchange=queue.exchange).publish(number)
+        drain_until(connection, lambda: len(got) == 1)
+        wait_until(lambda: outside.counts("readers.gone")["processing"] == 3)
+        channel.close()
+        wait_until(lambda: outside.counts("readers.gone")["pending"] == 3)
+    left = outside.http.get("/jobs", params={"queue_name": "readers.gone", "status": "pending"}).json()
+    assert all(outside.job(job["id"])["expires_at"] for job in left)
+
+
 @pytest.fixture
 def worker(project: Project) -> Iterator[Worker]:
     with project.worker("threads", "-n", "one@test") as running:
@@ -70,6 +88,16 @@ def test_inspect(project: Project, app: Celery, worker: Worker) -> None:
     (project.folder / "open").touch()
 
 
+def test_a_worker_answers_while_all_of_its_children_are_busy(project: Project, app: Celery) -> None:
+    with project.worker("prefork", "-n", "one@test") as running:
+        wait_until(lambda: "one@test ready" in running.log, running.log)
+        project.send("for n in range(8): gate.delay(n)")
+        wait_until(lambda: len(project.notes) == 2, running.log)
+        assert app.control.inspect(timeout=3).ping() == {"one@test": {"ok": "pong"}}, running.log
+        (project.folder / "open").touch()
+        wait_until(lambda: sum(note[0] == "end" for note in project.notes) == 8, running.log)
+
+
 def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outside: Outside) -> None:
     app.control.revoke("doomed", reply=True, timeout=3)
     project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
@@ -79,6 +107,19 @@ def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outs
     assert "Discarding revoked task" in worker.log
     app.control.shutdown()
     assert worker.process.wait(HOPELESS) == 0
+
+
+def test_a_command_that_waits_for_no_answer_arrives(
+    project: Project, app: Celery, worker: Worker, outside: Outside
+) -> None:
+    app.AsyncResult("doomed").revoke()
+    app.control.broadcast(
+        "rate_limit", arguments={"task_name": "app.add", "rate_limit": "100/s"}, timeout=None
+    )
+    wait_until(lambda: "New rate limit for tasks of type app.add" in worker.log, worker.log)
+    project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
+    wait_until(lambda: outside.counts("celery")["completed"] == 2)
+    assert project.notes == [["add", 3, 4]]
 
 
 def test_events(project: Project, app: Celery) -> None:

@@ -85,7 +85,7 @@ def jobs(outside: Outside, **query: Any) -> list[dict[str, Any]]:
 
 
 def result_of(outside: Outside, task_id: str) -> dict[str, Any]:
-    (job,) = jobs(outside, tag=f"id:{task_id}")
+    (job,) = jobs(outside, tag=f"id:{task_id}", queue_name="celery")
     meta: dict[str, Any] = json.loads(job["result"]["celery"])
     return meta
 

@@ -209,6 +209,19 @@ def test_a_message_that_comes_back_while_it_is_worked_on_is_not_delivered_twice(
         outside.http.close()
 
 
+def test_a_message_is_gone_after_its_time_to_live() -> None:
+    with EmbeddedServer(clock=ManualClock(time.time())) as server, Connection(url_of(server)) as connection:
+        outside = Outside(server)
+        with connection.SimpleQueue("short") as queue:
+            queue.put(1, expiration=600)
+            (job,) = outside.http.get("/jobs", params={"queue_name": "short"}).json()
+            assert outside.job(job["id"])["expires_at"] is not None
+            server.advance(601)
+            with pytest.raises(queue.Empty):
+                queue.get(block=False)
+        outside.http.close()
+
+
 def test_an_ack_that_came_too_late_counts_when_the_message_comes_back() -> None:
     with EmbeddedServer(clock=ManualClock()) as server, Connection(url_of(server)) as connection:
         outside = Outside(server)
