@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
-from tests.kombu.test_celery import POOLS, Worker
+from tests.kombu.test_celery import POOLS
+from tests.kombu.test_celery import worker as celery_worker
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -83,19 +86,16 @@ def app(server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(params=POOLS)
-def worker(request: pytest.FixtureRequest, app: Celery, tmp_path: Path) -> Iterator[Worker]:
-    import os
-
-    running = Worker(tmp_path, dict(os.environ), request.param)
-    yield running
-    running.end()
+def worker(request: pytest.FixtureRequest, app: Celery, tmp_path: Path) -> Iterator[Process]:
+    with celery_worker(tmp_path, dict(os.environ), request.param) as running:
+        yield running
 
 
 def get(result: Any) -> Any:
     return result.get(timeout=HOPELESS, interval=0.05)
 
 
-def test_results_groups_and_chords(app: Celery, worker: Worker, outside: Outside) -> None:
+def test_results_groups_and_chords(app: Celery, worker: Process, outside: Outside) -> None:
     add, late, total = app.tasks["add"], app.tasks["late"], app.tasks["total"]
     first = add.delay(1, 2)
     assert get(first) == 3, worker.log
@@ -116,15 +116,15 @@ def test_results_groups_and_chords(app: Celery, worker: Worker, outside: Outside
     assert outside.http.get("/jobs", params={"queue_name": "celery-results"}).json() == []
 
 
-def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Worker, outside: Outside) -> None:
+def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Process, outside: Outside) -> None:
     app.tasks["ignored"].delay()
     app.tasks["quiet"].delay()
     wait_until(lambda: outside.counts("celery").get("completed") == 2, worker.log)
-    worker.process.terminate()
-    assert worker.process.wait(HOPELESS) == 0
+    worker.terminate()
+    assert worker.wait() == 0
 
 
-def test_a_state_of_the_users_own(app: Celery, worker: Worker, tmp_path: Path) -> None:
+def test_a_state_of_the_users_own(app: Celery, worker: Process, tmp_path: Path) -> None:
     result = app.tasks["progress"].delay()
     wait_until(lambda: result.status == "PROGRESS", worker.log)
     assert result.info == {"percent": 50}
