@@ -53,6 +53,7 @@ def auto(n):
 @app.task(acks_late=True)
 def gate(name):
     note("begin", name)
+    # The test is another process, and lets this go on with a file; nothing but a look says that it is there.
     while not (HERE / "open").exists():
         time.sleep(0.01)
     note("end", name)
