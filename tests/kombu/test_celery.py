@@ -13,7 +13,7 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
+from tests.kombu.conftest import POOLS, url_of
 from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
@@ -63,8 +63,6 @@ def spawn(count):
     for number in range(count):
         add.delay("spawned", number)
 """
-
-POOLS = ["threads", "solo", "prefork"]
 
 
 class Project:
@@ -263,8 +261,8 @@ def test_a_worker_ends_when_it_is_told_to_while_its_server_is_away(tmp_path: Pat
             (tmp_path / "open").touch()
             # Its heartbeats are events: there is one every two seconds.
             wait_until(lambda: "sending events failed" in running.log, running.log)
-            running.process.terminate()
-            assert running.process.wait(HOPELESS) == 0, running.log
+            running.terminate()
+            assert running.wait() == 0, running.log
 
 
 def test_a_worker_with_a_wrong_key_says_so_and_ends(project: Project, server: EmbeddedServer) -> None:

@@ -14,8 +14,7 @@ from celery.result import AsyncResult, GroupResult
 from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
-from tests.kombu.test_celery import POOLS
+from tests.kombu.conftest import POOLS, url_of
 from tests.kombu.test_celery import worker as celery_worker
 from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
