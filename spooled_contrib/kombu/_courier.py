@@ -14,17 +14,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client, engine_loop
+from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
+from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
 logger = logging.getLogger("spooled.kombu")
@@ -54,23 +55,23 @@ class Courier:
 
     def __init__(self, address: Address) -> None:
         self.options: Options = address.options
-        self.changed = threading.Condition()
+        self.changed = _threads.new_condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
         self.bindings = Bindings(self)
         self.events = Events(self)
         self.bells: set[Bell] = set()
         self._pending = 0
-        self._settled = threading.Condition()
+        self._settled = _threads.new_condition()
         self._flushing_since: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._in_trouble = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
-        self._loop = engine_loop()
+        self._loop = _threads.new_loop()
         self._stopping = asyncio.Event()
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="spooled-kombu", daemon=True)
+        started: Outcome[None] = _threads.new_outcome()
+        self._thread = _threads.new_thread(lambda: self._run(started), "spooled-kombu")
         self._thread.start()
         started.result()
 
@@ -89,7 +90,7 @@ class Courier:
         Raises:
             SpooledError: As the client.
         """
-        return asyncio.run_coroutine_threadsafe(work(self._client), self._loop).result()
+        return _threads.call(self._loop, work(self._client))
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call it on the loop."""
@@ -196,14 +197,14 @@ class Courier:
         if delivery.work is not None:
             self._begin(delivery, delivery.work)
 
-    def _run(self, started: Future[None]) -> None:
+    def _run(self, started: Outcome[None]) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main(started))
         finally:
             self._loop.close()
 
-    async def _main(self, started: Future[None]) -> None:
+    async def _main(self, started: Outcome[None]) -> None:
         options = self.options
         try:
             self._client = engine_client(

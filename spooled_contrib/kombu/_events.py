@@ -7,7 +7,6 @@ they are taken, under a lock that its shutdown needs too: a worker whose server 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from asyncio import Queue, QueueFull, sleep
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spooled import AsyncSpooledClient, SpooledError
+from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._envelope import TRANSIENT, Message, parameters, transient
 from spooled_contrib.kombu._names import to_spooled
@@ -57,7 +57,7 @@ class Events:
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
         self._waiting: Queue[_Event] = Queue(LIMIT)
-        self._changed = threading.Condition()
+        self._changed = _threads.new_condition()
         self._open = 0
         self._dropped = 0
         self._failing = False

@@ -14,8 +14,9 @@ from celery.result import AsyncResult, GroupResult
 from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
-from tests.kombu.test_celery import POOLS, Worker
+from tests.kombu.conftest import POOLS, url_of
+from tests.kombu.test_celery import worker as celery_worker
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -62,6 +63,7 @@ def retried(self):
 def progress(self):
     self.update_state(state="PROGRESS", meta={"percent": 50})
     import time, pathlib
+    # The test is another process, and lets this go on with a file; nothing but a look says that it is there.
     while not (pathlib.Path(__file__).parent / "open").exists():
         time.sleep(0.01)
     return "done"
@@ -84,17 +86,16 @@ def app(server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(params=POOLS)
-def worker(request: pytest.FixtureRequest, app: Celery, tmp_path: Path) -> Iterator[Worker]:
-    running = Worker(tmp_path, dict(os.environ), request.param)
-    yield running
-    running.end()
+def worker(request: pytest.FixtureRequest, app: Celery, tmp_path: Path) -> Iterator[Process]:
+    with celery_worker(tmp_path, dict(os.environ), request.param) as running:
+        yield running
 
 
 def get(result: Any) -> Any:
     return result.get(timeout=HOPELESS, interval=0.05)
 
 
-def test_results_groups_and_chords(app: Celery, worker: Worker, outside: Outside) -> None:
+def test_results_groups_and_chords(app: Celery, worker: Process, outside: Outside) -> None:
     add, late, total = app.tasks["add"], app.tasks["late"], app.tasks["total"]
     first = add.delay(1, 2)
     assert get(first) == 3, worker.log
@@ -116,15 +117,15 @@ def test_results_groups_and_chords(app: Celery, worker: Worker, outside: Outside
     assert '"RETRY"' in outside.job(state["id"])["payload"]["celery"]
 
 
-def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Worker, outside: Outside) -> None:
+def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Process, outside: Outside) -> None:
     app.tasks["ignored"].delay()
     app.tasks["quiet"].delay()
     wait_until(lambda: outside.counts("celery").get("completed") == 2, worker.log)
-    worker.process.terminate()
-    assert worker.process.wait(HOPELESS) == 0
+    worker.terminate()
+    assert worker.wait() == 0
 
 
-def test_a_state_of_the_users_own(app: Celery, worker: Worker, tmp_path: Path) -> None:
+def test_a_state_of_the_users_own(app: Celery, worker: Process, tmp_path: Path) -> None:
     result = app.tasks["progress"].delay()
     wait_until(lambda: result.status == "PROGRESS", worker.log)
     assert result.info == {"percent": 50}
@@ -151,11 +152,8 @@ def test_an_expired_task_is_revoked(app: Celery, tmp_path: Path, outside: Outsid
     late = app.tasks["add"].apply_async((1,), expires=0.001)
     (job,) = outside.http.get("/jobs", params={"tag": f"id:{late.id}"}).json()
     assert outside.job(job["id"])["expires_at"] is None
-    running = Worker(tmp_path, dict(os.environ), "solo")
-    try:
+    with celery_worker(tmp_path, dict(os.environ), "solo") as running:
         wait_until(lambda: late.status == "REVOKED", running.log)
-    finally:
-        running.end()
 
 
 def test_groups_are_saved_and_restored(app: Celery) -> None:

@@ -172,7 +172,7 @@ def test_rate_limits_hold_tasks_without_losing_them(project: Project, outside: O
 
 def test_a_worker_leaves_gossip_and_mingle_out(project: Project) -> None:
     with project.worker("solo") as running:
-        wait_until(lambda: " ready." in running.log, running.log)
+        running.wait_for(" ready.")
         assert "mingle" not in running.log
         assert "gossip" not in running.log.lower()
 
