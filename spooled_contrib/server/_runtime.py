@@ -8,6 +8,7 @@ import itertools
 import logging
 import secrets
 import socket
+from functools import partial
 
 from spooled.clock import Clock, ManualClock
 from spooled_contrib.server._api.access import Gate
@@ -17,7 +18,7 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import dependencies, organizations, sweeps
+from spooled_contrib.server._rules import dependencies, organizations, schedule_runs, sweeps
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
@@ -113,6 +114,26 @@ class Runtime:
     async def _sweep_due(self) -> None:
         while await self._storage.write(sweeps.run_frequent) >= sweeps.ROWS_PER_SWEEP:
             pass
+        await self._fire_schedules()
+
+    async def _fire_schedules(self) -> None:
+        limits = self._settings.limits
+        while due := await self._storage.read(schedule_runs.find_due):
+            # Handed over together, they are committed together, and yet one that fails harms no other.
+            outcomes = await asyncio.gather(
+                *(self._storage.write(partial(schedule_runs.fire, limits=limits, due=one)) for one in due),
+                return_exceptions=True,
+            )
+            for one, outcome in zip(due, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    logger.error(
+                        "schedule %s could not fire; it is tried again with the next sweep",
+                        one.schedule_id,
+                        exc_info=outcome,
+                    )
+            # A full turn may have left some over. One in which nothing moved would only repeat itself.
+            if len(due) < schedule_runs.SCHEDULES_PER_TURN or not any(fired is True for fired in outcomes):
+                return
 
     async def _clean(self) -> None:
         now = self._clock.monotonic()
@@ -122,6 +143,13 @@ class Runtime:
         retention = round(self._settings.retention_days * 86_400 * SECOND)
         while (
             await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
+            >= sweeps.ROWS_PER_SWEEP
+        ):
+            pass
+        while (
+            await self._storage.write(
+                lambda tx: schedule_runs.delete_old_runs(tx, retention, sweeps.ROWS_PER_SWEEP)
+            )
             >= sweeps.ROWS_PER_SWEEP
         ):
             pass

@@ -45,7 +45,9 @@ def queues(tx: Tx, organization_id: str) -> int:
     return _count(
         tx,
         "SELECT COUNT(*) FROM (SELECT queue_name FROM jobs WHERE organization_id = ? "
-        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ?) AS names",
+        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ? "
+        "UNION SELECT queue_name FROM schedules WHERE organization_id = ? AND is_active = 1) AS names",
+        organization_id,
         organization_id,
         organization_id,
     )
@@ -65,6 +67,21 @@ def api_keys(tx: Tx, organization_id: str) -> int:
     )
 
 
+def schedules(tx: Tx, organization_id: str) -> int:
+    return _count(
+        tx, "SELECT COUNT(*) FROM schedules WHERE organization_id = ? AND is_active = 1", organization_id
+    )
+
+
+def workflows(tx: Tx, organization_id: str) -> int:
+    """Only live ones count: what has ended takes nothing from anybody."""
+    return _count(
+        tx,
+        "SELECT COUNT(*) FROM workflows WHERE organization_id = ? AND status IN ('pending', 'running')",
+        organization_id,
+    )
+
+
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
@@ -80,7 +97,11 @@ def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int)
 
 def check_queue(tx: Tx, organization_id: str, limits: Limits, queue_name: str) -> None:
     """A queue that exists is never refused."""
-    if limits.queues is None or queue_exists(tx, organization_id, queue_name):
+    if (
+        limits.queues is None
+        or queue_exists(tx, organization_id, queue_name)
+        or _is_scheduled(tx, organization_id, queue_name)
+    ):
         return
     _check("queues", queues(tx, organization_id), 1, limits.queues)
 
@@ -95,6 +116,19 @@ def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
         _check("api_keys", api_keys(tx, organization_id), 1, limits.api_keys)
 
 
+def check_schedule(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.schedules is not None:
+        _check("schedules", schedules(tx, organization_id), 1, limits.schedules)
+
+
+def check_workflow(tx: Tx, organization_id: str, limits: Limits) -> None:
+    """A plan without workflows refuses them altogether: 403."""
+    if limits.workflows == 0:
+        raise refuse.feature_disabled("workflows", PLAN)
+    if limits.workflows is not None:
+        _check("workflows", workflows(tx, organization_id), 1, limits.workflows)
+
+
 def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
     """It has a configuration or holds a job in any state."""
     return (
@@ -105,6 +139,17 @@ def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
         is not None
         or tx.select_one(
             "SELECT 1 FROM jobs WHERE organization_id = ? AND queue_name = ? LIMIT 1",
+            (organization_id, queue_name),
+        )
+        is not None
+    )
+
+
+def _is_scheduled(tx: Tx, organization_id: str, queue_name: str) -> bool:
+    """The target of an active schedule counts as a queue before its first job is made."""
+    return (
+        tx.select_one(
+            "SELECT 1 FROM schedules WHERE organization_id = ? AND queue_name = ? AND is_active = 1 LIMIT 1",
             (organization_id, queue_name),
         )
         is not None

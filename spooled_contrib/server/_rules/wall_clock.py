@@ -15,7 +15,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from spooled_contrib.server._rules.cron import Cron, CronError, parse
-from spooled_contrib.server._times import SECOND, micros, moment
+from spooled_contrib.server._times import micros, moment
 
 _OFFSET = re.compile(r"([+-])([0-9]{2}):([0-9]{2})")
 _ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*")
