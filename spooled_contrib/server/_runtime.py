@@ -18,7 +18,7 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import dependencies, organizations, schedule_runs, sweeps
+from spooled_contrib.server._rules import dependencies, organizations, schedule_runs, sweeps, workflows
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
@@ -109,6 +109,9 @@ class Runtime:
         await self._sweep_due()
         # After the leases: what a lost lease killed takes its dependants along.
         await self._storage.write(dependencies.sweep)
+        # And after the dependants: a workflow ends when none of them is left.
+        while await self._storage.write(workflows.sweep) >= workflows.WORKFLOWS_PER_SWEEP:
+            pass
         await self._clean()
 
     async def _sweep_due(self) -> None:
@@ -141,18 +144,14 @@ class Runtime:
             return
         self._cleaned_at = now
         retention = round(self._settings.retention_days * 86_400 * SECOND)
-        while (
-            await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
-            >= sweeps.ROWS_PER_SWEEP
+        rows = sweeps.ROWS_PER_SWEEP
+        for delete in (
+            sweeps.delete_old_jobs,
+            schedule_runs.delete_old_runs,
+            workflows.delete_old_workflows,
         ):
-            pass
-        while (
-            await self._storage.write(
-                lambda tx: schedule_runs.delete_old_runs(tx, retention, sweeps.ROWS_PER_SWEEP)
-            )
-            >= sweeps.ROWS_PER_SWEEP
-        ):
-            pass
+            while await self._storage.write(partial(delete, retention=retention, limit=rows)) >= rows:
+                pass
         await self._storage.write(sweeps.forget_ended_sessions)
 
     async def _sweep_forever(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -108,6 +109,17 @@ class TestFiring:
         clock.advance(3600)
         api = connect(start_server(clock=clock, db=db))
         assert show(api, schedule_id) == (1, "2026-01-01T01:00:00Z", "2026-01-01T01:01:00Z")
+
+    def test_follows_the_clocks_of_its_zone(self, start_server, connect):
+        # In the night of 29 March 2026 Berlin has no 02:30, in the night of 25 October it has two.
+        starts = {"2026-03-28T12:00:00Z": 2, "2026-10-24T12:00:00Z": 3}
+        for start, expected in starts.items():
+            clock = ManualClock(datetime.fromisoformat(start).timestamp())
+            api = connect(start_server(clock=clock))
+            schedule_id = make(api, cron_expression="30 2 * * *", timezone="Europe/Berlin")
+            for _ in range(3 * 24):
+                api.server.advance(3600)
+            assert show(api, schedule_id)[0] == expected
 
     def test_takes_a_thousand_at_once(self, timed):
         for _ in range(1000):

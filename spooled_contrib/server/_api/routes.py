@@ -16,6 +16,7 @@ from spooled_contrib.server._api import (
     schedule_routes,
     streams,
     worker_routes,
+    workflow_routes,
 )
 
 ROUTES = [
@@ -28,6 +29,7 @@ ROUTES = [
     *queue_routes.ROUTES,
     *worker_routes.ROUTES,
     *schedule_routes.ROUTES,
+    *workflow_routes.ROUTES,
     *organization_routes.ROUTES,
     *api_key_routes.ROUTES,
     *auth_routes.ROUTES,

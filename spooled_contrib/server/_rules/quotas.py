@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -97,13 +99,19 @@ def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int)
 
 def check_queue(tx: Tx, organization_id: str, limits: Limits, queue_name: str) -> None:
     """A queue that exists is never refused."""
-    if (
-        limits.queues is None
-        or queue_exists(tx, organization_id, queue_name)
-        or _is_scheduled(tx, organization_id, queue_name)
-    ):
+    check_queues(tx, organization_id, limits, [queue_name])
+
+
+def check_queues(tx: Tx, organization_id: str, limits: Limits, queue_names: Sequence[str]) -> None:
+    """Several at once, each named once; all or nothing."""
+    if limits.queues is None:
         return
-    _check("queues", queues(tx, organization_id), 1, limits.queues)
+    adding = sum(
+        not queue_exists(tx, organization_id, name) and not _is_scheduled(tx, organization_id, name)
+        for name in queue_names
+    )
+    if adding:
+        _check("queues", queues(tx, organization_id), adding, limits.queues)
 
 
 def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
@@ -121,10 +129,13 @@ def check_schedule(tx: Tx, organization_id: str, limits: Limits) -> None:
         _check("schedules", schedules(tx, organization_id), 1, limits.schedules)
 
 
+def check_feature(limit: int | None, feature: str) -> None:
+    """A cap of 0 means that the plan does not have the feature at all: 403."""
+    if limit == 0:
+        raise refuse.feature_disabled(feature, PLAN)
+
+
 def check_workflow(tx: Tx, organization_id: str, limits: Limits) -> None:
-    """A plan without workflows refuses them altogether: 403."""
-    if limits.workflows == 0:
-        raise refuse.feature_disabled("workflows", PLAN)
     if limits.workflows is not None:
         _check("workflows", workflows(tx, organization_id), 1, limits.workflows)
 

@@ -92,13 +92,13 @@ def delete_expired_jobs(tx: Tx) -> int:
     )
 
 
-def delete_old_jobs(tx: Tx, retention: int) -> int:
-    """Completed and cancelled jobs that ended more than `retention` microseconds ago."""
+def delete_old_jobs(tx: Tx, retention: int, limit: int) -> int:
+    """Completed and cancelled jobs that ended more than `retention` microseconds ago, at most `limit`; how many."""
     return deletion.delete_jobs(
         tx,
         "completed_at IS NOT NULL AND completed_at < ? AND status IN ('completed', 'cancelled')",
         (tx.now - retention,),
-        limit=ROWS_PER_SWEEP,
+        limit=limit,
     )
 
 
