@@ -121,7 +121,9 @@ class Runtime:
 
     async def _fire_schedules(self) -> None:
         limits = self._settings.limits
-        while due := await self._storage.read(schedule_runs.find_due):
+        # Only what is due now, each once: new due times that come meanwhile must not keep the other sweeps waiting.
+        find_due = partial(schedule_runs.find_due, until=round(self._clock.now() * SECOND))
+        while due := await self._storage.read(find_due):
             # Handed over together, they are committed together, and yet one that fails harms no other.
             outcomes = await asyncio.gather(
                 *(self._storage.write(partial(schedule_runs.fire, limits=limits, due=one)) for one in due),

@@ -260,7 +260,7 @@ class TestSeveralServers:
             )
 
         await storage.write(prepare)
-        (due,) = await storage.read(schedule_runs.find_due)
+        (due,) = await storage.read(lambda tx: schedule_runs.find_due(tx, tx.now))
         return due
 
     async def counts(self, storage):

@@ -31,12 +31,12 @@ class Due(Struct, frozen=True):
     next_run_at: int
 
 
-def find_due(tx: Tx) -> list[Due]:
-    """Active schedules whose time has come, at most `SCHEDULES_PER_TURN`; who waits longest goes first."""
+def find_due(tx: Tx, until: int) -> list[Due]:
+    """Active schedules whose time is not after `until`, at most `SCHEDULES_PER_TURN`; who waits longest goes first."""
     rows = tx.select(
         "SELECT id, next_run_at FROM schedules WHERE is_active = 1 AND next_run_at <= ? "
         "ORDER BY next_run_at, seq LIMIT ?",
-        (tx.now, SCHEDULES_PER_TURN),
+        (until, SCHEDULES_PER_TURN),
     )
     return [Due(*row) for row in rows]
 

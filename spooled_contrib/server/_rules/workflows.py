@@ -99,7 +99,7 @@ def sweep(tx: Tx) -> int:
     rows = tx.select(
         "SELECT w.id, w.total_jobs FROM workflows w WHERE w.status IN ('pending', 'running') AND NOT EXISTS ("
         "SELECT 1 FROM jobs j WHERE j.workflow_id = w.id AND j.status IN ('pending', 'scheduled', 'processing')) "
-        "ORDER BY w.seq LIMIT ?",
+        "LIMIT ?",
         (WORKFLOWS_PER_SWEEP,),
     )
     for workflow_id, total in rows:
