@@ -43,6 +43,8 @@ class EmbeddedServer:
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
         admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
         retention_days: Completed and cancelled jobs are deleted this long after they ended.
+        allow_private_webhooks: Whether webhooks may call this machine and private networks. Default: public addresses
+            only, because whoever may create a webhook can make the server send requests.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class EmbeddedServer:
         open_registration: bool | None = None,
         admin_key: str | None = None,
         retention_days: float = 30.0,
+        allow_private_webhooks: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {
             "host": host,
@@ -68,6 +71,7 @@ class EmbeddedServer:
             "open_registration": open_registration,
             "admin_key": admin_key,
             "retention_days": retention_days,
+            "allow_private_webhooks": allow_private_webhooks,
         }
         self._port = port
         self._clock: Clock = clock or SystemClock()
@@ -138,8 +142,8 @@ class EmbeddedServer:
         """Move the manual clock, and do before returning everything that has become due.
 
         Due are: jobs whose time has come, leases that ended, jobs that expired, workers that fell silent, dependants of
-        jobs that ended, and retention. To see a state that nobody has reacted to yet, move the clock itself instead:
-        `server.clock.advance(seconds)`.
+        jobs that ended, retention, and webhook deliveries, each of which is attempted once. To see a state that nobody
+        has reacted to yet, move the clock itself instead: `server.clock.advance(seconds)`.
 
         Raises:
             TypeError: the server has another clock; time cannot be moved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ class Event(Struct, frozen=True, gc=False):
     job_id: str
     type: str = ""
     data: dict[str, Any] = {}
+
+
+DELIVERIES_DUE = Event("", "", "", "deliveries.due")
+"""Webhook deliveries were written. For the server itself, which sends them; no organization has an empty id."""
 
 
 @dataclass(eq=False)
@@ -78,6 +83,7 @@ class Hub:
     def __init__(self) -> None:
         self._by_organization: dict[str, set[Subscription]] = {}
         self._closed = False
+        self.on_deliveries_due: Callable[[], None] = _nothing
 
     @property
     def listening(self) -> bool:
@@ -102,6 +108,9 @@ class Hub:
 
     def publish(self, events: list[Event]) -> None:
         for event in events:
+            if event.type == DELIVERIES_DUE.type:
+                self.on_deliveries_due()
+                continue
             for subscription in self._by_organization.get(event.organization_id, ()):
                 subscription.offer(event)
 
@@ -111,3 +120,7 @@ class Hub:
         for listeners in self._by_organization.values():
             for subscription in listeners:
                 subscription.close()
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""

@@ -22,6 +22,8 @@ from spooled_contrib.server._settings import AddressUnavailableError, ServerSett
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 from spooled_contrib.server._times import SECOND
+from spooled_contrib.server._webhooks.courier import Courier
+from spooled_contrib.server._webhooks.sender import Sender
 
 logger = logging.getLogger("spooled.server")
 
@@ -67,17 +69,23 @@ class Runtime:
             )
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
-            services = await self._services(registration_is_open)
+            sender = Sender(self._clock, allow_private=settings.allow_private_webhooks)
+            self._courier = Courier(self._storage, self._clock, sender)
+            undo.push_async_callback(self._courier.stop)
+            services = await self._services(registration_is_open, sender)
             await self._storage.write(sweeps.forgive_downtime)
-            await self.sweep()
+            await self._sweep_rules()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
+        if not isinstance(self._clock, ManualClock):
+            self._hub.on_deliveries_due = self._courier.wake
+            self._courier.start()
         host, port = address[0], bound.getsockname()[1]
         return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
 
-    async def _services(self, registration_is_open: bool) -> Services:
+    async def _services(self, registration_is_open: bool, sender: Sender) -> Services:
         settings, limits = self._settings, self._settings.limits
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
         limiter = RateLimiter(self._clock, limits.requests_per_second, limits.bucket)
@@ -90,6 +98,7 @@ class Runtime:
             hub=self._hub,
             clock=self._clock,
             gate=self._gate,
+            sender=sender,
             started_at=self._clock.monotonic(),
         )
 
@@ -101,10 +110,15 @@ class Runtime:
         self._hub.close()
         await self._listener.stop()
         await self._gate.settle()
+        await self._courier.stop()
         await self._storage.close()
 
     async def sweep(self) -> None:
-        """Do now what time has made due."""
+        """Do now what time has made due, webhook deliveries included."""
+        await self._sweep_rules()
+        await self._courier.deliver_due()
+
+    async def _sweep_rules(self) -> None:
         await self._sweep_due()
         # After the leases: what a lost lease killed takes its dependants along.
         await self._storage.write(dependencies.sweep)
@@ -136,7 +150,7 @@ class Runtime:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
-                await (self.sweep() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
+                await (self._sweep_rules() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
             except Exception:
                 logger.exception("a sweep failed; it is tried again in %s s", SWEEP_SECONDS)
 

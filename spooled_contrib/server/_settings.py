@@ -32,6 +32,7 @@ class Limits:
         queues: Queues that are configured or hold a job.
         workers: Workers that are healthy or degraded.
         api_keys: Active API keys, the server's own included.
+        webhooks: Outgoing webhooks that are enabled.
         payload_bytes: Size of one payload as JSON text.
         requests_per_second: How fast an organization's bucket of requests refills.
         burst: How many requests the bucket holds. Default: twice `requests_per_second`.
@@ -42,6 +43,7 @@ class Limits:
     queues: int | None = None
     workers: int | None = None
     api_keys: int | None = None
+    webhooks: int | None = None
     payload_bytes: int | None = None
     requests_per_second: float | None = None
     burst: int | None = None
@@ -61,12 +63,13 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 0
     db: str = ":memory:"
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
     open_registration: bool | None = None
-    admin_key: str | None = None
+    admin_key: str | None = field(default=None, repr=False)
     retention_days: float = 30.0
+    allow_private_webhooks: bool = False
 
     @property
     def effective_key(self) -> str:

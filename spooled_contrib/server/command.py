@@ -62,6 +62,11 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let anybody create an organization (default: only when listening on this machine)",
     )
     parser.add_argument(
+        "--allow-private-webhooks",
+        action="store_true",
+        help="let webhooks call this machine and private networks, not only public addresses",
+    )
+    parser.add_argument(
         "--requests-per-second",
         type=_positive(float),
         metavar="N",
@@ -96,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
+        allow_private_webhooks=args.allow_private_webhooks,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),
     )
     return serve(settings)

@@ -222,6 +222,24 @@ def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
     assert (broken, check) == (0, "ok")
 
 
+def test_webhook_deliveries_survive_a_kill(spawn, tmp_path, receiver, eventually):
+    path = str(tmp_path / "jobs.db")
+    receiver.status = 500
+    process, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        body = {"name": "x", "url": receiver.url(), "events": ["job.created"]}
+        webhook = f"/outgoing-webhooks/{http.post('/outgoing-webhooks', json=body).json()['id']}/deliveries"
+        http.post("/jobs", json={"queue_name": "mail", "payload": 1})
+        (delivery,) = eventually(lambda: [row for row in http.get(webhook).json() if row["attempts"]])
+        process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    receiver.status = 200
+    _, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        eventually(lambda: http.get(webhook).json()[0]["status"] == "success")
+    assert {request.json["id"] for request in receiver.requests} == {delivery["id"]}
+
+
 def test_a_missing_extra_is_told_in_one_line(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as util\nfind = util.find_spec\n"

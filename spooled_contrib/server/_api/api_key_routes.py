@@ -62,7 +62,7 @@ async def create_key(call: Call) -> Reply:
         lambda tx: api_keys.create(
             tx,
             call.principal.organization_id,
-            call.services.settings.limits,
+            call.limits,
             name=body.name,
             key=key,
             queues=body.queues or [],
@@ -98,9 +98,7 @@ async def change_key(call: Call) -> Reply:
     )
     key_id = call.parameters[0]
     row = await call.write(
-        lambda tx: api_keys.change_key(
-            tx, call.principal.organization_id, call.services.settings.limits, key_id, change
-        )
+        lambda tx: api_keys.change_key(tx, call.principal.organization_id, call.limits, key_id, change)
     )
     call.services.gate.forget(key_id)
     return json_reply(_key(row))

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.bodies import MAX_BODY, decode
 from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Call:
         self.bearer = ""
         self._receive = receive
         self._query: dict[str, str] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What the caller's organization may use."""
+        return self.services.settings.limits
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
         return await self.services.storage.write(operation)

@@ -96,9 +96,7 @@ async def get_organization(call: Call) -> Reply:
 async def get_usage(call: Call) -> Reply:
     call.principal.require_unrestricted()
     counts = await call.read(lambda tx: organizations.usage(tx, call.principal.organization_id))
-    return json_reply(
-        usage_report(counts, call.services.settings.limits, call.services.settings.retention_days)
-    )
+    return json_reply(usage_report(counts, call.limits, call.services.settings.retention_days))
 
 
 def usage_report(counts: dict[str, int], limits: Limits, retention_days: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from spooled_contrib.server._api import (
     organization_routes,
     queue_routes,
     streams,
+    webhook_routes,
     worker_routes,
 )
 
@@ -29,5 +30,6 @@ ROUTES = [
     *organization_routes.ROUTES,
     *api_key_routes.ROUTES,
     *auth_routes.ROUTES,
+    *webhook_routes.ROUTES,
     *streams.ROUTES,
 ]

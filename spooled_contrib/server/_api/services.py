@@ -9,6 +9,7 @@ from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._settings import ServerSettings
 from spooled_contrib.server._storage import Storage
+from spooled_contrib.server._webhooks.sender import Sender
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Services:
     hub: Hub
     clock: Clock
     gate: Gate
+    sender: Sender
     started_at: float
     """`clock.monotonic()` at the start."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history, quotas
+from spooled_contrib.server._rules import events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -62,10 +63,22 @@ def status_at_birth(scheduled_at: int | None, now: int) -> str:
     return SCHEDULED if scheduled_at is not None and scheduled_at > now else PENDING
 
 
-def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[NewJob]) -> list[CreatedJob]:
+def create_jobs(
+    tx: Tx,
+    principal: Principal,
+    limits: Limits,
+    jobs: Sequence[NewJob],
+    *,
+    source: str | None = None,
+    queue_cap: bool = True,
+) -> list[CreatedJob]:
     """Make jobs that all go to the same queue. All or nothing.
 
     Checks in the contract's order: scope, payload size, daily and active quota, queue cap, parent.
+
+    Args:
+        source: Where they come from when not from a client, for webhooks: `cron`, `incoming_webhook`, ...
+        queue_cap: Whether a queue that they bring into being counts against the plan.
     """
     organization_id = principal.organization_id
     queue_name = jobs[0].queue_name
@@ -75,7 +88,8 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
         if limits.payload_bytes is not None:
             quotas.check_payload(len(job.payload.encode()), limits)
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
-    quotas.check_queue(tx, organization_id, limits, queue_name)
+    if queue_cap:
+        quotas.check_queue(tx, organization_id, limits, queue_name)
     max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
     created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
@@ -84,7 +98,27 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
     history.record_many(tx, "created", [(made.id, None, details) for made, _ in new])
     for made, job in new:
         events.job_created(tx, organization_id, queue_name, made.id, job.priority)
+    if new:
+        webhooks.emit_each(
+            tx,
+            organization_id,
+            webhooks.JOB_CREATED,
+            (created_data(made.id, job, tx.now, source) for made, job in new),
+        )
     return created
+
+
+def created_data(job_id: str, job: NewJob, now: int, source: str | None) -> dict[str, Any]:
+    """What webhooks are told about a new job."""
+    data: dict[str, Any] = {
+        "job_id": job_id,
+        "queue_name": job.queue_name,
+        "priority": job.priority,
+        "status": status_at_birth(job.scheduled_at, now),
+    }
+    if source is not None:
+        data["source"] = source
+    return data
 
 
 def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:

@@ -65,6 +65,12 @@ def api_keys(tx: Tx, organization_id: str) -> int:
     )
 
 
+def webhooks(tx: Tx, organization_id: str) -> int:
+    return _count(
+        tx, "SELECT COUNT(*) FROM webhooks WHERE organization_id = ? AND enabled = 1", organization_id
+    )
+
+
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
@@ -93,6 +99,11 @@ def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
 def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.api_keys is not None:
         _check("api_keys", api_keys(tx, organization_id), 1, limits.api_keys)
+
+
+def check_webhook(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.webhooks is not None:
+        _check("webhooks", webhooks(tx, organization_id), 1, limits.webhooks)
 
 
 def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:

@@ -5,7 +5,7 @@ Each sweep is one indexed search that finds nothing most of the time.
 
 from __future__ import annotations
 
-from spooled_contrib.server._rules import deletion, events, history
+from spooled_contrib.server._rules import deletion, events, history, webhooks
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND
@@ -70,6 +70,8 @@ def recover_leases(tx: Tx) -> int:
         }
         history.record(tx, job_id, event, worker_id, details)
         events.touched(tx, organization_id, queue_name, job_id)
+        if status == DEADLETTER:
+            webhooks.job_died(tx, organization_id, queue_name, job_id, error)
     return len(rows)
 
 
