@@ -16,12 +16,12 @@ from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
+from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import dependencies, organizations, sweeps
-from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
+from spooled_contrib.server._rules import dependencies, organizations, retention, sweeps
+from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, is_loopback, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
-from spooled_contrib.server._times import SECOND
 from spooled_contrib.server._webhooks.courier import Courier
 from spooled_contrib.server._webhooks.sender import Sender
 
@@ -86,9 +86,12 @@ class Runtime:
         return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
 
     async def _services(self, registration_is_open: bool, sender: Sender) -> Services:
-        settings, limits = self._settings, self._settings.limits
+        settings = self._settings
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
-        limiter = RateLimiter(self._clock, limits.requests_per_second, limits.bucket)
+        # On this machine alone, and without a plan to try out, strangers are the developer's own tests.
+        limiter = RateLimiter(self._clock, public=settings.plan is not None or not is_loopback(settings.host))
+        self._plans = Plans(settings.effective_limits)
+        await self._load_plans()
         self._gate = Gate(self._storage, self._clock, limiter, secret)
         await self._gate.load()
         return Services(
@@ -99,6 +102,7 @@ class Runtime:
             clock=self._clock,
             gate=self._gate,
             sender=sender,
+            plans=self._plans,
             started_at=self._clock.monotonic(),
         )
 
@@ -133,13 +137,15 @@ class Runtime:
         if now - self._cleaned_at < CLEANING_SECONDS:
             return
         self._cleaned_at = now
-        retention = round(self._settings.retention_days * 86_400 * SECOND)
-        while (
-            await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
-            >= sweeps.ROWS_PER_SWEEP
-        ):
+        await self._load_plans()
+        plans = self._plans
+        while await self._storage.write(lambda tx: retention.run(tx, plans)) >= sweeps.ROWS_PER_SWEEP:
             pass
         await self._storage.write(sweeps.forget_ended_sessions)
+
+    async def _load_plans(self) -> None:
+        for organization_id, plan, custom in await self._storage.read(organizations.plans):
+            self._plans.set(organization_id, plan, custom)
 
     async def _sweep_forever(self) -> None:
         # A manual clock stands still between two moves, and each move sweeps: nothing would ever be due here, and a

@@ -16,11 +16,12 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router
 from spooled_contrib.server._api.services import Services
-from spooled_contrib.server._rate import RateState
+from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 
 logger = logging.getLogger("spooled.server")
 
@@ -80,21 +81,28 @@ class SpooledApp:
                 f"API version {api_version.decode()} is not supported; send 1 or no version"
             )
         call = Call(self._services, scope, receive, parameters)
-        if route.access != "public":
-            rate = await self._admit(call, route, authorization)
-            if rate is not None:
-                headers += _rate_headers(rate)
+        rate = await self._admit(call, route, authorization)
+        if rate is not None:
+            headers += _rate_headers(rate)
         return await route.handler(call)
 
     async def _admit(self, call: Call, route: Route, authorization: bytes | None) -> RateState | None:
         gate = self._services.gate
+        if route.access == "open":
+            return None
+        if route.access == "public":
+            return gate.limiter.check_address(call.address)
+        if route.access == "admin":
+            gate.limiter.check_window("admin", call.address, ADMIN_PER_MINUTE, MINUTE)
+            require_admin_key(call)
+            return None
         bearer = _bearer(call, route, authorization)
         if route.access == "jwt" and not bearer.startswith("eyJ"):
             raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")
         key = await gate.authenticate(bearer)
         call.principal = key.principal
         call.bearer = bearer
-        rate = gate.limiter.check_organization(key.principal.organization_id)
+        rate = gate.limiter.check_organization(key.principal.organization_id, call.limits)
         if key.rate_limit is not None:
             gate.limiter.check_key(key.id, key.rate_limit)
         return rate
@@ -117,7 +125,7 @@ def _rate_headers(rate: RateState) -> list[Header]:
         (b"x-ratelimit-limit", str(rate.limit).encode()),
         (b"x-ratelimit-remaining", str(rate.remaining).encode()),
         (b"x-ratelimit-reset", str(rate.reset_at).encode()),
-        (b"x-ratelimit-scope", b"organization"),
+        (b"x-ratelimit-scope", rate.scope.encode()),
     ]
 
 

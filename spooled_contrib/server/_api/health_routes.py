@@ -44,7 +44,7 @@ async def ready(call: Call) -> Reply:
 
 
 ROUTES = [
-    Route("GET", "/health", health, "public"),
-    Route("GET", "/health/live", live, "public"),
-    Route("GET", "/health/ready", ready, "public"),
+    Route("GET", "/health", health, "open"),
+    Route("GET", "/health/live", live, "open"),
+    Route("GET", "/health/ready", ready, "open"),
 ]

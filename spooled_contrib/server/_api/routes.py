@@ -7,6 +7,7 @@ from spooled_contrib.server._api import (
     auth_routes,
     dead_letter_routes,
     health_routes,
+    ingest_routes,
     job_control,
     job_creation,
     job_leases,
@@ -14,6 +15,7 @@ from spooled_contrib.server._api import (
     organization_routes,
     queue_routes,
     streams,
+    usage_routes,
     webhook_routes,
     worker_routes,
 )
@@ -30,6 +32,8 @@ ROUTES = [
     *organization_routes.ROUTES,
     *api_key_routes.ROUTES,
     *auth_routes.ROUTES,
+    *usage_routes.ROUTES,
     *webhook_routes.ROUTES,
+    *ingest_routes.ROUTES,
     *streams.ROUTES,
 ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._settings import ServerSettings
+from spooled_contrib.server._plans import Plans
+from spooled_contrib.server._settings import Limits, ServerSettings
 from spooled_contrib.server._storage import Storage
 from spooled_contrib.server._webhooks.sender import Sender
 
@@ -23,8 +24,13 @@ class Services:
     clock: Clock
     gate: Gate
     sender: Sender
+    plans: Plans
     started_at: float
     """`clock.monotonic()` at the start."""
+
+    def limits_of(self, organization_id: str) -> Limits:
+        """What an organization may use."""
+        return self.plans.of(organization_id)
 
     @property
     def now(self) -> int:

@@ -275,16 +275,21 @@ def retry(tx: Tx, webhook_id: str, delivery_id: str) -> str:
     return "The delivery is queued for another attempt"
 
 
-def delete_old(tx: Tx, before: int, limit: int) -> int:
-    """Deliveries that ended and were made before that time, and inbound ones; how many of the larger part."""
+def delete_old(tx: Tx, whose: str, params: Sequence[str], before: int, limit: int) -> int:
+    """Deliveries that ended and were made before that time, and inbound ones; how many of the larger part.
+
+    Args:
+        whose: A constant SQL condition on `organization_id`, with `params`.
+        limit: At most this many of each, the oldest first.
+    """
     outgoing = tx.execute(
-        "DELETE FROM webhook_deliveries WHERE seq IN (SELECT seq FROM webhook_deliveries "
-        "WHERE created_at < ? AND status <> 'pending' ORDER BY created_at LIMIT ?)",
-        (before, limit),
+        "DELETE FROM webhook_deliveries WHERE seq IN (SELECT seq FROM webhook_deliveries "  # noqa: S608
+        f"WHERE created_at < ? AND status <> 'pending' AND {whose} ORDER BY created_at LIMIT ?)",
+        (before, *params, limit),
     )
     inbound = tx.execute(
-        "DELETE FROM ingest_deliveries WHERE seq IN (SELECT seq FROM ingest_deliveries "
-        "WHERE created_at < ? ORDER BY created_at LIMIT ?)",
-        (before, limit),
+        "DELETE FROM ingest_deliveries WHERE seq IN (SELECT seq FROM ingest_deliveries "  # noqa: S608
+        f"WHERE created_at < ? AND {whose} ORDER BY created_at LIMIT ?)",
+        (before, *params, limit),
     )
     return max(outgoing, inbound)

@@ -94,16 +94,6 @@ def delete_expired_jobs(tx: Tx) -> int:
     )
 
 
-def delete_old_jobs(tx: Tx, retention: int) -> int:
-    """Completed and cancelled jobs that ended more than `retention` microseconds ago."""
-    return deletion.delete_jobs(
-        tx,
-        "completed_at IS NOT NULL AND completed_at < ? AND status IN ('completed', 'cancelled')",
-        (tx.now - retention,),
-        limit=ROWS_PER_SWEEP,
-    )
-
-
 def forget_ended_sessions(tx: Tx) -> int:
     """A revoked login need not be remembered once its refresh token would have expired."""
     return tx.execute("DELETE FROM revoked_sessions WHERE expires_at <= ?", (tx.now,))

@@ -199,6 +199,7 @@ CREATE TABLE ingest_deliveries (
 );
 CREATE INDEX ingest_deliveries_by_organization ON ingest_deliveries (organization_id, seq);
 CREATE INDEX ingest_deliveries_by_creation ON ingest_deliveries (created_at);
+ALTER TABLE organizations ADD COLUMN assigned_plan TEXT;
 ALTER TABLE organizations ADD COLUMN custom_limits TEXT;
 ALTER TABLE organizations ADD COLUMN deleted_at INTEGER;
 """
