@@ -19,6 +19,8 @@ class Event(Struct, frozen=True, gc=False):
 
     `type` is empty for a change that the public stream does not announce (a claim, a recovered lease). It only wakes
     the streams that watch that one job, which then read its status.
+
+    An event without an organization is for the server itself; see `Hub.inside`.
     """
 
     organization_id: str
@@ -28,8 +30,11 @@ class Event(Struct, frozen=True, gc=False):
     data: dict[str, Any] = {}
 
 
+TALLY = "tally"
+"""Type of an event for `/metrics`: `data` says how much to add to what."""
+
 DELIVERIES_DUE = Event("", "", "", "deliveries.due")
-"""Webhook deliveries were written. For the server itself, which sends them; no organization has an empty id."""
+"""Webhook deliveries were written."""
 
 
 @dataclass(eq=False)
@@ -83,7 +88,8 @@ class Hub:
     def __init__(self) -> None:
         self._by_organization: dict[str, set[Subscription]] = {}
         self._closed = False
-        self.on_deliveries_due: Callable[[], None] = _nothing
+        self.inside: dict[str, Callable[[dict[str, Any]], None]] = {}
+        """Who is called, by type, with the data of an event that is for the server itself."""
 
     @property
     def listening(self) -> bool:
@@ -108,8 +114,9 @@ class Hub:
 
     def publish(self, events: list[Event]) -> None:
         for event in events:
-            if event.type == DELIVERIES_DUE.type:
-                self.on_deliveries_due()
+            if not event.organization_id:
+                if event.type in self.inside:
+                    self.inside[event.type](event.data)
                 continue
             for subscription in self._by_organization.get(event.organization_id, ()):
                 subscription.offer(event)
@@ -120,7 +127,3 @@ class Hub:
         for listeners in self._by_organization.values():
             for subscription in listeners:
                 subscription.close()
-
-
-def _nothing() -> None:
-    """Until somebody wants to know."""

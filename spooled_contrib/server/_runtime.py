@@ -14,8 +14,9 @@ from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
-from spooled_contrib.server._events import Hub
+from spooled_contrib.server._events import DELIVERIES_DUE, TALLY, Hub
 from spooled_contrib.server._listener import Listener, bind
+from spooled_contrib.server._metrics import Metrics
 from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._rate import RateLimiter
 from spooled_contrib.server._rules import dependencies, organizations, retention, sweeps
@@ -64,6 +65,8 @@ class Runtime:
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(bound.close)
             self._hub = Hub()
+            self._metrics = Metrics()
+            self._hub.inside[TALLY] = self._metrics.tally
             self._storage = SqliteStorage(
                 settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
             )
@@ -80,7 +83,7 @@ class Runtime:
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
         if not isinstance(self._clock, ManualClock):
-            self._hub.on_deliveries_due = self._courier.wake
+            self._hub.inside[DELIVERIES_DUE.type] = lambda _: self._courier.wake()
             self._courier.start()
         host, port = address[0], bound.getsockname()[1]
         return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
@@ -103,6 +106,7 @@ class Runtime:
             gate=self._gate,
             sender=sender,
             plans=self._plans,
+            metrics=self._metrics,
             started_at=self._clock.monotonic(),
         )
 

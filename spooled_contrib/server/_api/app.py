@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable
 
@@ -37,6 +38,7 @@ class SpooledApp:
         self._router = Router(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -53,13 +55,21 @@ class SpooledApp:
         except Exception:
             logger.exception("%s %s failed", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
+        status = response.status if isinstance(response, Reply) else response.status_code
         if isinstance(response, Reply):
             await _send(response, headers, scope, send)
         elif scope["method"] == "HEAD":
             # A stream has no end that a HEAD could wait for.
-            await _send(Reply(response.status_code), headers, scope, send)
+            await _send(Reply(status), headers, scope, send)
         else:
+            self._count(scope, status, started)
             await response(scope, receive, _with_headers(send, headers))
+            return
+        self._count(scope, status, started)
+
+    def _count(self, scope: Scope, status: int, started: float) -> None:
+        # A stream counts when it begins: how long somebody listens says nothing about the server.
+        self._services.metrics.answered(scope["method"], status, time.perf_counter() - started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]

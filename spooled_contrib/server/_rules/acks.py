@@ -6,7 +6,7 @@ import random
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import deliveries, dependencies, events, history, webhooks
+from spooled_contrib.server._rules import counting, deliveries, dependencies, events, history, webhooks
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING, PROCESSING, TERMINAL
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND, text
@@ -69,6 +69,7 @@ def complete(
     )
     if has_dependents:
         dependencies.job_completed(tx, job_id)
+    counting.completed(tx, started_at)
     events.job_completed(tx, organization_id, queue_name, job_id, started_at, result)
     data = {
         "job_id": job_id,
@@ -119,6 +120,8 @@ def fail(tx: Tx, principal: Principal, job_id: str, worker_id: str, lease_id: st
         "UPDATE workers SET jobs_failed = jobs_failed + 1 WHERE id = ? AND organization_id = ?",
         (worker_id, organization_id),
     )
+    counting.count(tx, counting.FAILED)
+    counting.count(tx, counting.RETRIED if status == PENDING else counting.DEADLETTERED)
     events.status_changed(tx, organization_id, queue_name, job_id, PROCESSING, status)
     events.job_failed(tx, organization_id, queue_name, job_id, error, retry_count)
     if status == DEADLETTER:

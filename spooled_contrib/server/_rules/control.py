@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history, webhooks
+from spooled_contrib.server._rules import counting, events, history, webhooks
 from spooled_contrib.server._rules.reading import get_job
 from spooled_contrib.server._rules.statuses import CANCELLED, PENDING, REVIVABLE, WAITING
 from spooled_contrib.server._storage import Row, Tx
@@ -47,6 +47,7 @@ def revive(tx: Tx, organization_id: str, queue_name: str, job_id: str, old_statu
         (tx.now, job_id),
     )
     history.record(tx, job_id, "retried", None, {"organization_id": organization_id})
+    counting.count(tx, counting.RETRIED)
     webhooks.emit(
         tx,
         organization_id,

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history, quotas, webhooks
+from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -99,6 +99,7 @@ def create_jobs(
     for made, job in new:
         events.job_created(tx, organization_id, queue_name, made.id, job.priority)
     if new:
+        counting.count(tx, counting.ENQUEUED, len(new))
         webhooks.emit_each(
             tx,
             organization_id,
