@@ -119,12 +119,17 @@ class Plans:
     def __init__(self, limits: Limits) -> None:
         self.default = limits
         self.exceptions: dict[str, Limits] = {}
+        self.custom: dict[str, Mapping[str, Any]] = {}
+        """The limits that organizations were given, as they were given."""
 
     def of(self, organization_id: str) -> Limits:
         return self.exceptions.get(organization_id, self.default)
 
     def set(self, organization_id: str, plan: str | None, custom: Mapping[str, Any] | None) -> None:
         """An organization's plan or its own limits were read from the database, or changed."""
+        self.custom.pop(organization_id, None)
+        if custom:
+            self.custom[organization_id] = custom
         if plan is None and not custom:
             self.exceptions.pop(organization_id, None)
             return

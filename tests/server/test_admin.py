@@ -114,6 +114,9 @@ class TestOrganizations:
         assert refused(other.post("/jobs", {"queue_name": "mail", "payload": 1})) == (429, "QUOTA_EXCEEDED")
         found = admin("GET", f"/organizations/{organization_id}").json()
         assert found["custom_limits"] == {"max_active_jobs": 1}
+        assert other.get(f"/organizations/{organization_id}").json()["custom_limits"] == {
+            "max_active_jobs": 1
+        }
 
     @pytest.mark.parametrize(
         "limits", [{"max_cats": 1}, {"max_queues": -1}, {"max_queues": "9"}, {"rate_limit_burst": 0}]

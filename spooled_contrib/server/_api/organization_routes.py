@@ -91,7 +91,8 @@ def check_email(email: str | None, field: str = "billing_email") -> None:
 
 
 def _shown(call: Call, row: Row) -> dict[str, Any]:
-    return organization_object(row, call.services.limits_of(row[0]).tier)
+    plans = call.services.plans
+    return {**organization_object(row, plans.of(row[0]).tier), "custom_limits": plans.custom.get(row[0])}
 
 
 async def list_organizations(call: Call) -> Reply:
