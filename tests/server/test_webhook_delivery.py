@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,19 @@ class TestARequest:
         signed = b"1767225612." + request.body
         wanted = hmac.new(b"s3cret", signed, hashlib.sha256).hexdigest()
         assert request.headers["x-spooled-signature"] == f"sha256={wanted}"
+
+    def test_is_checked_as_the_docs_show(self, hooked, receiver):
+        page = (Path(__file__).parents[2] / "docs" / "server.md").read_text(encoding="utf-8")
+        (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+        shown = {}
+        exec(block, shown)
+        hooked.hook(receiver.url(), "job.created", secret="s3cret")
+        hooked.create()
+        hooked.server.advance(0)
+        headers, body = receiver.only.headers, receiver.only.body
+        stamp, signature = headers["x-spooled-timestamp"], headers["x-spooled-signature"]
+        assert shown["is_genuine"]("s3cret", stamp, body, signature)
+        assert not shown["is_genuine"]("other", stamp, body, signature)
 
     def test_carries_the_credentials_of_the_address_in_a_header(self, hooked, receiver):
         hooked.hook(f"http://user:pa%20ss@127.0.0.1:{receiver.port}/", "job.created")

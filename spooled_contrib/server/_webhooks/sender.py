@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import ssl
 
 import httpx
@@ -11,6 +12,8 @@ import httpx
 from spooled.clock import Clock
 from spooled_contrib.server._rules.deliveries import Delivery, Outcome
 from spooled_contrib.server._webhooks import message, targets
+
+logger = logging.getLogger("spooled.server")
 
 TOTAL_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
@@ -40,7 +43,11 @@ class Sender:
             return Outcome(error=f"refused: {error}", final=True)
         except targets.UnresolvedError as error:
             return Outcome(error=str(error))
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return Outcome(error=_describe(error))
+        except Exception as error:
+            # A delivery that raised would stay leased and come back for ever.
+            logger.exception("webhook delivery %s failed in a way that nobody thought of", delivery.id)
             return Outcome(error=_describe(error))
 
     async def close(self) -> None:
