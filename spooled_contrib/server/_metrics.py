@@ -69,7 +69,7 @@ class Metrics:
             if name == counting.JOB_SECONDS:
                 self._job_seconds.observe(amount)
             else:
-                self._counters[name] += amount
+                self._counters[name] = self._counters.get(name, 0) + amount
 
     def answered(self, method: str, status: int, seconds: float) -> None:
         """A request was answered."""
@@ -91,7 +91,7 @@ class Metrics:
 
         for counter, count in self._counters.items():
             name = f"spooled_{counter}_total"
-            family(name, "counter", _COUNTER_HELP[counter], [f"{name} {count}"])
+            family(name, "counter", _COUNTER_HELP.get(counter, counter), [f"{name} {count}"])
         name = "spooled_api_requests_total"
         requests = [
             f'{name}{{method="{method}",status="{status}"}} {count}'

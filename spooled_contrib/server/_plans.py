@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Final
 
@@ -109,6 +109,10 @@ def upgrade(limits: Limits, resource: str, needed: int) -> str | None:
     return None
 
 
+PlanRow = tuple[str, str | None, Mapping[str, Any] | None]
+"""An organization's id, the plan that it was put on, and the limits that it was given."""
+
+
 class Plans:
     """Which limits apply to whom. Nearly every organization has the server's own; exceptions are kept in memory.
 
@@ -121,12 +125,25 @@ class Plans:
         self.exceptions: dict[str, Limits] = {}
         self.custom: dict[str, Mapping[str, Any]] = {}
         """The limits that organizations were given, as they were given."""
+        self.changes = 0
+        """Counts calls of `set`."""
 
     def of(self, organization_id: str) -> Limits:
         return self.exceptions.get(organization_id, self.default)
 
+    def load(self, rows: Iterable[PlanRow], changes: int) -> None:
+        """Take over what the database says, unless something was `set` here since `changes` was looked up."""
+        if changes == self.changes:
+            self.exceptions, self.custom = {}, {}
+            for organization_id, plan, custom in rows:
+                self._put(organization_id, plan, custom)
+
     def set(self, organization_id: str, plan: str | None, custom: Mapping[str, Any] | None) -> None:
-        """An organization's plan or its own limits were read from the database, or changed."""
+        """An organization's plan or its own limits were changed by this server."""
+        self.changes += 1
+        self._put(organization_id, plan, custom)
+
+    def _put(self, organization_id: str, plan: str | None, custom: Mapping[str, Any] | None) -> None:
         self.custom.pop(organization_id, None)
         if custom:
             self.custom[organization_id] = custom

@@ -130,6 +130,7 @@ class Runtime:
         await self._sweep_due()
         # After the leases: what a lost lease killed takes its dependants along.
         await self._storage.write(dependencies.sweep)
+        await self._load_plans()
         await self._clean()
 
     async def _sweep_due(self) -> None:
@@ -141,15 +142,15 @@ class Runtime:
         if now - self._cleaned_at < CLEANING_SECONDS:
             return
         self._cleaned_at = now
-        await self._load_plans()
         plans = self._plans
         while await self._storage.write(lambda tx: retention.run(tx, plans)) >= sweeps.ROWS_PER_SWEEP:
             pass
         await self._storage.write(sweeps.forget_ended_sessions)
 
     async def _load_plans(self) -> None:
-        for organization_id, plan, custom in await self._storage.read(organizations.plans):
-            self._plans.set(organization_id, plan, custom)
+        # Another server on the same database may have changed them.
+        changes = self._plans.changes
+        self._plans.load(await self._storage.read(organizations.plans), changes)
 
     async def _sweep_forever(self) -> None:
         # A manual clock stands still between two moves, and each move sweeps: nothing would ever be due here, and a

@@ -6,13 +6,13 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server._events import DELIVERIES_DUE, Hub
-from spooled_contrib.server._rules import deliveries, webhooks
-from spooled_contrib.server._rules.deliveries import Outcome, after_attempt
+from spooled_contrib.server._rules import attempts, webhooks
+from spooled_contrib.server._rules.attempts import Outcome, after_attempt
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 
 ORGANIZATION = "o"
-LEASE_SECONDS = deliveries.LEASE / 1_000_000
+LEASE_SECONDS = attempts.LEASE / 1_000_000
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def emit(storage, number=1):
 
 
 def claim(storage, limit=64):
-    return storage.write(lambda tx: deliveries.claim_due(tx, limit))
+    return storage.write(lambda tx: attempts.claim_due(tx, limit))
 
 
 async def test_a_delivery_is_given_to_one_sender_at_a_time(storage, clock):
@@ -58,15 +58,15 @@ async def test_what_a_dead_sender_had_is_due_again_with_the_same_number(storage,
     (again,) = await claim(storage)
     assert (again.id, again.attempt) == (lost.id, 1)
     # What the first one says now does not count any more.
-    assert not await storage.write(lambda tx: deliveries.settle(tx, lost, Outcome(500, "", "late")))
-    assert await storage.write(lambda tx: deliveries.settle(tx, again, Outcome(200, "")))
-    assert await storage.read(deliveries.next_due) is None
+    assert not await storage.write(lambda tx: attempts.settle(tx, lost, Outcome(500, "", "late")))
+    assert await storage.write(lambda tx: attempts.settle(tx, again, Outcome(200, "")))
+    assert await storage.read(attempts.next_due) is None
 
 
 async def test_what_is_given_back_is_due_at_once(storage):
     await emit(storage)
     taken = await claim(storage)
-    await storage.write(lambda tx: deliveries.release(tx, taken))
+    await storage.write(lambda tx: attempts.release(tx, taken))
     assert [delivery.id for delivery in await claim(storage)] == [delivery.id for delivery in taken]
 
 
@@ -77,7 +77,7 @@ async def test_nothing_is_written_or_looked_at_for_who_has_no_webhook_for_it(sto
 
     await storage.write(lambda tx: webhooks.emit_each(tx, "nobody", webhooks.JOB_CREATED, items()))
     await storage.write(lambda tx: webhooks.emit_each(tx, ORGANIZATION, webhooks.JOB_STARTED, items()))
-    assert await storage.read(deliveries.next_due) is None
+    assert await storage.read(attempts.next_due) is None
 
 
 async def test_an_outbox_that_is_rolled_back_wakes_nobody(storage):

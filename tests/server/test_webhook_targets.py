@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled.clock import ManualClock
-from spooled_contrib.server._rules.deliveries import Delivery
+from spooled_contrib.server._rules.attempts import Delivery
 from spooled_contrib.server._webhooks import targets
 from spooled_contrib.server._webhooks.sender import Sender
 

@@ -14,7 +14,7 @@ from spooled_contrib.server._api import webhook_bodies
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route
-from spooled_contrib.server._rules import deliveries, webhooks
+from spooled_contrib.server._rules import attempts, deliveries, webhooks
 from spooled_contrib.server._storage import Row, Tx
 from spooled_contrib.server._times import moment
 
@@ -59,7 +59,7 @@ async def test_webhook(call: Call) -> Reply:
     row = await call.read(lambda tx: webhooks.get(tx, organization_id, webhook_id))
     delivery_id = str(uuid.uuid4())
     data = {"webhook_id": webhook_id, "message": "This is a test of the webhook"}
-    delivery = deliveries.Delivery(
+    delivery = attempts.Delivery(
         id=delivery_id,
         claim="",
         webhook_id=webhook_id,

@@ -11,6 +11,7 @@ from typing import Any
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._keys import key_hash, key_prefix
+from spooled_contrib.server._plans import PlanRow
 from spooled_contrib.server._rules import api_keys, quotas
 from spooled_contrib.server._storage import Row, Tx
 
@@ -181,7 +182,7 @@ def delete(tx: Tx, organization_id: str) -> None:
     tx.execute("UPDATE webhooks SET enabled = 0 WHERE organization_id = ?", (organization_id,))
 
 
-def plans(tx: Tx) -> list[tuple[str, str | None, dict[str, Any] | None]]:
+def plans(tx: Tx) -> list[PlanRow]:
     """The organizations that have a plan or limits of their own: id, plan and limits."""
     rows = tx.select(
         "SELECT id, assigned_plan, custom_limits FROM organizations "

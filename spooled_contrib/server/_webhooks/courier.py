@@ -7,8 +7,8 @@ import contextlib
 import logging
 
 from spooled.clock import Clock
-from spooled_contrib.server._rules import deliveries
-from spooled_contrib.server._rules.deliveries import Delivery
+from spooled_contrib.server._rules import attempts
+from spooled_contrib.server._rules.attempts import Delivery
 from spooled_contrib.server._storage import Storage
 from spooled_contrib.server._times import SECOND
 from spooled_contrib.server._webhooks.sender import Sender
@@ -64,7 +64,7 @@ class Courier:
         if cut_off:
             await asyncio.wait(cut_off)
             given_back = list(cut_off.values())
-            await self._storage.write(lambda tx: deliveries.release(tx, given_back))
+            await self._storage.write(lambda tx: attempts.release(tx, given_back))
         await self._sender.close()
 
     async def _run(self) -> None:
@@ -85,13 +85,13 @@ class Courier:
         free = IN_FLIGHT - len(self._sending)
         if free == 0:
             return LOOK_SECONDS  # an attempt that ends wakes us
-        due = await self._storage.read(deliveries.next_due)
+        due = await self._storage.read(attempts.next_due)
         if due is None:
             return LOOK_SECONDS
         wait = due / SECOND - self._clock.now()
         if wait > 0.0:
             return min(wait, LOOK_SECONDS)
-        for delivery in await self._storage.write(lambda tx: deliveries.claim_due(tx, free)):
+        for delivery in await self._storage.write(lambda tx: attempts.claim_due(tx, free)):
             task = asyncio.ensure_future(self._deliver(delivery))
             self._sending[task] = delivery
             task.add_done_callback(self._ended)
@@ -101,7 +101,7 @@ class Courier:
         outcome = await self._sender.send(delivery)
         if outcome.error is not None:
             logger.info("webhook delivery %s, attempt %d: %s", delivery.id, delivery.attempt, outcome.error)
-        if not await self._storage.write(lambda tx: deliveries.settle(tx, delivery, outcome)):
+        if not await self._storage.write(lambda tx: attempts.settle(tx, delivery, outcome)):
             logger.warning("webhook delivery %s was taken over before its attempt ended", delivery.id)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from spooled_contrib.server._rules.deliveries import Delivery
+from spooled_contrib.server._rules.attempts import Delivery
 
 USER_AGENT = "Spooled-OutgoingWebhook/1.0"
 

@@ -10,7 +10,7 @@ import ssl
 import httpx
 
 from spooled.clock import Clock
-from spooled_contrib.server._rules.deliveries import Delivery, Outcome
+from spooled_contrib.server._rules.attempts import Delivery, Outcome
 from spooled_contrib.server._webhooks import message, targets
 
 logger = logging.getLogger("spooled.server")
