@@ -103,6 +103,14 @@ class TestOrganizations:
         admin("PATCH", f"/organizations/{organization_id}", json={"plan_tier": None})
         assert other.get("/organizations/usage").json()["limits"]["max_active_jobs"] is None
 
+    def test_can_be_made_on_a_plan(self, run):
+        api, admin = run()
+        made = admin("POST", "/organizations", json={"name": "A", "slug": "a", "plan_tier": "pro"}).json()
+        assert made["organization"]["plan_tier"] == "pro"
+        assert api.with_key(made["api_key"]["key"]).get("/organizations/usage").json()["plan"] == "pro"
+        bad = admin("POST", "/organizations", json={"name": "B", "slug": "b", "plan_tier": "gold"})
+        assert refused(bad) == (400, "INVALID_JSON")
+
     def test_can_be_given_limits_of_their_own_that_survive_a_restart(self, run, tmp_path):
         api, admin = run(db=tmp_path / "jobs.db")
         organization_id, key = organization(admin)

@@ -16,6 +16,7 @@ from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.organization_routes import (
     Email,
     Name,
+    NewOrganizationBody,
     check_email,
     create,
     organization_object,
@@ -31,13 +32,21 @@ from spooled_contrib.server._times import moment
 API_VERSION = "1"
 
 
+PlanName = Literal["free", "starter", "pro", "enterprise"]
+
+
+class NewBody(NewOrganizationBody):
+    plan_tier: PlanName | None = None
+
+
 class ChangeBody(Struct):
     name: Name | None = None
     billing_email: Email | None = None
-    plan_tier: Literal["free", "starter", "pro", "enterprise"] | UnsetType | None = UNSET
+    plan_tier: PlanName | UnsetType | None = UNSET
     custom_limits: dict[str, Any] | UnsetType | None = UNSET
 
 
+_new = Decoder(NewBody)
 _change = Decoder(ChangeBody)
 
 
@@ -60,6 +69,11 @@ def _choice(call: Call, name: str, choices: set[str] | frozenset[str], default: 
     if value not in choices:
         raise refuse.bad_request(f"{name} must be one of {', '.join(sorted(choices))}")
     return value
+
+
+async def create_organization(call: Call) -> Reply:
+    body = await call.json(_new)
+    return await create(call, body, body.plan_tier)
 
 
 async def get_organization(call: Call) -> Reply:
@@ -150,7 +164,7 @@ def _organization(call: Call, row: Row) -> dict[str, Any]:
 
 ROUTES = [
     Route("GET", "/api/v1/admin/organizations", list_organizations, "admin"),
-    Route("POST", "/api/v1/admin/organizations", create, "admin"),
+    Route("POST", "/api/v1/admin/organizations", create_organization, "admin"),
     Route("GET", "/api/v1/admin/organizations/{id}", get_organization, "admin"),
     Route("PATCH", "/api/v1/admin/organizations/{id}", change_organization, "admin"),
     Route("DELETE", "/api/v1/admin/organizations/{id}", delete_organization, "admin"),

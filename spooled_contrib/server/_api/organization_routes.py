@@ -47,20 +47,25 @@ _name = Decoder(NameBody)
 
 async def create_organization(call: Call) -> Reply:
     _check_registration(call)
-    return await create(call)
+    return await create(call, await call.json(_new))
 
 
-async def create(call: Call) -> Reply:
-    """Make the organization that the body asks for, and its first key. Who asks was checked."""
-    body = await call.json(_new)
+async def create(call: Call, body: NewOrganizationBody, plan: str | None = None) -> Reply:
+    """Make the organization that the body asks for, and its first key. Who asks was checked.
+
+    Args:
+        plan: The plan to put it on, instead of the server's.
+    """
     bodies.check_text(body.name, "name")
     organizations.check_slug(body.slug)
     email = body.billing_email
     check_email(email)
     key = new_api_key()
     organization, first_key = await call.write(
-        lambda tx: organizations.create(tx, body.name, body.slug, email, key, new_webhook_token())
+        lambda tx: organizations.create(tx, body.name, body.slug, email, key, new_webhook_token(), plan)
     )
+    if plan is not None:
+        call.services.plans.set(organization[0], plan, None)
     return json_reply(
         {
             "organization": _shown(call, organization),

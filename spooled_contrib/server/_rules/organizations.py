@@ -55,7 +55,13 @@ def ensure_server_key(tx: Tx, key: str) -> None:
 
 
 def create(
-    tx: Tx, name: str, slug: str, billing_email: str | None, key: str, webhook_token: str
+    tx: Tx,
+    name: str,
+    slug: str,
+    billing_email: str | None,
+    key: str,
+    webhook_token: str,
+    plan: str | None = None,
 ) -> tuple[Row, Row]:
     """An organization and its first key; (organization as `COLUMNS`, key as `api_keys.COLUMNS`).
 
@@ -68,7 +74,8 @@ def create(
         _check_email_is_free(tx, billing_email, "")
     organization_id = str(uuid.uuid4())
     organization = tx.change(
-        f"INSERT INTO organizations ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",  # noqa: S608
+        f"INSERT INTO organizations ({COLUMNS}, assigned_plan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+        f"RETURNING {COLUMNS}",
         (
             organization_id,
             name,
@@ -78,6 +85,7 @@ def create(
             json.dumps({WEBHOOK_TOKEN: webhook_token}),
             tx.now,
             tx.now,
+            plan,
         ),
     )[0]
     first_key = api_keys.insert(tx, organization_id, "Initial Admin Key", key, ["*"], None, None)
