@@ -54,7 +54,7 @@ async def retry_dead_letters(call: Call) -> Reply:
         )
     for index, job_id in enumerate(body.job_ids or ()):
         bodies.check_text(job_id, f"job_ids[{index}]")
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     retried, skipped = await call.write(
         lambda tx: dead_letters.retry(
             tx, principal, limits, queue_name=body.queue_name, job_ids=body.job_ids, limit=limit
