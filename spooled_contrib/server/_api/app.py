@@ -1,7 +1,8 @@
 """The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
 
 It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
-all responses share are done here in one place. A handler may return a Starlette response; streams do.
+all responses share are done here in one place. A handler may return an ASGI application that does the talking; streams
+and the WebSocket do.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 
-from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.call import Call
@@ -36,6 +36,10 @@ class SpooledApp:
         self._router = Router(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # A handshake is a GET request like any other, until somebody accepts it.
+            scope = {**scope, "method": "GET"}
+            send = _refusing_handshakes(send)
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -56,13 +60,13 @@ class SpooledApp:
             await _send(response, headers, scope, send)
         elif scope["method"] == "HEAD":
             # A stream has no end that a HEAD could wait for.
-            await _send(Reply(response.status_code), headers, scope, send)
+            await _send(Reply(200), headers, scope, send)
         else:
             await response(scope, receive, _with_headers(send, headers))
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
-    ) -> Reply | Response:
+    ) -> Reply | ASGIApp:
         request_id = api_version = authorization = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -132,8 +136,19 @@ async def _send(reply: Reply, headers: list[Header], scope: Scope, send: Send) -
 
 def _with_headers(send: Send, headers: list[Header]) -> Send:
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.accept"):
             message["headers"] = [*headers, *message.get("headers", [])]
+        await send(message)
+
+    return sending
+
+
+def _refusing_handshakes(send: Send) -> Send:
+    """Sends a response of HTTP to a handshake: nothing is upgraded then, and the client reads why."""
+
+    async def sending(message: Message) -> None:
+        if message["type"].startswith("http."):
+            message["type"] = f"websocket.{message['type']}"
         await send(message)
 
     return sending

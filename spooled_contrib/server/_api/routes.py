@@ -13,6 +13,7 @@ from spooled_contrib.server._api import (
     job_reads,
     organization_routes,
     queue_routes,
+    sockets,
     streams,
     worker_routes,
 )
@@ -30,4 +31,5 @@ ROUTES = [
     *api_key_routes.ROUTES,
     *auth_routes.ROUTES,
     *streams.ROUTES,
+    *sockets.ROUTES,
 ]

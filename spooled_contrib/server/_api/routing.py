@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from msgspec import Struct
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from spooled_contrib.server import _refusals as refuse
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spooled_contrib.server._api.call import Call
     from spooled_contrib.server._api.reply import Reply
 
-Handler = Callable[["Call"], Awaitable["Reply | Response"]]
+Handler = Callable[["Call"], Awaitable["Reply | ASGIApp"]]
 Access = Literal["key", "jwt", "stream", "public"]
 
 
