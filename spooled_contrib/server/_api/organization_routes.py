@@ -29,10 +29,23 @@ WARN_FROM_PERCENT = 50.0
 """On the free tier a warning appears from half of a cap on."""
 
 
+Slug = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 100,
+            "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        }
+    ),
+]
+_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^\s\u0000-\u001f\u0085]+$"}
+
+
 class NewOrganizationBody(Struct):
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
-    slug: str
-    billing_email: Annotated[str, Meta(max_length=255)] | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+    slug: Slug
+    billing_email: Annotated[str, Meta(max_length=255, extra_json_schema=_EMAIL)] | None = None
 
 
 _new = Decoder(NewOrganizationBody)

@@ -29,7 +29,7 @@ class ConfigBody(Struct):
 
 
 class PauseBody(Struct):
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, extra_json_schema=bodies.NO_NUL)] | None = None
 
 
 _config = Decoder(ConfigBody)

@@ -17,8 +17,9 @@ from spooled_contrib.server._api import (
     streams,
     worker_routes,
 )
+from spooled_contrib.server._api.openapi.route import document_route
 
-ROUTES = [
+_CALLS = [
     *health_routes.ROUTES,
     *job_creation.ROUTES,
     *job_leases.ROUTES,
@@ -33,3 +34,5 @@ ROUTES = [
     *streams.ROUTES,
     *sockets.ROUTES,
 ]
+
+ROUTES = [*_CALLS, document_route(_CALLS)]
