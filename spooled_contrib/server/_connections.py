@@ -11,6 +11,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -42,13 +43,19 @@ MAX_HANDSHAKE_HEADERS = 100
 SOCKET_PATH = b"/api/v1/ws"
 
 
+_logger = logging.getLogger("spooled.server.http")
+_logger.setLevel(logging.ERROR)
+
+
 class SpooledHttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # uvicorn would write to the log of the embedding program, URLs and the tokens in them included.
+        # uvicorn would write to the log of the embedding program: URLs with tokens in them, and a line for whatever a
+        # stranger sends that is no HTTP. What goes wrong in the application is still logged.
         self.access_log = False
+        self.logger = _logger
         self._began: float = self.loop.time()
         self._arrived = 0
         self._phase: str = "new"  # then "head", "body", "between"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_NEEDED = ("jwt", "starlette", "uvicorn")
+_NEEDED = ("httptools", "jwt", "starlette", "uvicorn", "websockets")
 
 
 def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:

@@ -28,7 +28,7 @@ class RetryBody(Struct):
 
 
 class PurgeBody(Struct):
-    confirm: bool
+    confirm: Annotated[bool, Meta(extra_json_schema={"const": True})]
     queue_name: QueueName | None = None
     older_than: bodies.Time | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_PURGED)] | None = None

@@ -39,7 +39,7 @@ Slug = Annotated[
         }
     ),
 ]
-_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^\s\u0000-\u001f\u0085]+$"}
+_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"}
 
 
 class NewOrganizationBody(Struct):

@@ -117,7 +117,7 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
         "tags": [_tag(route)],
         "parameters": list(_parameters(route, operation, schemas)),
         "responses": _responses(route, operation, schemas),
-        "security": [*_SECURITY[route.access], *({name: []} for name in operation.extra_security)],
+        "security": _security(route, operation),
     }
     about = inspect.getdoc(route.handler)
     if about:
@@ -128,6 +128,13 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
             "content": {"application/json": {"schema": schemas.of_body(operation.body)}},
         }
     return found
+
+
+def _security(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.extra_security:
+        either: list[dict[str, list[str]]] = [{name: []} for name in operation.extra_security]
+        return [{}, *either]
+    return _SECURITY[route.access]
 
 
 def _operation_id(route: Route) -> str:
@@ -149,6 +156,7 @@ def _parameters(route: Route, operation: Operation, schemas: _Schemas) -> Iterat
             "name": query.name,
             "in": "query",
             "required": query.required,
+            "allowEmptyValue": True,  # an empty one counts as absent
             "description": query.about,
             "schema": schemas.of(query.type),
         }
@@ -165,10 +173,11 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
         if operation.links and not responses:
             response["links"] = {
                 name: {
-                    "operationRef": _reference(target),
-                    "parameters": {parameter: f"$response.body#/{member}"},
+                    "operationRef": _reference(link.target),
+                    **({"parameters": dict(link.parameters)} if link.parameters else {}),
+                    **({"requestBody": dict(link.body)} if link.body else {}),
                 }
-                for name, (target, parameter, member) in operation.links.items()
+                for name, link in operation.links.items()
             }
         responses[str(status)] = response
     error = {"application/json": {"schema": schemas.of(ErrorReply)}}

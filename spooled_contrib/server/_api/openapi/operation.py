@@ -21,6 +21,14 @@ class Query(Struct, frozen=True):
     required: bool = False
 
 
+class Link(Struct, frozen=True):
+    """A call that takes something from a reply: `$response.body#/id` and the like, as OpenAPI spells it."""
+
+    target: str
+    parameters: Mapping[str, str] = {}
+    body: Mapping[str, Any] = {}
+
+
 class Operation(Struct, frozen=True, kw_only=True):
     """A route in words and types.
 
@@ -35,7 +43,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         media_type: Of the reply.
         path: From the name of a path parameter to its type, where it is not just any text.
         extra_security: Further security schemes, each of which may be shown instead of nothing.
-        links: OpenAPI links of the first reply: from name to (method and path, path parameter, member of the reply).
+        links: What can be done next with what the first reply says.
     """
 
     about: str
@@ -48,7 +56,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     media_type: str = "application/json"
     path: Mapping[str, Any] = {}
     extra_security: Sequence[str] = ()
-    links: Mapping[str, tuple[str, str, str]] = {}
+    links: Mapping[str, Link] = {}
 
 
 def returns(about: str, reply: Any, *, status: int = 200, **more: Any) -> Operation:

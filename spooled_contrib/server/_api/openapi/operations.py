@@ -21,7 +21,7 @@ from spooled_contrib.server._api import (
 from spooled_contrib.server._api.job_objects import Job
 from spooled_contrib.server._api.openapi import account_replies as account
 from spooled_contrib.server._api.openapi import replies
-from spooled_contrib.server._api.openapi.operation import Empty, Operation, Query, returns
+from spooled_contrib.server._api.openapi.operation import Empty, Link, Operation, Query, returns
 
 _Integer = Annotated[int, Meta(ge=-(10**18) + 1, le=10**18 - 1)]
 _Text = Annotated[str, Meta(max_length=1024, extra_json_schema=bodies.NO_NUL)]
@@ -72,6 +72,11 @@ _EVENTS = (
     Query("job_id", _Id, "Only events of this job"),
     Query("events", _Text, "Names of events, comma separated; * for all"),
 )
+_CLAIMED: Final = {"id": "$response.body#/jobs/0/id"}
+_LEASE: Final = {
+    "worker_id": "$request.body#/worker_id",
+    "lease_id": "$response.body#/jobs/0/lease_id",
+}
 _CREATION_ERRORS = (403, 413)
 _ACK_ERRORS = (409,)
 
@@ -85,9 +90,13 @@ OPERATIONS: Final[dict[str, Operation]] = {
         replies={201: job_creation.CreateReply, 200: job_creation.CreateReply},
         errors=_CREATION_ERRORS,
         links={
-            "get": ("GET /api/v1/jobs/{id}", "id", "id"),
-            "cancel": ("DELETE /api/v1/jobs/{id}", "id", "id"),
-            "history": ("GET /api/v1/jobs/{id}/history", "id", "id"),
+            "get": Link("GET /api/v1/jobs/{id}", {"id": "$response.body#/id"}),
+            "history": Link("GET /api/v1/jobs/{id}/history", {"id": "$response.body#/id"}),
+            "cancel": Link("DELETE /api/v1/jobs/{id}", {"id": "$response.body#/id"}),
+            "claim": Link(
+                "POST /api/v1/jobs/claim",
+                body={"queue_name": "$request.body#/queue_name", "worker_id": "worker"},
+            ),
         },
     ),
     "POST /api/v1/jobs/bulk": returns(
@@ -101,6 +110,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
         job_leases.ClaimReply,
         body=job_leases.ClaimBody,
         errors=(403,),
+        links={
+            "complete": Link("POST /api/v1/jobs/{id}/complete", _CLAIMED, {**_LEASE, "result": 1}),
+            "fail": Link("POST /api/v1/jobs/{id}/fail", _CLAIMED, {**_LEASE, "error": "it failed"}),
+            "heartbeat": Link("POST /api/v1/jobs/{id}/heartbeat", _CLAIMED, _LEASE),
+        },
     ),
     "POST /api/v1/jobs/{id}/complete": returns(
         "Acknowledge a leased job", replies.SuccessReply, body=job_leases.CompleteBody, errors=_ACK_ERRORS
