@@ -57,13 +57,19 @@ class SpooledHttpProtocol(HttpToolsProtocol):
         self.access_log = False
         self.logger = _logger
         self._began: float = self.loop.time()
-        self._arrived = 0
+        self._arrived = 0  # bytes of the present request
+        self._begun = 0  # how many requests there were
         self._phase: str = "new"  # then "head", "body", "between"
         self._refusal: tuple[HTTPStatus, str, str] | None = None
 
     def data_received(self, data: bytes) -> None:
-        self._arrived += len(data)
+        begun, fresh = self._begun, self._phase in ("new", "between")
         super().data_received(data)
+        if self._begun == begun:
+            self._arrived += len(data)
+        elif fresh and self._begun == begun + 1:
+            self._arrived = len(data)
+        # Else the data ended one request and began others; how much of it is the last one's is too little to matter.
         if self._arrived > MAX_HEAD and not self.transport.is_closing():
             if self._phase in ("new", "head"):
                 self._refuse(
@@ -81,6 +87,7 @@ class SpooledHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._began = self.loop.time()
         self._arrived = 0
+        self._begun += 1
         self._phase = "head"
         super().on_message_begin()
 
@@ -99,23 +106,31 @@ class SpooledHttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._phase = "body"
         super().on_headers_complete()
+        self._phase = "body"
 
     def on_message_complete(self) -> None:
         self._phase = "between"
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        if self._phase == "between":
+            self._began = self.loop.time()
+        super().on_response_complete()
+
     def end_if_overdue(self, now: float) -> None:
         """Called now and then: end a connection whose request does not get finished."""
         # While reading is paused it is the server that lets the client wait.
-        if self._phase == "between" or self.flow.read_paused or self.transport.is_closing():
+        if self.flow.read_paused or self.transport.is_closing():
             return
         waited = now - self._began
-        if self._phase == "new":
+        if self._phase == "new" or (self._phase == "between" and self.cycle.response_complete):
+            # uvicorn has a timer for this, but it stops at the first byte, which need not be one of a request.
             if waited > IDLE_SECONDS:
                 self.transport.close()
-        elif waited > (HEAD_SECONDS if self._phase == "head" else REQUEST_SECONDS):
+        elif self._phase != "between" and waited > (
+            HEAD_SECONDS if self._phase == "head" else REQUEST_SECONDS
+        ):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "The request did not arrive in time")
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - overrides

@@ -70,7 +70,8 @@ class SpooledApp:
         request_id = api_version = authorization = None
         for name, value in scope["headers"]:
             if name == b"authorization":
-                authorization = value
+                # Of two, a proxy in front may have checked the other one.
+                authorization = value if authorization is None else b""
             elif name == b"x-request-id":
                 request_id = value
             elif name == b"x-api-version":

@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what to repeat (default: another one each time)")
     arguments = parser.parse_args()
     server = subprocess.Popen(
-        [sys.executable, "-m", "spooled.cli", "server", "--port", "0", "--api-key", KEY],
+        [str(Path(sys.executable).with_name("spooled")), "server", "--port", "0", "--api-key", KEY],
         stdout=subprocess.PIPE,
         cwd=ROOT,
     )
