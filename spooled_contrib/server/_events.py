@@ -91,7 +91,7 @@ class Hub:
 
     def count(self, organization_id: str, carrier: Carrier) -> int:
         """How many listeners of that kind the organization has."""
-        listeners = self._by_organization.get(organization_id, ())
+        listeners = tuple(self._by_organization.get(organization_id, ()))
         return sum(subscription.carrier == carrier for subscription in listeners)
 
     def subscribe(self, subscription: Subscription) -> None:

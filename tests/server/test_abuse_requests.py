@@ -129,6 +129,13 @@ class TestRequestsThatNeverEnd:
         raw.sendall(start)
         assert refusal(everything(raw)) == (408, "REQUEST_TIMEOUT")
 
+    def test_nor_may_one_stay_open_by_empty_lines(self, impatient):
+        _, raw = impatient
+        raw.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        raw.recv(65536)
+        raw.sendall(b"\r\n")
+        assert everything(raw) == b""
+
     def test_dripping_does_not_buy_time(self, impatient):
         _, raw = impatient
         raw.sendall(b"GET /health HTTP/1.1\r\n")

@@ -98,17 +98,18 @@ class Socket:
             case "ping":
                 await self._ping()
             case "subscribe":
-                self._subscribe(command)
+                await self._subscribe(command)
             case "unsubscribe":
                 self._unsubscribe(command)
 
-    def _subscribe(self, command: Command) -> None:
+    async def _subscribe(self, command: Command) -> None:
         """Overwrites the given members only: there is one filter, not a list of them."""
         queue_name = command.queue
-        if queue_name is not None and not (
-            may_be_asked_for(queue_name) and self._call.principal.may_use(queue_name)
-        ):
-            return
+        if queue_name is not None:
+            # By the scope that the key has now, not by the one that it had at the last event.
+            await may_go_on(self._call, self._subscription)
+            if not (may_be_asked_for(queue_name) and self._call.principal.may_use(queue_name)):
+                return
         if queue_name is not None:
             self._subscription.queue_name = queue_name
         if command.job_id is not None:
