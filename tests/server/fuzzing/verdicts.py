@@ -44,7 +44,7 @@ def _is_another_organization(case: Any, response: Any) -> bool:
 
 
 def _is_a_queue_after_all(case: Any, response: Any) -> bool:
-    """Python's expressions have no \\p{L}: the translation that judges the data misses letters such as the micro sign."""
+    """Python's expressions have no \\p{L}: what judges the data there misses letters such as the micro sign."""
     return is_queue_name((case.path_parameters or {}).get("name", ""))
 
 
