@@ -68,6 +68,7 @@ class Runtime:
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
             services = await self._services(registration_is_open)
+            await self._storage.write(sweeps.forgive_downtime)
             await self.sweep()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
