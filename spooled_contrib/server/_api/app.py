@@ -1,8 +1,8 @@
 """The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
 
 It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
-all responses share are done here in one place. A handler may return an ASGI application that does the talking; streams
-and the WebSocket do.
+all responses share are done here in one place. A handler may return a `Talk`, which does the sending itself; streams and the
+WebSocket do.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
-from spooled_contrib.server._api.routing import Route, Router
+from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._rate import RateState
 
@@ -60,13 +60,13 @@ class SpooledApp:
             await _send(response, headers, scope, send)
         elif scope["method"] == "HEAD":
             # A stream has no end that a HEAD could wait for.
-            await _send(Reply(200), headers, scope, send)
+            await _send(Reply(response.status_code), headers, scope, send)
         else:
             await response(scope, receive, _with_headers(send, headers))
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
-    ) -> Reply | ASGIApp:
+    ) -> Reply | Talk:
         request_id = api_version = authorization = None
         for name, value in scope["headers"]:
             if name == b"authorization":

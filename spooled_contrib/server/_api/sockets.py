@@ -53,6 +53,8 @@ class _GoneError(Exception):
 class Socket:
     """One open WebSocket, as an ASGI application."""
 
+    status_code = 101
+
     def __init__(self, call: Call, subscription: Subscription, wanted: WantedNames) -> None:
         self._call = call
         self._subscription = subscription

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,8 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "jwt": [{"bearer": []}],
     "stream": [{"bearer": []}, {"token": []}, {"apiKey": []}],
     "public": [],
+    "open": [],
+    "admin": [{"adminKey": []}],
 }
 
 _SCHEMES = {
@@ -52,9 +55,13 @@ def build(routes: Iterable[Route], version: str) -> dict[str, Any]:
     """The document. A route that nobody described is left out; a test names it."""
     described = [(route, OPERATIONS[name_of(route)]) for route in routes if name_of(route) in OPERATIONS]
     schemas = _Schemas(operation for _, operation in described)
+    names = Counter(_handler_name(route) for route, _ in described)
     paths: dict[str, dict[str, Any]] = {}
     for route, operation in described:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, operation, schemas)
+        name = _handler_name(route)
+        found = _operation(route, operation, schemas)
+        found["operationId"] = name if names[name] == 1 else _long_name(route)
+        paths.setdefault(route.path, {})[route.method.lower()] = found
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,7 +119,7 @@ def _key(wanted: Any) -> str:
 
 def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "operationId": _operation_id(route),
+        "operationId": "",
         "summary": operation.about,
         "tags": [_tag(route)],
         "parameters": list(_parameters(route, operation, schemas)),
@@ -137,8 +144,13 @@ def _security(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
     return _SECURITY[route.access]
 
 
-def _operation_id(route: Route) -> str:
+def _handler_name(route: Route) -> str:
     return getattr(route.handler, "__name__", name_of(route))
+
+
+def _long_name(route: Route) -> str:
+    words = re.findall(r"\w+", route.path.removeprefix("/api/v1"))
+    return "_".join([route.method.lower(), *words]).replace("-", "_")
 
 
 def _tag(route: Route) -> str:
