@@ -1,8 +1,8 @@
 """The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
 
 It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
-all responses share are done here in one place. A handler may return a `Talk`, which does the sending itself; streams and the
-WebSocket do.
+all responses share are done here in one place. A handler may return a `Talk`, which does the sending itself; streams
+and the WebSocket do.
 """
 
 from __future__ import annotations
