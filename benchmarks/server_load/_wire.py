@@ -102,6 +102,8 @@ class Wire:
             turn: asyncio.Future[_Connection] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             connection = await turn
+        if connection.transport.is_closing():  # the server ends what was idle for long
+            connection = await self._connect()
         try:
             answer = await connection.request(data)
         except ConnectionError:
