@@ -87,4 +87,4 @@ constraints: ## Resolve the newest versions again and pin them in constraints.tx
 	touch $(STAMP)
 
 clean: ## Remove .venv and everything that can be made again
-	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
