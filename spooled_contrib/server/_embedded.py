@@ -42,6 +42,7 @@ class EmbeddedServer:
             each group of writes.
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
         admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
+        page: Whether there is a page for people at `/`.
         retention_days: Completed and cancelled jobs are deleted this long after they ended.
     """
 
@@ -58,6 +59,7 @@ class EmbeddedServer:
         open_registration: bool | None = None,
         admin_key: str | None = None,
         retention_days: float = 30.0,
+        page: bool = True,
     ) -> None:
         self._options: dict[str, Any] = {
             "host": host,
@@ -68,6 +70,7 @@ class EmbeddedServer:
             "open_registration": open_registration,
             "admin_key": admin_key,
             "retention_days": retention_days,
+            "page": page,
         }
         self._port = port
         self._clock: Clock = clock or SystemClock()

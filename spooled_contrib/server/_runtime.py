@@ -10,10 +10,12 @@ import secrets
 import socket
 
 from spooled.clock import Clock, ManualClock
+from spooled_contrib.server._api import page_routes
 from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._attempts import LoginAttempts
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
@@ -69,7 +71,8 @@ class Runtime:
             undo.push_async_callback(self._storage.close)
             services = await self._services(registration_is_open)
             await self.sweep()
-            self._listener = Listener(SpooledApp(services, ROUTES))
+            routes = [*ROUTES, *page_routes.ROUTES] if settings.page else ROUTES
+            self._listener = Listener(SpooledApp(services, routes))
             await self._listener.start(bound)
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
@@ -89,6 +92,7 @@ class Runtime:
             hub=self._hub,
             clock=self._clock,
             gate=self._gate,
+            attempts=LoginAttempts(self._clock),
             started_at=self._clock.monotonic(),
         )
 

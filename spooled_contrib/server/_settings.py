@@ -67,6 +67,7 @@ class ServerSettings:
     open_registration: bool | None = None
     admin_key: str | None = None
     retention_days: float = 30.0
+    page: bool = True
 
     @property
     def effective_key(self) -> str:

@@ -62,6 +62,12 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let anybody create an organization (default: only when listening on this machine)",
     )
     parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve a page for people at / (default: yes)",
+    )
+    parser.add_argument(
         "--requests-per-second",
         type=_positive(float),
         metavar="N",
@@ -94,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         db=args.db,
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
+        page=args.page,
         open_registration=args.open_registration,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api import page_session
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router
@@ -109,6 +110,9 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
         for name, value in call.query.items():
             if name in ("token", "api_key"):
                 return value
+    token = page_session.bearer(call)
+    if token is not None:
+        return token
     raise refuse.unauthorized("Send the header Authorization: Bearer <API key or access token>")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
+from spooled_contrib.server._attempts import LoginAttempts
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._settings import ServerSettings
 from spooled_contrib.server._storage import Storage
@@ -21,6 +22,7 @@ class Services:
     hub: Hub
     clock: Clock
     gate: Gate
+    attempts: LoginAttempts
     started_at: float
     """`clock.monotonic()` at the start."""
 
