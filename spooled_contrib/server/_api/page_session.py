@@ -7,7 +7,6 @@ this very server, and a request that changes something must also carry a token t
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from spooled_contrib.server import _refusals as refuse
@@ -42,15 +41,15 @@ def cookie(call: Call) -> str | None:
     """What the session cookie holds, unchecked."""
     if not call.services.settings.page:
         return None
-    name = cookie_name(call)
+    wanted = cookie_name(call)
     for header, value in call.headers:
         if header == b"cookie":
-            try:
-                found = SimpleCookie(value.decode("latin-1")).get(name)
-            except CookieError:
-                continue
-            if found is not None and found.value.startswith("eyJ"):
-                return found.value
+            # Not `http.cookies`: it gives up at the first cookie it dislikes, and other programs on this machine may
+            # have set such ones.
+            for pair in value.decode("latin-1").split(";"):
+                name, _, content = pair.partition("=")
+                if name.strip() == wanted and content.startswith("eyJ"):
+                    return content.strip()
     return None
 
 

@@ -49,7 +49,7 @@ async function call(method, path, body) {
   const text = await response.text();
   let value = null;
   try {
-    value = text ? JSON.parse(text) : null;
+    value = text ? JSON.parse(text, exact) : null;
   } catch {
     // A proxy's own error page; the status says enough.
   }
@@ -57,6 +57,12 @@ async function call(method, path, body) {
   if (!response.ok) throw new Refused(response.status, value?.code ?? "ERROR", value?.message ?? `HTTP ${response.status}`);
   if (Array.isArray(value)) value.more = response.headers.get("x-has-more") === "true";
   return value;
+}
+
+// Numbers with more digits than JavaScript keeps, such as ids of 64 bits, are shown as they were sent.
+function exact(_, value, context) {
+  if (typeof value !== "number" || !context?.source || context.source.length < 16 || !JSON.rawJSON) return value;
+  return String(value) === context.source ? value : JSON.rawJSON(context.source);
 }
 
 function withQuery(path, query) {

@@ -26,7 +26,7 @@ const state = document.getElementById("live");
 const announcer = document.getElementById("announce");
 
 let view = null;
-let place = null; // {section, path, query}
+let place = null; // {hash, section, path, query}
 let data = null;
 let asked = 0; // answers can overtake each other: only one that was asked for later than what is shown counts
 let shown = 0;
@@ -37,7 +37,7 @@ const live = new Live(refresh, showState);
 function parse(hash) {
   const [path, query] = hash.replace(/^#\/?/, "").split("?");
   const [section, ...rest] = path.split("/");
-  return { section, path: rest.map(decode), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
+  return { hash, section, path: rest.map(decode), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
 function decode(text) {
@@ -56,8 +56,10 @@ function arrive() {
   announced = null;
   const section = place.section === "queues" ? "" : place.section;
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.section === section) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.section === section) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
   if (search !== document.activeElement) search.value = place.query.q ?? "";
   if (moved) {
@@ -93,6 +95,7 @@ function render() {
 
 function paint(content) {
   patchChildren(main, h("div", {}, content));
+  main.dataset.shows = place.hash;
   if (main.dataset.fresh) {
     // A new view is read from its heading; only the first one leaves the focus where the browser put it.
     if (main.dataset.fresh === "yes" && main.dataset.seen) main.querySelector("h1")?.focus();

@@ -1,7 +1,7 @@
 // Word from the server that something changed: over server-sent events, and by asking again while they are away.
 
 const EVENTS = ["job.created", "job.status", "job.completed", "job.failed", "queue.stats", "worker.registered", "worker.deregistered"];
-const LIVE_EVERY = 5000; // claims and heartbeats are not announced
+const LIVE_EVERY = 3000; // claims and heartbeats are not announced
 const POLL_EVERY = 2000;
 const SETTLE = 300; // a burst of events is one refresh
 const RETRY_FIRST = 1000;

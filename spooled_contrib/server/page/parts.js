@@ -4,14 +4,14 @@ import { h, svg } from "./dom.js";
 
 // Columns: {name, cell(row), align?, wide?}. On a narrow screen each row becomes a card, labelled by column;
 // the roles keep it a table for those who hear it.
-export function table({ label, columns, rows, keyOf, hrefOf, empty }) {
+export function table({ label, kind, columns, rows, keyOf, hrefOf, empty }) {
   if (rows.length === 0) return h("div", { class: "empty" }, empty);
   return h(
     "div",
     { class: "scroll", tabindex: "-1" },
     h(
       "table",
-      { role: "table", "aria-label": label, class: hrefOf && "linked" },
+      { role: "table", "aria-label": label, class: [hrefOf && "linked", kind] },
       h(
         "thead",
         { role: "rowgroup" },

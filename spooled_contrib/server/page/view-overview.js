@@ -76,6 +76,7 @@ function queueTable(queues) {
   });
   return table({
     label: "Queues",
+    kind: "numbers",
     rows: queues,
     keyOf: (queue) => queue.queue_name,
     hrefOf: (queue) => `#/queues/${id(queue.queue_name)}`,
