@@ -224,6 +224,16 @@ def test_a_revoked_key_ends_the_session_on_the_page(open_page: Callable[..., Any
     assert "Your session has ended" in page.locator("[role=alert]").inner_text()
 
 
+def test_logging_in_anew_in_another_tab(page: Any, outside: Outside):
+    job_id = outside.create()
+    page.goto(f"/#/jobs/{job_id}")
+    page.locator("button:has-text('Cancel job')").wait_for()
+    log_in(page.context.new_page(), "/login")
+    page.click("button:has-text('Cancel job')")
+    confirm(page, "Cancel the job")
+    page.locator("h1 .chip.is-cancelled").wait_for()
+
+
 def test_logging_out(page: Any):
     page.click("text=Log out")
     page.wait_for_url("**/login")

@@ -30,7 +30,7 @@ export function leave(ended) {
   location.replace((ended ? "/login?ended=1" : "/login") + (ended ? location.hash : ""));
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, again = true) {
   const headers = {};
   if (method !== "GET") headers["x-csrf-token"] = session.csrf_token;
   if (body !== undefined) headers["content-type"] = "application/json";
@@ -54,6 +54,11 @@ async function call(method, path, body) {
     // A proxy's own error page; the status says enough.
   }
   if (response.status === 401) leave(true);
+  // Somebody logged in anew in another tab: the cookie is another session's, and so is the token.
+  if (response.status === 403 && method !== "GET" && again) {
+    await startSession();
+    return call(method, path, body, false);
+  }
   if (!response.ok) throw new Refused(response.status, value?.code ?? "ERROR", value?.message ?? `HTTP ${response.status}`);
   if (Array.isArray(value)) value.more = response.headers.get("x-has-more") === "true";
   return value;

@@ -108,7 +108,8 @@ function paint(content) {
 function fail(error) {
   if (!(error instanceof Refused)) throw error;
   if (error.status === 401) return;
-  if (error.status === 0 && data) return showState("reconnecting");
+  // What is shown stays while the server is away or has too much to do.
+  if (data && (error.status === 0 || error.status === 429 || error.status >= 500)) return showState("reconnecting", error.message);
   if (error.status === 404) {
     paint([heading("Not found"), h("p", {}, "It does not exist any more, or your key may not see it."), h("p", {}, h("a", { href: href(place.section === "jobs" ? "jobs" : "") }, "Back"))]);
   } else {
@@ -116,10 +117,10 @@ function fail(error) {
   }
 }
 
-function showState(name) {
+function showState(name, why = "The connection for live changes is away; the page asks every two seconds meanwhile.") {
   state.dataset.state = name;
   state.textContent = name;
-  state.title = name === "live" ? "Changes show at once" : "The connection for live changes is away; the page asks every two seconds meanwhile";
+  state.title = name === "live" ? "Changes show at once." : why;
 }
 
 function go(query) {

@@ -77,6 +77,12 @@ export function tick(root) {
   }
 }
 
+// What kind of job it is, from its payload, which can be anything.
+export function typeOf(payload) {
+  const type = payload?.job_type;
+  return typeof type === "string" ? type : "";
+}
+
 export function short(id) {
   return id.length > 13 ? id.slice(0, 8) : id;
 }

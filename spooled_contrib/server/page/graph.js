@@ -2,7 +2,7 @@
 
 import { id } from "./api.js";
 import { svg } from "./dom.js";
-import { short, statusName } from "./format.js";
+import { short, statusName, typeOf } from "./format.js";
 import { layout } from "./layout.js";
 
 const WIDTH = 176;
@@ -59,7 +59,7 @@ function edge(points, done) {
 }
 
 function node(job, { x, y }) {
-  const name = String(job.payload?.job_type || job.queue);
+  const name = typeOf(job.payload) || job.queue;
   return svg(
     "a",
     {

@@ -25,6 +25,7 @@ export class Live {
   }
 
   start() {
+    if (document.hidden) return;
     this.#connect();
     this.soon(0);
   }
@@ -59,12 +60,10 @@ export class Live {
     } finally {
       this.#busy = false;
       this.#took = performance.now() - began;
-    }
-    if (this.#again) {
+      if (this.#again) this.soon();
       this.#again = false;
-      this.soon();
+      this.soon(this.#source?.readyState === EventSource.OPEN ? LIVE_EVERY : POLL_EVERY);
     }
-    this.soon(this.#source?.readyState === EventSource.OPEN ? LIVE_EVERY : POLL_EVERY);
   }
 
   #connect() {

@@ -38,12 +38,17 @@ function series(buckets, newest) {
     created.push(buckets.get(number)?.created ?? 0);
     completed.push(buckets.get(number)?.completed ?? 0);
   }
-  return { created, completed };
+  return withTrend({ created, completed });
 }
 
 function total(all) {
   const sum = (name) => Array.from({ length: BUCKETS }, (_, index) => all.reduce((value, one) => value + one[name][index], 0));
-  return { created: sum("created"), completed: sum("completed") };
+  return withTrend({ created: sum("created"), completed: sum("completed") });
+}
+
+// The newest bucket is still filling up: drawn, it would always look like a fall.
+function withTrend(counts) {
+  return { ...counts, trend: counts.completed.slice(0, -1) };
 }
 
 // Jobs in the last minute.

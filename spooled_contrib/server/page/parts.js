@@ -8,7 +8,7 @@ export function table({ label, kind, columns, rows, keyOf, hrefOf, empty }) {
   if (rows.length === 0) return h("div", { class: "empty" }, empty);
   return h(
     "div",
-    { class: "scroll", tabindex: "-1" },
+    { class: "scroll" },
     h(
       "table",
       { role: "table", "aria-label": label, class: [hrefOf && "linked", kind] },

@@ -3,7 +3,7 @@
 import { del, get, id, post, put } from "./api.js";
 import { ask, say } from "./dialog.js";
 import { h } from "./dom.js";
-import { absolute, ago, chip, number, pretty, serverNow, short, span, statusName } from "./format.js";
+import { absolute, ago, chip, number, pretty, serverNow, short, span, statusName, typeOf } from "./format.js";
 import { button, code, heading } from "./parts.js";
 import { timeline } from "./timeline.js";
 
@@ -17,16 +17,15 @@ export const job = {
     return { found, history, related };
   },
 
-  title: ({ found }) => found.payload?.job_type || `Job ${short(found.id)}`,
+  title: ({ found }) => typeOf(found.payload) || `Job ${short(found.id)}`,
   announce: ({ found }) => `The job is ${statusName(found.status)}`,
 
   render({ found, history, related }) {
     const waits = found.status === "pending" || found.status === "scheduled";
     const dead = found.status === "deadletter" || found.status === "failed";
-    const type = typeof found.payload?.job_type === "string" ? found.payload.job_type : "";
     return [
       heading(
-        [type || "Job", chip(found.status)],
+        [typeOf(found.payload) || "Job", chip(found.status)],
         h("code", {}, found.id),
         dead && button("Retry", "retry", { kind: "primary" }),
         waits && button("Priority…", "priority"),

@@ -20,6 +20,7 @@ export const overview = {
       tiles(numbers),
       h("h2", {}, "Queues"),
       queueTable(numbers.queues),
+      numbers.queues.length === 100 && h("p", { class: "quiet" }, "The first 100 queues by name. Search jobs by queue to find the others."),
       dead.length > 0 && [
         h("h2", {}, "Needs attention", h("a", { href: href("dead"), class: "aside" }, "All dead letters")),
         deadList(dead),
@@ -51,7 +52,7 @@ function tiles({ queues, series, workers_alive: alive, workers_total: all }) {
       "div",
       { class: "tile chart" },
       h("dt", {}, "Completed"),
-      h("dd", {}, h("b", {}, number(perMinute(series.completed))), h("span", { class: "unit" }, "in the last minute"), spark(series.completed, words, { width: 240, height: 40 })),
+      h("dd", {}, h("b", {}, number(perMinute(series.completed))), h("span", { class: "unit" }, "in the last minute"), spark(series.trend, words, { width: 240, height: 40 })),
     ),
   );
 }
@@ -102,7 +103,7 @@ function queueTable(queues) {
       {
         name: "completed, 5 min",
         kind: "trend",
-        cell: ({ series }) => spark(series.completed, `${perMinute(series.completed)} completed in the last minute`),
+        cell: ({ series }) => spark(series.trend, `${perMinute(series.completed)} completed in the last minute`),
       },
     ],
   });
@@ -121,7 +122,7 @@ function deadList(jobs) {
         "li",
         { "data-key": job.id },
         h("a", { href: `#/jobs/${id(job.id)}` }, job.job_type || short(job.id)),
-        h("span", { class: "quiet" }, "in ", job.queue_name, ", ", ago(job.created_at)),
+        h("span", { class: "quiet" }, "in ", job.queue_name, ", created ", ago(job.created_at)),
         h("code", { class: "line" }, job.last_error ?? "no error was told"),
       ),
     ),

@@ -23,7 +23,7 @@ export const queue = {
 
   render({ config, stats, jobs, now }, { path: [name] }) {
     const paused = !config.enabled;
-    const series = now?.series ?? { created: [], completed: [] };
+    const series = now?.series ?? { created: [], completed: [], trend: [] };
     return [
       heading(
         [name, paused && h("span", { class: "chip is-paused" }, "paused")],
@@ -49,7 +49,7 @@ export const queue = {
             {},
             h("b", {}, number(perMinute(series.completed))),
             h("span", { class: "unit" }, "in the last minute"),
-            spark(series.completed, `${perMinute(series.completed)} completed in the last minute`, { width: 240, height: 40 }),
+            spark(series.trend, `${perMinute(series.completed)} completed in the last minute`, { width: 240, height: 40 }),
           ),
         ),
       ),

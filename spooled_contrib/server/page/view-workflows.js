@@ -3,7 +3,7 @@
 import { getIfKnown, id, post } from "./api.js";
 import { ask, say } from "./dialog.js";
 import { h } from "./dom.js";
-import { ago, chip, number, pretty, short } from "./format.js";
+import { ago, chip, number, pretty, short, typeOf } from "./format.js";
 import { drawGraph } from "./graph.js";
 import { absent, button, code, empty, heading, pager, select, table } from "./parts.js";
 import { PAGE } from "./view-jobs.js";
@@ -80,7 +80,7 @@ export const workflow = {
         empty: empty("Its jobs are gone."),
         columns: [
           { name: "status", cell: (job) => chip(job.status) },
-          { name: "job", kind: "lead", cell: (job) => [h("a", { href: `#/jobs/${id(job.id)}` }, job.payload?.job_type || short(job.id)), job.payload?.job_type && h("code", { class: "quiet" }, short(job.id))] },
+          { name: "job", kind: "lead", cell: (job) => [h("a", { href: `#/jobs/${id(job.id)}` }, typeOf(job.payload) || short(job.id)), typeOf(job.payload) && h("code", { class: "quiet" }, short(job.id))] },
           { name: "queue", cell: (job) => h("a", { href: `#/queues/${id(job.queue)}` }, job.queue) },
           { name: "started", align: "right", cell: (job) => ago(job.started_at) },
           { name: "ended", align: "right", cell: (job) => ago(job.completed_at) },
