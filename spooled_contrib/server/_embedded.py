@@ -35,6 +35,7 @@ class EmbeddedServer:
         host: Address to listen on. One that other machines can reach needs an `api_key`.
         port: TCP port; 0 picks a free one, which is kept for later starts.
         db: SQLite file, or `:memory:` for one that ends with `stop()`.
+        page: Whether there is a page for people at `/`.
         api_key: The server's own key, with full access to its "development" organization. Default: `DEVELOPMENT_KEY`.
         clock: Where all time comes from. With a `ManualClock` nothing happens by itself: see `advance`.
         limits: A plan to enforce. Default: unlimited.
@@ -42,7 +43,6 @@ class EmbeddedServer:
             each group of writes.
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
         admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
-        page: Whether there is a page for people at `/`.
         retention_days: Completed and cancelled jobs are deleted this long after they ended.
     """
 
@@ -52,6 +52,7 @@ class EmbeddedServer:
         host: str = "127.0.0.1",
         port: int = 0,
         db: str = ":memory:",
+        page: bool = True,
         api_key: str | None = None,
         clock: Clock | None = None,
         limits: Limits | None = None,
@@ -59,18 +60,17 @@ class EmbeddedServer:
         open_registration: bool | None = None,
         admin_key: str | None = None,
         retention_days: float = 30.0,
-        page: bool = True,
     ) -> None:
         self._options: dict[str, Any] = {
             "host": host,
             "db": str(db),
+            "page": page,
             "api_key": api_key,
             "limits": limits or Limits(),
             "synchronous": synchronous,
             "open_registration": open_registration,
             "admin_key": admin_key,
             "retention_days": retention_days,
-            "page": page,
         }
         self._port = port
         self._clock: Clock = clock or SystemClock()

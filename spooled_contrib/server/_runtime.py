@@ -10,7 +10,6 @@ import secrets
 import socket
 
 from spooled.clock import Clock, ManualClock
-from spooled_contrib.server._api import page_routes
 from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp
 from spooled_contrib.server._api.routes import ROUTES
@@ -71,8 +70,7 @@ class Runtime:
             undo.push_async_callback(self._storage.close)
             services = await self._services(registration_is_open)
             await self.sweep()
-            routes = [*ROUTES, *page_routes.ROUTES] if settings.page else ROUTES
-            self._listener = Listener(SpooledApp(services, routes))
+            self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
@@ -87,12 +85,12 @@ class Runtime:
         await self._gate.load()
         return Services(
             settings=settings,
+            attempts=LoginAttempts(self._clock),
             registration_is_open=registration_is_open,
             storage=self._storage,
             hub=self._hub,
             clock=self._clock,
             gate=self._gate,
-            attempts=LoginAttempts(self._clock),
             started_at=self._clock.monotonic(),
         )
 

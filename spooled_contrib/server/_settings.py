@@ -60,6 +60,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 0
+    page: bool = True
     db: str = ":memory:"
     api_key: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -67,7 +68,6 @@ class ServerSettings:
     open_registration: bool | None = None
     admin_key: str | None = None
     retention_days: float = 30.0
-    page: bool = True
 
     @property
     def effective_key(self) -> str:

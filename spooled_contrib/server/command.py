@@ -44,6 +44,12 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="SQLite file, or :memory: to keep nothing (default: %(default)s; environment: SPOOLED_SERVER_DB)",
     )
     parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve a page for people at / (default: yes)",
+    )
+    parser.add_argument(
         "--api-key",
         metavar="KEY",
         default=os.environ.get("SPOOLED_SERVER_API_KEY") or None,
@@ -60,12 +66,6 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="let anybody create an organization (default: only when listening on this machine)",
-    )
-    parser.add_argument(
-        "--page",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="serve a page for people at / (default: yes)",
     )
     parser.add_argument(
         "--requests-per-second",
@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         db=args.db,
+        page=args.page,
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
-        page=args.page,
         open_registration=args.open_registration,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),

@@ -18,7 +18,7 @@ CSRF_HEADER = b"x-csrf-token"
 _SAFE = ("GET", "HEAD")
 
 
-def bearer(call: Call) -> str | None:
+def bearer_of_cookie(call: Call) -> str | None:
     """The access token of the cookie, for a request that may use it; None without a cookie.
 
     Raises:

@@ -17,12 +17,12 @@ class Services:
     """The parts of one running server."""
 
     settings: ServerSettings
+    attempts: LoginAttempts
     registration_is_open: bool
     storage: Storage
     hub: Hub
     clock: Clock
     gate: Gate
-    attempts: LoginAttempts
     started_at: float
     """`clock.monotonic()` at the start."""
 
