@@ -2,7 +2,7 @@
 
 import { get, id } from "./api.js";
 import { h } from "./dom.js";
-import { ago, chip, duration, short, STATUSES, statusName } from "./format.js";
+import { ago, chip, duration, serverNow, short, STATUSES, statusName } from "./format.js";
 import { empty, heading, pager, select, table, textFilter } from "./parts.js";
 
 export const PAGE = 50;
@@ -106,6 +106,6 @@ function progress(job) {
   }
   if (job.status === "processing") return h("span", {}, "started ", ago(job.started_at));
   const waits = job.status === "scheduled" || job.status === "pending";
-  if (waits && job.scheduled_at) return h("span", {}, "due ", ago(job.scheduled_at));
+  if (waits && job.scheduled_at && Date.parse(job.scheduled_at) > serverNow()) return h("span", {}, "due ", ago(job.scheduled_at));
   return h("span", { class: "none" }, "–");
 }
