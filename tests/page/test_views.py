@@ -228,7 +228,7 @@ def test_logging_in_anew_in_another_tab(page: Any, outside: Outside):
     job_id = outside.create()
     page.goto(f"/#/jobs/{job_id}")
     page.locator("button:has-text('Cancel job')").wait_for()
-    log_in(page.context.new_page(), "/login")
+    log_in(page.context.new_page(), "/login?ended=1")
     page.click("button:has-text('Cancel job')")
     confirm(page, "Cancel the job")
     page.locator("h1 .chip.is-cancelled").wait_for()
