@@ -3,6 +3,7 @@
 import { setServerTime } from "./format.js";
 
 let session = null;
+let leaving = false;
 
 export class Refused extends Error {
   constructor(status, code, message) {
@@ -27,7 +28,12 @@ export async function startSession() {
 }
 
 export function leave(ended) {
-  location.replace((ended ? "/login?ended=1" : "/login") + (ended ? location.hash : ""));
+  // Several calls can be refused at once; going away twice would abort the first.
+  if (leaving) return;
+  leaving = true;
+  // The server knows best: it shows the page again, or the log-in, and then this view.
+  if (ended) location.reload();
+  else location.replace("/login");
 }
 
 async function call(method, path, body, again = true) {
