@@ -43,6 +43,13 @@ def test_jobs_are_counted_by_queue_and_status(outside: Outside):
     outside.bury("other")
     assert queue(outside)["counts"] == {"pending": 1, "scheduled": 1, "processing": 1, "completed": 1}
     assert queue(outside, "other")["counts"] == {"deadletter": 1}
+    assert numbers(outside)["counts"] == {
+        "pending": 1,
+        "scheduled": 1,
+        "processing": 1,
+        "completed": 1,
+        "deadletter": 1,
+    }
 
 
 def test_the_oldest_waiting_job_is_the_one_that_could_have_run(server: EmbeddedServer, outside: Outside):

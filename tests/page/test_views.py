@@ -163,6 +163,7 @@ def test_a_key_for_some_queues_retries_what_it_sees(open_page: Callable[..., Any
     page.goto("/login#/dead")
     page.fill("#api_key", key)
     page.keyboard.press("Enter")
+    page.locator("button:has-text('Purge'):disabled").wait_for()
     page.check("thead input")
     page.click("button:has-text('Retry selected (1)')")
     page.locator(".empty").wait_for()

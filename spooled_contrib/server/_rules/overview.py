@@ -39,6 +39,8 @@ def overview(tx: Tx, principal: Principal, since: int) -> dict[str, Any]:
         "pace_from": first,
         "pace_seconds": BUCKET_SECONDS,
         "pace_buckets": now // BUCKET_SECONDS - first // BUCKET_SECONDS + 1,
+        "counts": _total(counts),
+        "waiting_since": text(min(oldest.values())) if oldest else None,
         "workers_alive": sum(alive.values()),
         "workers_total": total,
         "queues": [
@@ -66,6 +68,15 @@ def _counts(tx: Tx, principal: Principal) -> dict[str, dict[str, int]]:
         (principal.organization_id, *names),
     ):
         found[name][status] = count
+    return found
+
+
+def _total(counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Over all queues: the list of them ends after a hundred."""
+    found: dict[str, int] = {}
+    for of_queue in counts.values():
+        for status, count in of_queue.items():
+            found[status] = found.get(status, 0) + count
     return found
 
 

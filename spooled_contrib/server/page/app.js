@@ -53,7 +53,6 @@ function arrive() {
   const next = (place.path[0] ? ITEMS : LISTS)[place.section];
   const moved = next !== view || next === undefined || Object.values(ITEMS).includes(next);
   view = next;
-  announced = null;
   const section = place.section === "queues" ? "" : place.section;
   for (const link of document.querySelectorAll("#nav a")) {
     if (link.dataset.section === section) {
@@ -64,6 +63,7 @@ function arrive() {
   if (search !== document.activeElement) search.value = place.query.q ?? "";
   if (moved) {
     data = null;
+    announced = null;
     main.dataset.fresh = "yes";
   }
   if (view === undefined) return paint([heading("Nothing here"), h("p", {}, h("a", { href: "#/" }, "Back to the overview"))]);
@@ -131,17 +131,18 @@ function go(query) {
   arrive();
 }
 
+const busy = new WeakSet();
 async function act(element) {
   const action = view?.actions?.[element.dataset.action];
-  if (!action || element.getAttribute("aria-busy")) return;
-  element.setAttribute("aria-busy", "true");
+  if (!action || busy.has(element)) return;
+  busy.add(element);
   try {
     await action(element, place, data);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     say(error.message, "error");
   } finally {
-    element.removeAttribute("aria-busy");
+    busy.delete(element);
   }
   if (element.type === "checkbox") render();
   else await refresh();

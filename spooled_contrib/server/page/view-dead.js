@@ -29,6 +29,8 @@ export const dead = {
 
   render({ found, queues, page, total }, { query }) {
     const where = query.queue ? ` in ${query.queue}` : "";
+    // A key that is limited to queues has to name one.
+    const unnamed = me().queues !== null && !query.queue;
     return [
       heading("Dead letters", total ? number(total) : null),
       h(
@@ -38,10 +40,11 @@ export const dead = {
         h("span", { class: "grow" }),
         total > 0 && [
           button(`Retry selected (${selected.size})`, "retrySelected", { disabled: selected.size === 0, kind: selected.size ? "primary" : null }),
-          button(`Retry all${where}…`, "retryAll"),
-          button(`Purge${where}…`, "purge", { kind: "danger-quiet" }),
+          button(`Retry all${where}…`, "retryAll", { disabled: unnamed }),
+          button(`Purge${where}…`, "purge", { kind: "danger-quiet", disabled: unnamed }),
         ],
       ),
+      unnamed && total > 0 && h("p", { class: "quiet" }, "Choose a queue to retry or purge all of its dead letters."),
       jobTable(found, {
         empty: empty(`No dead letters${where}. Jobs come here when their last attempt has failed.`),
         before: [

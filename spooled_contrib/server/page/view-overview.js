@@ -2,7 +2,7 @@
 
 import { get, id } from "./api.js";
 import { h } from "./dom.js";
-import { ago, number, short, span, STATUSES } from "./format.js";
+import { ago, number, short, span } from "./format.js";
 import { fetchNumbers, perMinute } from "./pace.js";
 import { empty, heading, href, spark, table } from "./parts.js";
 
@@ -29,24 +29,21 @@ export const overview = {
   },
 };
 
-function tiles({ queues, series, workers_alive: alive, workers_total: all }) {
-  const sum = Object.fromEntries(
-    STATUSES.map((status) => [status, queues.reduce((value, queue) => value + (queue.counts[status] ?? 0), 0)]),
-  );
-  const waiting = queues.map((queue) => queue.waiting_since).filter(Boolean).sort()[0];
+function tiles({ counts, series, waiting_since: waiting, workers_alive: alive, workers_total: all }) {
+  const { pending = 0, scheduled = 0, processing = 0, deadletter = 0 } = counts;
   const words = `${perMinute(series.completed)} completed and ${perMinute(series.created)} created in the last minute`;
   return h(
     "dl",
     { class: "tiles" },
-    tile("Pending", number(sum.pending), href("jobs", { status: "pending" }), waiting ? ["oldest waits ", span(waiting)] : "none waits"),
-    tile("Processing", number(sum.processing), href("jobs", { status: "processing" }), `${number(sum.scheduled)} scheduled`),
-    tile("Dead letters", number(sum.deadletter), href("dead"), sum.deadletter ? "need a decision" : "nothing to decide", sum.deadletter ? "bad" : null),
+    tile("Pending", number(pending), href("jobs", { status: "pending" }), waiting ? ["oldest waits ", span(waiting)] : "none waits"),
+    tile("Processing", number(processing), href("jobs", { status: "processing" }), `${number(scheduled)} scheduled`),
+    tile("Dead letters", number(deadletter), href("dead"), deadletter ? "need a decision" : "nothing to decide", deadletter ? "bad" : null),
     tile(
       "Workers alive",
       number(alive),
       href("workers"),
-      alive === 0 && sum.pending > 0 ? "jobs wait for one" : `${number(all)} known`,
-      alive === 0 && sum.pending > 0 ? "warn" : null,
+      alive === 0 && pending > 0 ? "jobs wait for one" : `${number(all)} known`,
+      alive === 0 && pending > 0 ? "warn" : null,
     ),
     h(
       "div",
