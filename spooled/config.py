@@ -62,6 +62,16 @@ class CircuitBreakerConfig:
     timeout: float = 30.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CircuitBreakerStats:
+    """What a circuit breaker would say. There is none, so it never opens."""
+
+    state: str = "closed"
+    failure_count: int = 0
+    success_count: int = 0
+    last_failure_time: float | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ClientConfig:
     """The options of a client. Frozen; `replace()` makes a changed copy.

@@ -7,19 +7,28 @@ from typing import TYPE_CHECKING
 
 from spooled._async._jwt import AsyncJwtCache
 from spooled._async._session import AsyncSession
+from spooled._async.admin import AsyncAdmin
 from spooled._async.api_keys import AsyncApiKeys
 from spooled._async.auth import AsyncAuth
+from spooled._async.billing import AsyncBilling
+from spooled._async.dashboard import AsyncDashboard
 from spooled._async.health import AsyncHealth
+from spooled._async.ingest import AsyncIngest
 from spooled._async.jobs import AsyncJobs
+from spooled._async.metrics import AsyncMetrics
 from spooled._async.organizations import AsyncOrganizations
 from spooled._async.queues import AsyncQueues
+from spooled._async.schedules import AsyncSchedules
+from spooled._async.webhooks import AsyncWebhooks
 from spooled._async.workers import AsyncWorkers
+from spooled._async.workflows import AsyncWorkflows
 from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
-from spooled.config import ClientConfig
+from spooled.config import CircuitBreakerStats, ClientConfig
+from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from typing import Self, Unpack
+    from typing import NoReturn, Self, Unpack
 
     import httpx
 
@@ -46,10 +55,18 @@ class AsyncSpooledClient:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
         queues: Configure and pause queues.
         workers: Register workers.
-        health: Whether the server is well.
-        auth: Login sessions.
+        schedules: Jobs that a cron expression creates.
+        workflows: Jobs that wait for each other; `workflows.jobs` is about single ones.
+        webhooks: Addresses that are told about events.
+        ingest: Jobs out of other people's webhooks.
         api_keys: API keys.
         organizations: Organisations and their plans.
+        auth: Login sessions.
+        billing: The subscription.
+        dashboard: Everything at a glance.
+        health: Whether the server is well.
+        metrics: Numbers for Prometheus.
+        admin: Administration of a whole server, with `admin_key`.
 
     Raises:
         TypeError: An option is unknown.
@@ -87,10 +104,18 @@ class AsyncSpooledClient:
         self.jobs = AsyncJobs(self._session)
         self.queues = AsyncQueues(self._session)
         self.workers = AsyncWorkers(self._session)
-        self.health = AsyncHealth(self._session)
-        self.auth = AsyncAuth(self._session)
+        self.schedules = AsyncSchedules(self._session)
+        self.workflows = AsyncWorkflows(self._session)
+        self.webhooks = AsyncWebhooks(self._session)
+        self.ingest = AsyncIngest(self._session)
         self.api_keys = AsyncApiKeys(self._session)
         self.organizations = AsyncOrganizations(self._session)
+        self.auth = AsyncAuth(self._session)
+        self.billing = AsyncBilling(self._session)
+        self.dashboard = AsyncDashboard(self._session)
+        self.health = AsyncHealth(self._session)
+        self.metrics = AsyncMetrics(self._session)
+        self.admin = AsyncAdmin(self._session)
 
     @property
     def config(self) -> ClientConfig:
@@ -105,6 +130,25 @@ class AsyncSpooledClient:
     def rate_limit(self) -> RateLimitInfo | None:
         """What the latest response said about the rate limit; None when none said anything."""
         return self._session.rate_limit
+
+    @property
+    def grpc(self) -> NoReturn:
+        """Not there: this package talks HTTP only.
+
+        Raises:
+            UnsupportedOperationError: Always.
+        """
+        raise UnsupportedOperationError(
+            "client.grpc is not part of this package",
+            hint="Use client.jobs: every operation of the gRPC service exists over HTTP, and workers use that.",
+        )
+
+    def get_circuit_breaker_stats(self) -> CircuitBreakerStats:
+        """That there is no circuit breaker, in the official SDK's terms: always closed, never a failure."""
+        return CircuitBreakerStats()
+
+    def reset_circuit_breaker(self) -> None:
+        """Do nothing: there is no circuit breaker."""
 
     async def get_jwt_token(self, force_refresh: bool = False) -> str | None:
         """A JWT in exchange for the API key; kept, and renewed a minute before it expires.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from spooled._http._rate_limit import RateLimitInfo, rate_limit_of
 from spooled._http._retry import delay_before_retry, may_replay
 from spooled._http._transport import Transport
 from spooled._http._waiting import Lock, sleep
+from spooled.clock import Clock, SystemClock
 from spooled.config import ClientConfig, RetryConfig
 from spooled.errors import AuthenticationError, SpooledError, create_error_from_response
 from spooled.models import Page
@@ -39,13 +40,15 @@ class Session:
     Args:
         config: Address, credentials, timeouts, retries.
         transport: Where requests go. Closed together with the session.
+        clock: What tells when an access token ends.
     """
 
-    def __init__(self, config: ClientConfig, transport: Transport) -> None:
+    def __init__(self, config: ClientConfig, transport: Transport, clock: Clock | None = None) -> None:
         self.config = config
+        self._clock = clock or SystemClock()
         self.rate_limit: RateLimitInfo | None = None
         self._transport = transport
-        self._credentials = Credentials(config)
+        self._credentials = Credentials(config, self._clock.now())
         self._refreshing = Lock()
 
     def call(
@@ -59,6 +62,7 @@ class Session:
         replay: bool | None = None,
         timeout: float | None = None,
         retry: RetryConfig | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Send a request, again if need be, and read the answer.
 
@@ -71,12 +75,23 @@ class Session:
             replay: Whether sending it twice does no harm. Default: by method, so not for POST.
             timeout: Seconds for each attempt in total. Default: the configuration's.
             retry: Default: the configuration's. `RetryConfig(max_retries=0)` means one attempt.
+            headers: Sent as well, lower-case names; they win over the usual ones. They hold a credential of
+                this call's own, so its refusal does not renew the session's token.
 
         Raises:
             SpooledError: See the subclasses.
         """
         return decode(
-            self.exchange(method, path, query=query, body=body, replay=replay, timeout=timeout, retry=retry),
+            self.exchange(
+                method,
+                path,
+                query=query,
+                body=body,
+                replay=replay,
+                timeout=timeout,
+                retry=retry,
+                headers=headers,
+            ),
             into,
         )
 
@@ -90,6 +105,7 @@ class Session:
         replay: bool | None = None,
         timeout: float | None = None,
         retry: RetryConfig | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """As `call`, but the successful response itself."""
         config = self.config
@@ -99,13 +115,16 @@ class Session:
         attempt = 1
         while True:
             credentials = self._credentials
+            if credentials.due(self._clock.now()):
+                self._renew_early()
             bearer = credentials.bearer
+            usual = credentials.headers if data is None else credentials.headers_with_body
             request = Request(
                 method,
                 path,
                 tuple(query) if query else (),
                 data,
-                credentials.headers if data is None else credentials.headers_with_body,
+                {**usual, **headers} if headers else usual,
                 config.timeout if timeout is None else timeout,
             )
             error: SpooledError
@@ -113,7 +132,7 @@ class Session:
                 try:
                     return self._attempt(request)
                 except AuthenticationError:
-                    if renewed or not self._renew(bearer):
+                    if renewed or headers or not self.renew(bearer):
                         raise
                     renewed = True
                     continue
@@ -159,11 +178,27 @@ class Session:
             self.rate_limit = rate_limit_of(response.headers)
         if 200 <= response.status < 300:
             return response
-        body = self._credentials.hide(response.body)
+        body = self._credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
-    def _renew(self, refused: str | None) -> bool:
-        """Get a new access token in place of `refused`, once for all calls that were refused with it."""
+    def _renew_early(self) -> None:
+        """Get a new access token before the old one ends, if that can be had."""
+        try:
+            self.renew(self._credentials.bearer)
+        except SpooledError as error:
+            # The old token may still do. When the server refuses it, renewing is tried again.
+            self._credentials.good_until = None
+            _log.info("the access token could not be renewed before its end: %s", error)
+
+    def renew(self, refused: str | None) -> bool:
+        """Get a new access token in place of `refused`, once for all calls that were refused with it.
+
+        Returns:
+            Whether there is a new one.
+
+        Raises:
+            SpooledError: The request for it failed.
+        """
         credentials = self._credentials
         if not credentials.can_refresh():
             return False
@@ -182,5 +217,5 @@ class Session:
                 # Final: asking again with the same token would only repeat this for every call.
                 credentials.refresh_token = None
                 return False
-            credentials.use(token)
+            credentials.use(token, self._clock.now())
             return True

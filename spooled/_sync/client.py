@@ -10,17 +10,26 @@ from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
 from spooled._sync._jwt import JwtCache
 from spooled._sync._session import Session
+from spooled._sync.admin import Admin
 from spooled._sync.api_keys import ApiKeys
 from spooled._sync.auth import Auth
+from spooled._sync.billing import Billing
+from spooled._sync.dashboard import Dashboard
 from spooled._sync.health import Health
+from spooled._sync.ingest import Ingest
 from spooled._sync.jobs import Jobs
+from spooled._sync.metrics import Metrics
 from spooled._sync.organizations import Organizations
 from spooled._sync.queues import Queues
+from spooled._sync.schedules import Schedules
+from spooled._sync.webhooks import Webhooks
 from spooled._sync.workers import Workers
-from spooled.config import ClientConfig
+from spooled._sync.workflows import Workflows
+from spooled.config import CircuitBreakerStats, ClientConfig
+from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from typing import Self, Unpack
+    from typing import NoReturn, Self, Unpack
 
     import httpx
 
@@ -47,10 +56,18 @@ class SpooledClient:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
         queues: Configure and pause queues.
         workers: Register workers.
-        health: Whether the server is well.
-        auth: Login sessions.
+        schedules: Jobs that a cron expression creates.
+        workflows: Jobs that wait for each other; `workflows.jobs` is about single ones.
+        webhooks: Addresses that are told about events.
+        ingest: Jobs out of other people's webhooks.
         api_keys: API keys.
         organizations: Organisations and their plans.
+        auth: Login sessions.
+        billing: The subscription.
+        dashboard: Everything at a glance.
+        health: Whether the server is well.
+        metrics: Numbers for Prometheus.
+        admin: Administration of a whole server, with `admin_key`.
 
     Raises:
         TypeError: An option is unknown.
@@ -88,10 +105,18 @@ class SpooledClient:
         self.jobs = Jobs(self._session)
         self.queues = Queues(self._session)
         self.workers = Workers(self._session)
-        self.health = Health(self._session)
-        self.auth = Auth(self._session)
+        self.schedules = Schedules(self._session)
+        self.workflows = Workflows(self._session)
+        self.webhooks = Webhooks(self._session)
+        self.ingest = Ingest(self._session)
         self.api_keys = ApiKeys(self._session)
         self.organizations = Organizations(self._session)
+        self.auth = Auth(self._session)
+        self.billing = Billing(self._session)
+        self.dashboard = Dashboard(self._session)
+        self.health = Health(self._session)
+        self.metrics = Metrics(self._session)
+        self.admin = Admin(self._session)
 
     @property
     def config(self) -> ClientConfig:
@@ -106,6 +131,25 @@ class SpooledClient:
     def rate_limit(self) -> RateLimitInfo | None:
         """What the latest response said about the rate limit; None when none said anything."""
         return self._session.rate_limit
+
+    @property
+    def grpc(self) -> NoReturn:
+        """Not there: this package talks HTTP only.
+
+        Raises:
+            UnsupportedOperationError: Always.
+        """
+        raise UnsupportedOperationError(
+            "client.grpc is not part of this package",
+            hint="Use client.jobs: every operation of the gRPC service exists over HTTP, and workers use that.",
+        )
+
+    def get_circuit_breaker_stats(self) -> CircuitBreakerStats:
+        """That there is no circuit breaker, in the official SDK's terms: always closed, never a failure."""
+        return CircuitBreakerStats()
+
+    def reset_circuit_breaker(self) -> None:
+        """Do nothing: there is no circuit breaker."""
 
     def get_jwt_token(self, force_refresh: bool = False) -> str | None:
         """A JWT in exchange for the API key; kept, and renewed a minute before it expires.
