@@ -40,6 +40,11 @@ class AsyncSession:
         config: Address, credentials, timeouts, retries.
         transport: Where requests go. Closed together with the session.
         clock: What tells when an access token ends.
+
+    Attributes:
+        config: The options in force.
+        rate_limit: What the latest response said about it.
+        credentials: What requests carry now.
     """
 
     def __init__(self, config: ClientConfig, transport: AsyncTransport, clock: Clock | None = None) -> None:
@@ -47,7 +52,7 @@ class AsyncSession:
         self._clock = clock or SystemClock()
         self.rate_limit: RateLimitInfo | None = None
         self._transport = transport
-        self._credentials = Credentials(config, self._clock.now())
+        self.credentials = Credentials(config, self._clock.now())
         self._refreshing = AsyncLock()
 
     async def call(
@@ -113,7 +118,7 @@ class AsyncSession:
         renewed = False
         attempt = 1
         while True:
-            credentials = self._credentials
+            credentials = self.credentials
             if credentials.due(self._clock.now()):
                 await self._renew_early()
             bearer = credentials.bearer
@@ -177,16 +182,16 @@ class AsyncSession:
             self.rate_limit = rate_limit_of(response.headers)
         if 200 <= response.status < 300:
             return response
-        body = self._credentials.hide(response.body, request.headers)
+        body = self.credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
     async def _renew_early(self) -> None:
         """Get a new access token before the old one ends, if that can be had."""
         try:
-            await self.renew(self._credentials.bearer)
+            await self.renew(self.credentials.bearer)
         except SpooledError as error:
             # The old token may still do. When the server refuses it, renewing is tried again.
-            self._credentials.good_until = None
+            self.credentials.good_until = None
             _log.info("the access token could not be renewed before its end: %s", error)
 
     async def renew(self, refused: str | None) -> bool:
@@ -198,7 +203,7 @@ class AsyncSession:
         Raises:
             SpooledError: The request for it failed.
         """
-        credentials = self._credentials
+        credentials = self.credentials
         if not credentials.can_refresh():
             return False
         async with self._refreshing:

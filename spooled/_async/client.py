@@ -28,11 +28,12 @@ from spooled.config import CircuitBreakerStats, ClientConfig
 from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from typing import NoReturn, Self, Unpack
+    from typing import Literal, NoReturn, Self, Unpack
 
     import httpx
 
     from spooled._http._transport import AsyncTransport
+    from spooled.realtime import AsyncSpooledRealtime
 
 
 class AsyncSpooledClient:
@@ -130,6 +131,38 @@ class AsyncSpooledClient:
     def rate_limit(self) -> RateLimitInfo | None:
         """What the latest response said about the rate limit; None when none said anything."""
         return self._session.rate_limit
+
+    def realtime(
+        self,
+        type: Literal["websocket", "sse"] = "websocket",  # noqa: A002 - the official name
+        auto_reconnect: bool = True,
+        max_reconnect_attempts: int = 10,
+        reconnect_delay: float = 1.0,
+        max_reconnect_delay: float = 30.0,
+    ) -> AsyncSpooledRealtime:
+        """Events of the server as they happen, with this client's credentials. Not connected yet.
+
+        Args:
+            type: `websocket` needs the extra `realtime`; `sse` needs nothing.
+            auto_reconnect: Whether a lost connection is made again.
+            max_reconnect_attempts: How often in a row.
+            reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
+            max_reconnect_delay: The longest wait in seconds.
+
+        Raises:
+            ModuleNotFoundError: The extra `realtime` is not installed.
+            ConfigurationError: An argument has a bad value.
+        """
+        from spooled.realtime import AsyncSpooledRealtime
+
+        return AsyncSpooledRealtime(
+            self,
+            type,
+            auto_reconnect=auto_reconnect,
+            max_reconnect_attempts=max_reconnect_attempts,
+            reconnect_delay=reconnect_delay,
+            max_reconnect_delay=max_reconnect_delay,
+        )
 
     @property
     def grpc(self) -> NoReturn:

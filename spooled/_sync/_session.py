@@ -41,6 +41,11 @@ class Session:
         config: Address, credentials, timeouts, retries.
         transport: Where requests go. Closed together with the session.
         clock: What tells when an access token ends.
+
+    Attributes:
+        config: The options in force.
+        rate_limit: What the latest response said about it.
+        credentials: What requests carry now.
     """
 
     def __init__(self, config: ClientConfig, transport: Transport, clock: Clock | None = None) -> None:
@@ -48,7 +53,7 @@ class Session:
         self._clock = clock or SystemClock()
         self.rate_limit: RateLimitInfo | None = None
         self._transport = transport
-        self._credentials = Credentials(config, self._clock.now())
+        self.credentials = Credentials(config, self._clock.now())
         self._refreshing = Lock()
 
     def call(
@@ -114,7 +119,7 @@ class Session:
         renewed = False
         attempt = 1
         while True:
-            credentials = self._credentials
+            credentials = self.credentials
             if credentials.due(self._clock.now()):
                 self._renew_early()
             bearer = credentials.bearer
@@ -178,16 +183,16 @@ class Session:
             self.rate_limit = rate_limit_of(response.headers)
         if 200 <= response.status < 300:
             return response
-        body = self._credentials.hide(response.body, request.headers)
+        body = self.credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
     def _renew_early(self) -> None:
         """Get a new access token before the old one ends, if that can be had."""
         try:
-            self.renew(self._credentials.bearer)
+            self.renew(self.credentials.bearer)
         except SpooledError as error:
             # The old token may still do. When the server refuses it, renewing is tried again.
-            self._credentials.good_until = None
+            self.credentials.good_until = None
             _log.info("the access token could not be renewed before its end: %s", error)
 
     def renew(self, refused: str | None) -> bool:
@@ -199,7 +204,7 @@ class Session:
         Raises:
             SpooledError: The request for it failed.
         """
-        credentials = self._credentials
+        credentials = self.credentials
         if not credentials.can_refresh():
             return False
         with self._refreshing:
