@@ -181,7 +181,9 @@ def resource_of(client: Client, path: str) -> Any:
 @pytest.fixture
 async def offline(kind: Kind) -> Any:
     """A client that is only looked at."""
-    client = make_client(kind, api_key=KEY, transport=httpx.MockTransport(lambda request: httpx.Response(200)))
+    client = make_client(
+        kind, api_key=KEY, transport=httpx.MockTransport(lambda request: httpx.Response(200))
+    )
     yield client
     await result(client.close())
 
@@ -211,7 +213,9 @@ async def test_the_table_has_every_method(offline: Client) -> None:
         public = {name for name in dir(type(resource)) if not name.startswith("_")}
         assert public == set(methods), path
     resources = {
-        name for name, value in vars(offline).items() if not name.startswith("_") and hasattr(value, "__dict__")
+        name
+        for name, value in vars(offline).items()
+        if not name.startswith("_") and hasattr(value, "__dict__")
     }
     assert resources == {path for path in SURFACE if "." not in path}
 
