@@ -21,6 +21,9 @@ class Access(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Headers of a request, names in lower case."""
 
+    def hide(self, body: bytes) -> bytes:
+        """`body` without the credentials, for error texts."""
+
     async def refresh_if_due(self) -> None:
         """Renew an access token that is about to end, if that can be done."""
 
@@ -37,6 +40,9 @@ class FixedAccess:
     def headers(self) -> Mapping[str, str]:
         return self._credentials.headers
 
+    def hide(self, body: bytes) -> bytes:
+        return self._credentials.hide(body, self.headers())
+
     async def refresh_if_due(self) -> None:
         pass
 
@@ -52,6 +58,9 @@ class SessionAccess:
 
     def headers(self) -> Mapping[str, str]:
         return self._session.credentials.headers
+
+    def hide(self, body: bytes) -> bytes:
+        return self._session.credentials.hide(body, self.headers())
 
     async def refresh_if_due(self) -> None:
         if self._session.credentials.due(time.time()):

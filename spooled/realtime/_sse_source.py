@@ -72,7 +72,7 @@ class SseSource:
         request = Request("GET", path, query, None, headers, SILENCE)
         async with self._transport.open(request) as stream:
             if stream.status != 200:
-                raise await _refusal(stream)
+                raise await self._refusal(stream)
             kind = stream.headers.get("content-type", "")
             if not kind.lower().startswith("text/event-stream"):
                 raise SpooledError(
@@ -90,6 +90,15 @@ class SseSource:
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
+
+    async def _refusal(self, stream: Stream) -> SpooledError:
+        body = bytearray()
+        async with contextlib.aclosing(stream.chunks()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > 65_536:
+                    break
+        return create_error_from_response(stream.status, self._access.hide(bytes(body)), stream.headers)
 
 
 class SseConnection:
@@ -143,13 +152,3 @@ def where(wanted: SubscriptionFilter) -> tuple[str, tuple[tuple[str, str], ...]]
     if wanted.job_id is not None:
         return f"{API}/events/jobs/{segment(wanted.job_id, 'job_id')}", ()
     return f"{API}/events", () if wanted.queue is None else (("queue", wanted.queue),)
-
-
-async def _refusal(stream: Stream) -> SpooledError:
-    body = bytearray()
-    async with contextlib.aclosing(stream.chunks()) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > 65_536:
-                break
-    return create_error_from_response(stream.status, bytes(body), stream.headers)

@@ -122,8 +122,9 @@ class WebSocketSource:
             yield
         except InvalidStatus as error:
             answer = error.response
+            body = self._access.hide(bytes(answer.body or b""))
             raise create_error_from_response(
-                answer.status_code, bytes(answer.body or b""), dict(answer.headers.raw_items())
+                answer.status_code, body, dict(answer.headers.raw_items())
             ) from error
         except InvalidURI as error:
             raise ConfigurationError(f"ws_url is not an address of a WebSocket: {self._address}") from error
