@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from msgspec import UNSET, UnsetType
+
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
 from spooled._http._parameters import takes_id_and_mapping, takes_mapping
@@ -109,9 +111,9 @@ class Admin:
         *,
         name: str | None = None,
         billing_email: str | None = None,
-        plan_tier: str | None = None,
+        plan_tier: str | UnsetType | None = UNSET,
         settings: object = None,
-        custom_limits: object = None,
+        custom_limits: object = UNSET,
     ) -> AdminOrganization:
         """Change an organisation; what is not given keeps its value.
 
@@ -119,9 +121,10 @@ class Admin:
             org_id: The organisation.
             name: 1 to 100 characters.
             billing_email: Where bills go.
-            plan_tier: `free`, `starter`, `pro` or `enterprise`.
+            plan_tier: `free`, `starter`, `pro` or `enterprise`. None: the server's own choice.
             settings: A mapping; at most 64 KiB.
-            custom_limits: A mapping of limits that replace the plan's; at most 64 KiB.
+            custom_limits: A mapping of limits that replace the plan's, such as `{"max_queues": 5}`; at most
+                64 KiB. None removes them all.
 
         Raises:
             NotFoundError: There is no such organisation.
@@ -131,10 +134,13 @@ class Admin:
             fields.ADMIN_ORGANIZATION,
             name=name,
             billing_email=billing_email,
-            plan_tier=plan_tier,
+            plan_tier=None if isinstance(plan_tier, UnsetType) else plan_tier,
             settings=settings,
-            custom_limits=custom_limits,
+            custom_limits=None if isinstance(custom_limits, UnsetType) else custom_limits,
         )
+        for name, value in (("plan_tier", plan_tier), ("custom_limits", custom_limits)):
+            if value is None:
+                sent[name] = None
         return self._session.call("PATCH", _of(org_id), AdminOrganization, body=sent)
 
     def delete_organization(self, org_id: str, hard: bool = False) -> None:
