@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from spooled import errors
+from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
 
 from .conftest import Client, Kind, make_client, result
@@ -172,11 +173,16 @@ async def test_the_life_of_a_workflow(client: Client, queue: str) -> None:
     assert (found.status, found.completed_jobs, found.progress_percent) == ("completed", 2, 100.0)
 
 
-@pytest.mark.usefixtures("workflows")
-async def test_a_workflow_that_fails_and_one_that_is_cancelled(client: Client, queue: str) -> None:
+async def test_a_workflow_that_fails_and_one_that_is_cancelled(
+    kind: Kind, with_options: Callable[..., EmbeddedServer], queue: str
+) -> None:
+    server = with_options(clock=ManualClock())
+    needs(server, "/api/v1/workflows")
+    client = make_client(kind, api_key=server.api_key, base_url=server.url)
     jobs = [{"key": "only", "queue_name": queue, "payload": 1, "max_retries": 0}]
     failing = await result(client.workflows.create(name="failing", jobs=jobs))
     await work(client, queue, error="boom")
+    server.advance(300)  # failures are noticed by a sweep
     assert (await result(client.workflows.get(failing.workflow_id))).status == "failed"
     [status] = await result(client.workflows.jobs.get_status(failing.workflow_id))
     assert (status.status, status.error) == ("deadletter", "boom")
@@ -186,6 +192,7 @@ async def test_a_workflow_that_fails_and_one_that_is_cancelled(client: Client, q
     assert (await result(client.workflows.cancel(failing.workflow_id))).status == "cancelled"
     with pytest.raises(errors.NotFoundError):
         await result(client.workflows.get("nothing"))
+    await result(client.close())
 
 
 async def test_jobs_wait_for_other_jobs(client: Client, queue: str) -> None:
