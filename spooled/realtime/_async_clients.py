@@ -28,6 +28,9 @@ _log = logging.getLogger("spooled.realtime")
 BUFFERED = 1000
 """Events that an iterator keeps for a reader that is slow; then the oldest are lost."""
 
+BACKLOG = 100
+"""Events that are kept for the first iterator when it is made after `connect()`, and no handler wants them."""
+
 
 class AsyncEventStream:
     """The events of a client, from its making on. An asynchronous iterator."""
@@ -92,6 +95,7 @@ class AsyncRealtime:
             source, access, options, deliver=self._deliver, changed=self._tell, over=self._finish
         )
         self._moving = False
+        self._backlog: collections.deque[RealtimeEvent] | None = collections.deque(maxlen=BACKLOG)
 
     async def connect(self, filter: SubscriptionFilter | Mapping[str, Any] | None = None) -> None:  # noqa: A002 - the official name
         """Connect. Nothing happens when it is connected already, but that the filter is put in force.
@@ -182,10 +186,15 @@ class AsyncRealtime:
     def events(self) -> AsyncEventStream:
         """The events from now on, for `async for`. Connects if that has not been done.
 
+        The first iterator also gets what came since `connect()`, if no handler did: the latest 100 events.
+
         Ends after `disconnect()` and when there is nothing more to tell: the stream of a job ends with the job.
         When the connection is lost for good, the iterator raises the reason.
         """
         stream = AsyncEventStream(self._begin)
+        backlog, self._backlog = self._backlog, None
+        for event in backlog or ():
+            stream._put(event)
         self._streams.add(stream)
         return stream
 
@@ -219,7 +228,10 @@ class AsyncRealtime:
     async def _deliver(self, event: RealtimeEvent) -> None:
         for stream in tuple(self._streams):
             stream._put(event)
-        for handler, argument in self._listeners.calls(event):
+        calls = self._listeners.calls(event)
+        if self._backlog is not None and not calls:
+            self._backlog.append(event)
+        for handler, argument in calls:
             try:
                 waiting = handler(argument)
                 if inspect.isawaitable(waiting):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled.errors import SpooledError
 from spooled.realtime._access import Access
-from spooled.realtime._async_clients import BUFFERED
+from spooled.realtime._async_clients import BACKLOG, BUFFERED
 from spooled.realtime._dispatcher import Dispatcher
 from spooled.realtime._feed import Feed
 from spooled.realtime._listeners import Handler, Listeners, StateHandler
@@ -97,6 +97,8 @@ class Realtime:
             source, access, options, deliver=self._deliver, changed=self._tell, over=self._finish
         )
         self._moving = False
+        self._backlog: collections.deque[RealtimeEvent] | None = collections.deque(maxlen=BACKLOG)
+        self._reading = threading.Lock()  # the streams and the backlog
         self._lock = threading.RLock()  # connecting and disconnecting
         self._loop: LoopThread | None = None
         self._dispatcher: Dispatcher | None = None
@@ -207,11 +209,17 @@ class Realtime:
     def events(self) -> EventStream:
         """The events from now on, for `for`. Connects if that has not been done.
 
+        The first iterator also gets what came since `connect()`, if no handler did: the latest 100 events.
+
         Ends after `disconnect()` and when there is nothing more to tell: the stream of a job ends with the job.
         When the connection is lost for good, the iterator raises the reason.
         """
         stream = EventStream(self._begin)
-        self._streams.add(stream)
+        with self._reading:
+            backlog, self._backlog = self._backlog, None
+            for event in backlog or ():
+                stream._put(event)
+            self._streams.add(stream)
         return stream
 
     @property
@@ -260,11 +268,15 @@ class Realtime:
     # --- on the loop's thread -------------------------------------------------------------------------------
 
     async def _deliver(self, event: RealtimeEvent) -> None:
-        for stream in tuple(self._streams):
-            stream._put(event)
+        calls = self._listeners.calls(event)
+        with self._reading:
+            for stream in tuple(self._streams):
+                stream._put(event)
+            if self._backlog is not None and not calls:
+                self._backlog.append(event)
         dispatcher = self._dispatcher
         if dispatcher is not None:
-            for handler, argument in self._listeners.calls(event):
+            for handler, argument in calls:
                 dispatcher.put(handler, argument)
 
     def _tell(self, state: ConnectionState) -> None:
@@ -275,5 +287,7 @@ class Realtime:
 
     def _finish(self, error: SpooledError | None) -> None:
         if not self._moving:
-            for stream in tuple(self._streams):
+            with self._reading:
+                streams = tuple(self._streams)
+            for stream in streams:
                 stream._finish(error)

@@ -83,8 +83,7 @@ class Feed:
             self._connection = None  # called by a handler: the reader that called it sees this and ends
             return
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})
 
     async def resubscribe(self) -> None:
         """Tell the server about changed subscriptions, and wait until that is done or has failed."""
@@ -179,9 +178,8 @@ class Feed:
                 self._connection = None
                 if loop.time() - opened_at >= STEADY:
                     self._patience.reset()
-                if not self._reading.done():
-                    self._reading.cancel()
-                    await asyncio.wait({self._reading})
+                self._reading.cancel()
+                await _until_done(self._reading)
             if not self._reading.cancelled():
                 self._reading.result()
 
@@ -221,6 +219,18 @@ class Feed:
         if state is not self.state:
             self.state = state
             self._changed(state)
+
+
+async def _until_done(task: asyncio.Task[None]) -> None:
+    """Wait for a cancelled task even when cancelled meanwhile: what it reads must not be closed under it."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 class _FinishedError(Exception):

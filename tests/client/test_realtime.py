@@ -220,6 +220,42 @@ async def test_iterators_connect_and_end(client: Client, realtime: Make, queue: 
     await result(told.disconnect())
 
 
+async def test_what_came_before_the_first_iterator_is_kept(
+    client: Client, realtime: Make, queue: str
+) -> None:
+    told = realtime()
+    seen = Calls()
+    forget = told.on("job.created", seen)
+    await result(told.connect({"queue": queue}))
+    await create(client, queue)
+    await seen.reach(1)
+    forget()
+    second = await create(client, queue)
+    third = await create(client, queue)
+    found = await take(told.events(), "job.created", 2)
+    assert [event.data["job_id"] for event in found] == [second, third]
+
+
+async def test_a_cancelled_program_leaves_cleanly(shared_server: EmbeddedServer, over: str) -> None:
+    """Cancelling twice, as `asyncio.run` and a timeout do together, closes nothing under its reader."""
+
+    async def listen(ready: asyncio.Event) -> None:
+        client = make_client("async", api_key=shared_server.api_key, base_url=shared_server.url)
+        async with client, client.realtime(over) as told:
+            ready.set()
+            async for _ in told.events():
+                pass
+
+    ready = asyncio.Event()
+    task = asyncio.create_task(listen(ready))
+    await ready.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_the_block_connects_and_disconnects(
     client: Client, kind: Kind, realtime: Make, queue: str
 ) -> None:
