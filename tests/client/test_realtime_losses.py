@@ -84,6 +84,7 @@ async def test_a_stream_that_breaks_is_opened_again(told: Make) -> None:
         found = await take(events, "job.created", 3)
         assert [event.data["job_id"] for event in found] == ["job-1", "job-2", "job-3"]
         assert isinstance(realtime.last_error, errors.NetworkError)
+        await states.reach(6)
         assert states == [
             "connecting", "connected", "reconnecting", "connected", "reconnecting", "connected",
         ]  # fmt: skip

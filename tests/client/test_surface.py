@@ -15,6 +15,7 @@ import pytest
 
 import spooled
 from spooled import AsyncSpooledClient, SpooledClient, errors
+from spooled.types import CreateJobParams
 
 from .conftest import KEY, Client, Kind, make_client, result
 
@@ -268,7 +269,7 @@ async def test_the_client_itself(offline: Client, kind: Kind) -> None:
         ),
         ("spooled.client", "SpooledClient create_client"),
         ("spooled.async_client", "AsyncSpooledClient create_async_client"),
-        ("spooled.types", "Job JobSummary Page Schedule Workflow OutgoingWebhook HealthResponse JobStats"),
+        ("spooled.types", "CreateJobParams Job JobSummary Page Schedule Workflow OutgoingWebhook HealthResponse JobStats"),
         (
             "spooled.realtime",
             """SpooledRealtime WebSocketClient AsyncWebSocketClient WebSocketConnectionOptions SSEClient
@@ -280,6 +281,13 @@ def test_names_are_where_they_are_imported_from(module: str, names: str) -> None
     home = importlib.import_module(module)
     for name in names.split():
         assert hasattr(home, name), f"{module}.{name}"
+
+
+def test_the_parameters_of_a_job_are_a_mapping() -> None:
+    params = CreateJobParams(queue_name="q", payload=1)
+    assert params == {"queue_name": "q", "payload": 1}
+    taken = inspect.signature(inspect.unwrap(SpooledClient(KEY).jobs.create)).parameters
+    assert set(CreateJobParams.__annotations__) == {name for name in taken if name != "self"}
 
 
 def test_both_clients_have_the_same_resources() -> None:
