@@ -269,7 +269,7 @@ async def test_the_client_itself(offline: Client, kind: Kind) -> None:
         ),
         ("spooled.client", "SpooledClient create_client"),
         ("spooled.async_client", "AsyncSpooledClient create_async_client"),
-        ("spooled.types", "CreateJobParams Job JobSummary Page Schedule Workflow OutgoingWebhook HealthResponse JobStats"),
+        ("spooled.types", "CreateJobParams Job JobSummary Page Schedule Workflow OutgoingWebhook JobStats"),
         (
             "spooled.realtime",
             """SpooledRealtime WebSocketClient AsyncWebSocketClient WebSocketConnectionOptions SSEClient
