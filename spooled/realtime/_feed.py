@@ -59,6 +59,7 @@ class Feed:
         self._connection: Connection | None = None
         self._connected: asyncio.Future[None] | None = None
         self._delivering = False
+        self._changing = asyncio.Lock()
         self._settled: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
@@ -87,9 +88,12 @@ class Feed:
 
     async def resubscribe(self) -> None:
         """Tell the server about changed subscriptions, and wait until that is done or has failed."""
-        connection = self._connection
-        if connection is None or await connection.change(self.subscriptions.in_common):
-            return
+        async with self._changing:
+            connection = self._connection
+            if connection is None or await connection.change(self.subscriptions.in_common):
+                return
+        if self._connection is not connection:
+            return  # lost meanwhile, and the next one is asked for what is wanted then
         self._connection = None  # the reader sees this after the event that it is delivering
         settled = self._settled = self._settled or asyncio.get_running_loop().create_future()
         if self._reading is not None and not self._delivering:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -12,6 +13,7 @@ from spooled._http._paths import API, segment
 from spooled._http._sse import EventParser
 from spooled.config import ClientConfig
 from spooled.errors import NotFoundError, SpooledError, create_error_from_response
+from spooled.errors import TimeoutError as SpooledTimeoutError
 from spooled.realtime._access import Access
 from spooled.realtime._subscriptions import SubscriptionFilter
 from spooled.realtime.events import JobStatusChanged, RealtimeEvent, read_event
@@ -70,26 +72,38 @@ class SseSource:
             "cache-control": "no-store",
         }
         request = Request("GET", path, query, None, headers, SILENCE)
-        async with self._transport.open(request) as stream:
-            if stream.status != 200:
-                raise await self._refusal(stream)
-            kind = stream.headers.get("content-type", "")
-            if not kind.lower().startswith("text/event-stream"):
-                raise SpooledError(
-                    f"{path} answers with {kind or 'something of no type'} in place of an event stream",
-                    stream.status,
-                    "invalid_response",
-                    hint="Check that base_url names a Spooled server and not a page in front of it.",
-                )
-            async with contextlib.aclosing(stream.chunks()) as chunks:
-                # The first bytes say that the server has subscribed us; its headers do not.
-                first = await anext(chunks, b"")
-                yield SseConnection(chunks, first, wanted, self._clock)
+        seconds = self._config.timeout
+        try:
+            async with asyncio.timeout(seconds) as limit, self._transport.open(request) as stream:
+                await self._check(stream, path)
+                async with contextlib.aclosing(stream.chunks()) as chunks:
+                    # The first bytes say that the server has subscribed us; its headers do not.
+                    first = await anext(chunks, b"")
+                    limit.reschedule(None)
+                    yield SseConnection(chunks, first, wanted, self._clock)
+        except TimeoutError as error:
+            if isinstance(error, SpooledError):
+                raise
+            raise SpooledTimeoutError(
+                f"{path}: the stream did not begin within {seconds:g} s", timeout_seconds=seconds
+            ) from error
 
     async def aclose(self) -> None:
         transport, self._transport = self._transport, None
         if transport is not None:
             await transport.aclose()
+
+    async def _check(self, stream: Stream, path: str) -> None:
+        if stream.status != 200:
+            raise await self._refusal(stream)
+        kind = stream.headers.get("content-type", "")
+        if not kind.lower().startswith("text/event-stream"):
+            raise SpooledError(
+                f"{path} answers with {kind or 'something of no type'} in place of an event stream",
+                stream.status,
+                "invalid_response",
+                hint="Check that base_url names a Spooled server and not a page in front of it.",
+            )
 
     async def _refusal(self, stream: Stream) -> SpooledError:
         body = bytearray()

@@ -155,6 +155,21 @@ async def test_a_page_is_not_a_stream(told: Make) -> None:
             await result(realtime.connect())
 
 
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"])
+async def test_a_stream_that_does_not_begin_has_a_deadline(kind: Kind, begin: bytes) -> None:
+    def handle(connection: Connection) -> None:
+        connection.read_request()
+        connection.send(begin)
+        connection.hang()
+
+    with RawServer(handle) as server:
+        client = make_client(kind, api_key=KEY, base_url=server.url, timeout=0.2)
+        realtime = client.realtime("sse")
+        with pytest.raises(errors.TimeoutError, match=r"0\.2 s"):
+            await result(realtime.connect())
+        await result(client.close())
+
+
 # --- WebSockets ---
 
 
@@ -218,6 +233,36 @@ async def test_commands_are_sent_in_both_spellings(told: Make) -> None:
         ]
         assert [message | {"cmd": message["cmd"].lower()} for message in upper] == lower
         await result(realtime.disconnect())
+
+
+async def test_subscriptions_that_change_at_a_time_are_told_in_order() -> None:
+    """What the server is left with is what is wanted in the end."""
+    heard: list[dict[str, str]] = []
+    said = threading.Event()
+
+    def handle(connection: ServerConnection) -> None:
+        for message in connection:
+            heard.append(json.loads(message))
+            if heard[-1].get("queue") == "last":
+                said.set()
+
+    with websocket_server(handle) as url:
+        client = make_client("async", api_key=KEY, base_url=url)
+        realtime = client.realtime("websocket")
+        await realtime.connect()
+        await asyncio.gather(
+            realtime.subscribe({"queue": "a"}),
+            realtime.subscribe({"queue": "b"}),
+            realtime.unsubscribe(),
+            realtime.subscribe({"queue": "last"}),
+        )
+        assert await asyncio.to_thread(said.wait, 20)
+        state: dict[str, str] = {}
+        for message in heard:
+            state = {} if message["cmd"].lower() == "unsubscribe" else {"queue": message["queue"]}
+        assert state == {"queue": "last"}
+        await realtime.disconnect()
+        await client.close()
 
 
 @pytest.mark.parametrize(
