@@ -35,11 +35,3 @@ def test_workflows(cli: Cli, api: Api) -> None:
     assert lines[1].split()[:5] == [made["workflow_id"], "Import", "pending", "0/1", "0"]
     assert cli("workflows", "list", "--status", "failed", "--json").json == {"workflows": []}
     assert cli("workflows", "list", "--limit", "0").code == 2
-
-
-def test_a_server_without_them_is_older(cli: Cli, api: Api) -> None:
-    for name in ("schedules", "workflows"):
-        if "No route" in api.http.get(f"/{name}").text:
-            answer = cli(name, "list")
-            assert answer.code == 1
-            assert "older" in answer.error
