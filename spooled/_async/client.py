@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from spooled._async._jwt import AsyncJwtCache
 from spooled._async._session import AsyncSession
-from spooled._async.admin import AsyncAdmin
 from spooled._async.api_keys import AsyncApiKeys
 from spooled._async.auth import AsyncAuth
-from spooled._async.billing import AsyncBilling
-from spooled._async.dashboard import AsyncDashboard
 from spooled._async.health import AsyncHealth
-from spooled._async.ingest import AsyncIngest
 from spooled._async.jobs import AsyncJobs
-from spooled._async.metrics import AsyncMetrics
 from spooled._async.organizations import AsyncOrganizations
 from spooled._async.queues import AsyncQueues
-from spooled._async.schedules import AsyncSchedules
-from spooled._async.webhooks import AsyncWebhooks
 from spooled._async.workers import AsyncWorkers
-from spooled._async.workflows import AsyncWorkflows
 from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
 from spooled.config import CircuitBreakerStats, ClientConfig
@@ -32,6 +25,14 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from spooled._async.admin import AsyncAdmin
+    from spooled._async.billing import AsyncBilling
+    from spooled._async.dashboard import AsyncDashboard
+    from spooled._async.ingest import AsyncIngest
+    from spooled._async.metrics import AsyncMetrics
+    from spooled._async.schedules import AsyncSchedules
+    from spooled._async.webhooks import AsyncWebhooks
+    from spooled._async.workflows import AsyncWorkflows
     from spooled._http._transport import AsyncTransport
     from spooled.realtime import AsyncSpooledRealtime
 
@@ -105,18 +106,68 @@ class AsyncSpooledClient:
         self.jobs = AsyncJobs(self._session)
         self.queues = AsyncQueues(self._session)
         self.workers = AsyncWorkers(self._session)
-        self.schedules = AsyncSchedules(self._session)
-        self.workflows = AsyncWorkflows(self._session)
-        self.webhooks = AsyncWebhooks(self._session)
-        self.ingest = AsyncIngest(self._session)
         self.api_keys = AsyncApiKeys(self._session)
         self.organizations = AsyncOrganizations(self._session)
         self.auth = AsyncAuth(self._session)
-        self.billing = AsyncBilling(self._session)
-        self.dashboard = AsyncDashboard(self._session)
         self.health = AsyncHealth(self._session)
-        self.metrics = AsyncMetrics(self._session)
-        self.admin = AsyncAdmin(self._session)
+
+    # Imported when they are used: most programs need none of these.
+
+    @cached_property
+    def schedules(self) -> AsyncSchedules:
+        """Jobs that a cron expression creates."""
+        from spooled._async.schedules import AsyncSchedules
+
+        return AsyncSchedules(self._session)
+
+    @cached_property
+    def workflows(self) -> AsyncWorkflows:
+        """Jobs that wait for each other; `workflows.jobs` is about single ones."""
+        from spooled._async.workflows import AsyncWorkflows
+
+        return AsyncWorkflows(self._session)
+
+    @cached_property
+    def webhooks(self) -> AsyncWebhooks:
+        """Addresses that are told about events."""
+        from spooled._async.webhooks import AsyncWebhooks
+
+        return AsyncWebhooks(self._session)
+
+    @cached_property
+    def ingest(self) -> AsyncIngest:
+        """Jobs out of other people's webhooks."""
+        from spooled._async.ingest import AsyncIngest
+
+        return AsyncIngest(self._session)
+
+    @cached_property
+    def billing(self) -> AsyncBilling:
+        """The subscription."""
+        from spooled._async.billing import AsyncBilling
+
+        return AsyncBilling(self._session)
+
+    @cached_property
+    def dashboard(self) -> AsyncDashboard:
+        """Everything at a glance."""
+        from spooled._async.dashboard import AsyncDashboard
+
+        return AsyncDashboard(self._session)
+
+    @cached_property
+    def metrics(self) -> AsyncMetrics:
+        """Numbers for Prometheus."""
+        from spooled._async.metrics import AsyncMetrics
+
+        return AsyncMetrics(self._session)
+
+    @cached_property
+    def admin(self) -> AsyncAdmin:
+        """Administration of a whole server, with `admin_key`."""
+        from spooled._async.admin import AsyncAdmin
+
+        return AsyncAdmin(self._session)
 
     @property
     def config(self) -> ClientConfig:

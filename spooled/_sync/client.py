@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -10,21 +11,13 @@ from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
 from spooled._sync._jwt import JwtCache
 from spooled._sync._session import Session
-from spooled._sync.admin import Admin
 from spooled._sync.api_keys import ApiKeys
 from spooled._sync.auth import Auth
-from spooled._sync.billing import Billing
-from spooled._sync.dashboard import Dashboard
 from spooled._sync.health import Health
-from spooled._sync.ingest import Ingest
 from spooled._sync.jobs import Jobs
-from spooled._sync.metrics import Metrics
 from spooled._sync.organizations import Organizations
 from spooled._sync.queues import Queues
-from spooled._sync.schedules import Schedules
-from spooled._sync.webhooks import Webhooks
 from spooled._sync.workers import Workers
-from spooled._sync.workflows import Workflows
 from spooled.config import CircuitBreakerStats, ClientConfig
 from spooled.errors import UnsupportedOperationError
 
@@ -34,6 +27,14 @@ if TYPE_CHECKING:
     import httpx
 
     from spooled._http._transport import Transport
+    from spooled._sync.admin import Admin
+    from spooled._sync.billing import Billing
+    from spooled._sync.dashboard import Dashboard
+    from spooled._sync.ingest import Ingest
+    from spooled._sync.metrics import Metrics
+    from spooled._sync.schedules import Schedules
+    from spooled._sync.webhooks import Webhooks
+    from spooled._sync.workflows import Workflows
     from spooled.realtime import SpooledRealtime
 
 
@@ -106,18 +107,68 @@ class SpooledClient:
         self.jobs = Jobs(self._session)
         self.queues = Queues(self._session)
         self.workers = Workers(self._session)
-        self.schedules = Schedules(self._session)
-        self.workflows = Workflows(self._session)
-        self.webhooks = Webhooks(self._session)
-        self.ingest = Ingest(self._session)
         self.api_keys = ApiKeys(self._session)
         self.organizations = Organizations(self._session)
         self.auth = Auth(self._session)
-        self.billing = Billing(self._session)
-        self.dashboard = Dashboard(self._session)
         self.health = Health(self._session)
-        self.metrics = Metrics(self._session)
-        self.admin = Admin(self._session)
+
+    # Imported when they are used: most programs need none of these.
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Jobs that a cron expression creates."""
+        from spooled._sync.schedules import Schedules
+
+        return Schedules(self._session)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        """Jobs that wait for each other; `workflows.jobs` is about single ones."""
+        from spooled._sync.workflows import Workflows
+
+        return Workflows(self._session)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Addresses that are told about events."""
+        from spooled._sync.webhooks import Webhooks
+
+        return Webhooks(self._session)
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """Jobs out of other people's webhooks."""
+        from spooled._sync.ingest import Ingest
+
+        return Ingest(self._session)
+
+    @cached_property
+    def billing(self) -> Billing:
+        """The subscription."""
+        from spooled._sync.billing import Billing
+
+        return Billing(self._session)
+
+    @cached_property
+    def dashboard(self) -> Dashboard:
+        """Everything at a glance."""
+        from spooled._sync.dashboard import Dashboard
+
+        return Dashboard(self._session)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Numbers for Prometheus."""
+        from spooled._sync.metrics import Metrics
+
+        return Metrics(self._session)
+
+    @cached_property
+    def admin(self) -> Admin:
+        """Administration of a whole server, with `admin_key`."""
+        from spooled._sync.admin import Admin
+
+        return Admin(self._session)
 
     @property
     def config(self) -> ClientConfig:
