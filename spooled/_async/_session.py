@@ -119,8 +119,7 @@ class AsyncSession:
         attempt = 1
         while True:
             credentials = self.credentials
-            if credentials.due(self._clock.now()):
-                await self._renew_early()
+            await self.renew_if_due()
             bearer = credentials.bearer
             usual = credentials.headers if data is None else credentials.headers_with_body
             request = Request(
@@ -185,8 +184,10 @@ class AsyncSession:
         body = self.credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
-    async def _renew_early(self) -> None:
-        """Get a new access token before the old one ends, if that can be had."""
+    async def renew_if_due(self) -> None:
+        """Get a new access token when the old one is about to end, if that can be had."""
+        if not self.credentials.due(self._clock.now()):
+            return
         try:
             await self.renew(self.credentials.bearer)
         except SpooledError as error:

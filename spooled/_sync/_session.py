@@ -120,8 +120,7 @@ class Session:
         attempt = 1
         while True:
             credentials = self.credentials
-            if credentials.due(self._clock.now()):
-                self._renew_early()
+            self.renew_if_due()
             bearer = credentials.bearer
             usual = credentials.headers if data is None else credentials.headers_with_body
             request = Request(
@@ -186,8 +185,10 @@ class Session:
         body = self.credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
-    def _renew_early(self) -> None:
-        """Get a new access token before the old one ends, if that can be had."""
+    def renew_if_due(self) -> None:
+        """Get a new access token when the old one is about to end, if that can be had."""
+        if not self.credentials.due(self._clock.now()):
+            return
         try:
             self.renew(self.credentials.bearer)
         except SpooledError as error:

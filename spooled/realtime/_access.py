@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from spooled._async._session import AsyncSession
 from spooled._http._credentials import Credentials
-
-if TYPE_CHECKING:
-    from spooled._async._session import AsyncSession
-    from spooled._sync._session import Session
-    from spooled.config import ClientConfig
+from spooled._sync._session import Session
+from spooled.config import ClientConfig
 
 
 class Access(Protocol):
@@ -63,13 +60,13 @@ class SessionAccess:
         return self._session.credentials.hide(body, self.headers())
 
     async def refresh_if_due(self) -> None:
-        if self._session.credentials.due(time.time()):
-            await self.renew()
+        if isinstance(self._session, AsyncSession):
+            await self._session.renew_if_due()
+        else:
+            await asyncio.to_thread(self._session.renew_if_due)
 
     async def renew(self) -> bool:
         refused = self._session.credentials.bearer
-        from spooled._async._session import AsyncSession
-
         if isinstance(self._session, AsyncSession):
             return await self._session.renew(refused)
         return await asyncio.to_thread(self._session.renew, refused)

@@ -95,11 +95,11 @@ class Feed:
         if self._connection is not connection:
             return  # lost meanwhile, and the next one is asked for what is wanted then
         self._connection = None  # the reader sees this after the event that it is delivering
+        if self._delivering or self._reading is None:
+            return  # perhaps it is a handler that asks, and the reader waits for that
         settled = self._settled = self._settled or asyncio.get_running_loop().create_future()
-        if self._reading is not None and not self._delivering:
-            self._reading.cancel()
-        if asyncio.current_task() is not self._reading:
-            await asyncio.shield(settled)
+        self._reading.cancel()
+        await asyncio.shield(settled)
 
     # --- inside the task ------------------------------------------------------------------------------------
 
