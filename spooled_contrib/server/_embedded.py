@@ -137,9 +137,9 @@ class EmbeddedServer:
     def advance(self, seconds: float) -> None:
         """Move the manual clock, and do before returning everything that has become due.
 
-        Due are: jobs whose time has come, leases that ended, jobs that expired, workers that fell silent, dependants of
-        jobs that ended, and retention. To see a state that nobody has reacted to yet, move the clock itself instead:
-        `server.clock.advance(seconds)`.
+        Due are: jobs whose time has come, schedules (one job each, however many of its times have passed), leases that
+        ended, jobs that expired, workers that fell silent, dependants of jobs that ended, and retention. To see a state
+        that nobody has reacted to yet, move the clock itself instead: `server.clock.advance(seconds)`.
 
         Raises:
             TypeError: the server has another clock; time cannot be moved.

@@ -126,6 +126,16 @@ def quota_exceeded(resource: str, current: int, limit: int, plan: str) -> Refusa
     )
 
 
+def feature_disabled(feature: str, plan: str) -> RefusalError:
+    """The plan does not have the feature at all."""
+    return RefusalError(
+        403,
+        "FEATURE_DISABLED",
+        f"The plan does not include {feature}",
+        extras={"error": "feature_disabled", "feature": feature, "plan": plan, "upgrade_to": None},
+    )
+
+
 def rate_limited(scope: str, limit: int, retry_after: int, reset_at: int) -> RefusalError:
     return RefusalError(
         429,

@@ -8,6 +8,7 @@ import itertools
 import logging
 import secrets
 import socket
+from functools import partial
 
 from spooled.clock import Clock, ManualClock
 from spooled_contrib.server._api.access import Gate
@@ -17,7 +18,7 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import dependencies, organizations, sweeps
+from spooled_contrib.server._rules import dependencies, organizations, schedule_runs, sweeps, workflows
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
@@ -68,6 +69,7 @@ class Runtime:
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
             services = await self._services(registration_is_open)
+            await self._storage.write(sweeps.forgive_downtime)
             await self.sweep()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
@@ -107,11 +109,36 @@ class Runtime:
         await self._sweep_due()
         # After the leases: what a lost lease killed takes its dependants along.
         await self._storage.write(dependencies.sweep)
+        # And after the dependants: a workflow ends when none of them is left.
+        while await self._storage.write(workflows.sweep) >= workflows.WORKFLOWS_PER_SWEEP:
+            pass
         await self._clean()
 
     async def _sweep_due(self) -> None:
         while await self._storage.write(sweeps.run_frequent) >= sweeps.ROWS_PER_SWEEP:
             pass
+        await self._fire_schedules()
+
+    async def _fire_schedules(self) -> None:
+        limits = self._settings.limits
+        # Only what is due now, each once: new due times that come meanwhile must not keep the other sweeps waiting.
+        find_due = partial(schedule_runs.find_due, until=round(self._clock.now() * SECOND))
+        while due := await self._storage.read(find_due):
+            # Handed over together, they are committed together, and yet one that fails harms no other.
+            outcomes = await asyncio.gather(
+                *(self._storage.write(partial(schedule_runs.fire, limits=limits, due=one)) for one in due),
+                return_exceptions=True,
+            )
+            for one, outcome in zip(due, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    logger.error(
+                        "schedule %s could not fire; it is tried again with the next sweep",
+                        one.schedule_id,
+                        exc_info=outcome,
+                    )
+            # A full turn may have left some over. One in which nothing moved would only repeat itself.
+            if len(due) < schedule_runs.SCHEDULES_PER_TURN or not any(fired is True for fired in outcomes):
+                return
 
     async def _clean(self) -> None:
         now = self._clock.monotonic()
@@ -119,11 +146,14 @@ class Runtime:
             return
         self._cleaned_at = now
         retention = round(self._settings.retention_days * 86_400 * SECOND)
-        while (
-            await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
-            >= sweeps.ROWS_PER_SWEEP
+        rows = sweeps.ROWS_PER_SWEEP
+        for delete in (
+            sweeps.delete_old_jobs,
+            schedule_runs.delete_old_runs,
+            workflows.delete_old_workflows,
         ):
-            pass
+            while await self._storage.write(partial(delete, retention=retention, limit=rows)) >= rows:
+                pass
         await self._storage.write(sweeps.forget_ended_sessions)
 
     async def _sweep_forever(self) -> None:

@@ -29,9 +29,11 @@ class Limits:
     Args:
         jobs_per_day: Jobs created per UTC day.
         active_jobs: Jobs that are pending, scheduled or processing.
-        queues: Queues that are configured or hold a job.
+        queues: Queues that are configured, hold a job, or are the target of an active schedule.
         workers: Workers that are healthy or degraded.
         api_keys: Active API keys, the server's own included.
+        schedules: Schedules that are active.
+        workflows: Workflows that are pending or running; 0 turns the feature off (403 `FEATURE_DISABLED`).
         payload_bytes: Size of one payload as JSON text.
         requests_per_second: How fast an organization's bucket of requests refills.
         burst: How many requests the bucket holds. Default: twice `requests_per_second`.
@@ -42,6 +44,8 @@ class Limits:
     queues: int | None = None
     workers: int | None = None
     api_keys: int | None = None
+    schedules: int | None = None
+    workflows: int | None = None
     payload_bytes: int | None = None
     requests_per_second: float | None = None
     burst: int | None = None

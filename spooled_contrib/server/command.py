@@ -33,7 +33,7 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_number,
         default=os.environ.get("SPOOLED_SERVER_PORT") or "8080",
         help="port to listen on; 0 picks a free one (default: %(default)s; environment: SPOOLED_SERVER_PORT)",
     )
@@ -78,13 +78,9 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = missing_packages("server")
     if missing:
-        print(  # noqa: T201
-            f'spooled server: {", ".join(missing)} not installed: pip install "spooled[server]"',
-            file=sys.stderr,
-        )
-        return 1
+        return missing
     from spooled_contrib.server._process import serve
     from spooled_contrib.server._settings import Limits, ServerSettings
 
@@ -101,7 +97,20 @@ def run(args: argparse.Namespace) -> int:
     return serve(settings)
 
 
-def _port(text: str) -> int:
+def missing_packages(command: str) -> int:
+    """Say what is not installed; the exit code, 0 when nothing is missing."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if not missing:
+        return 0
+    print(  # noqa: T201
+        f'spooled {command}: {", ".join(missing)} not installed: pip install "spooled[server]"',
+        file=sys.stderr,
+    )
+    return 1
+
+
+def port_number(text: str) -> int:
+    """A port from the command line."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
     return int(text)

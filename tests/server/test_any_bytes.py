@@ -222,6 +222,35 @@ VALID = {
         "expires_at": "2030-01-01T00:00:00Z",
     },
     ("POST", "/api/v1/auth/validate"): {"token": "t"},
+    ("POST", "/api/v1/schedules"): {
+        "name": "n",
+        "description": "d",
+        "cron_expression": "* * * * *",
+        "timezone": "UTC",
+        "queue_name": "mail",
+        "payload_template": 1,
+        "priority": 1,
+        "max_retries": 1,
+        "timeout_seconds": 1,
+        "tags": ["t"],
+        "metadata": {},
+    },
+    ("PUT", "/api/v1/schedules/s"): {
+        "name": "n",
+        "description": "d",
+        "cron_expression": "* * * * *",
+        "timezone": "UTC",
+        "payload_template": 1,
+        "is_active": True,
+        "tags": ["t"],
+        "metadata": {},
+    },
+    ("POST", "/api/v1/workflows"): {
+        "name": "n",
+        "description": "d",
+        "metadata": {},
+        "jobs": [{"key": "a", "queue_name": "mail", "payload": 1}],
+    },
 }
 
 

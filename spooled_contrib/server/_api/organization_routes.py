@@ -109,8 +109,8 @@ def usage_report(counts: dict[str, int], limits: Limits, retention_days: float) 
         "queues": limits.queues,
         "workers": limits.workers,
         "api_keys": limits.api_keys,
-        "schedules": None,
-        "workflows": None,
+        "schedules": limits.schedules,
+        "workflows": limits.workflows,
         "webhooks": None,
     }
     usage = {name: _used(counts.get(name, 0), cap) for name, cap in caps.items()}
@@ -135,8 +135,8 @@ def usage_report(counts: dict[str, int], limits: Limits, retention_days: float) 
             "max_queues": limits.queues,
             "max_workers": limits.workers,
             "max_api_keys": limits.api_keys,
-            "max_schedules": None,
-            "max_workflows": None,
+            "max_schedules": limits.schedules,
+            "max_workflows": limits.workflows,
             "max_webhooks": None,
             "max_payload_size_bytes": limits.payload_bytes or bodies.MAX_PAYLOAD,
             "rate_limit_requests_per_second": round(limits.requests_per_second or UNLIMITED_RATE),

@@ -13,8 +13,10 @@ from spooled_contrib.server._api import (
     job_reads,
     organization_routes,
     queue_routes,
+    schedule_routes,
     streams,
     worker_routes,
+    workflow_routes,
 )
 
 ROUTES = [
@@ -26,6 +28,8 @@ ROUTES = [
     *dead_letter_routes.ROUTES,
     *queue_routes.ROUTES,
     *worker_routes.ROUTES,
+    *schedule_routes.ROUTES,
+    *workflow_routes.ROUTES,
     *organization_routes.ROUTES,
     *api_key_routes.ROUTES,
     *auth_routes.ROUTES,

@@ -6,7 +6,7 @@ import random
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import dependencies, events, history
+from spooled_contrib.server._rules import dependencies, events, history, workflows
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING, PROCESSING, TERMINAL
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND, text
@@ -56,17 +56,20 @@ def complete(
     scope, names = principal.queue_condition()
     rows = tx.change(
         f"UPDATE jobs SET status = 'completed', result = ?, completed_at = ?, updated_at = ? WHERE {_FENCE}{scope} "  # noqa: S608
-        "RETURNING queue_name, started_at, has_dependents",
+        "RETURNING queue_name, started_at, has_dependents, workflow_id",
         (result, now, now, job_id, organization_id, worker_id, lease_id, now, *names),
     )
     if not rows:
         raise _miss(tx, principal, job_id, worker_id, lease_id)
-    queue_name, started_at, has_dependents = rows[0]
+    queue_name, started_at, has_dependents, workflow_id = rows[0]
     history.record(tx, job_id, "completed", worker_id, {"organization_id": organization_id})
     tx.execute(
         "UPDATE workers SET jobs_processed = jobs_processed + 1 WHERE id = ? AND organization_id = ?",
         (worker_id, organization_id),
     )
+    # The row says whether there is anything more to do, so that a job by itself costs no further statement.
+    if workflow_id is not None:
+        workflows.job_completed(tx, workflow_id)
     if has_dependents:
         dependencies.job_completed(tx, job_id)
     events.job_completed(tx, organization_id, queue_name, job_id, started_at, result)

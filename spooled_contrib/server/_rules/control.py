@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history
+from spooled_contrib.server._rules import events, history, workflows
 from spooled_contrib.server._rules.reading import get_job
 from spooled_contrib.server._rules.statuses import CANCELLED, PENDING, REVIVABLE, WAITING
 from spooled_contrib.server._storage import Row, Tx
@@ -35,11 +35,13 @@ def retry(tx: Tx, principal: Principal, job_id: str) -> Row:
 
 def revive(tx: Tx, organization_id: str, job_id: str) -> None:
     """`scheduled_at`, `started_at` and `result` stay as they were."""
-    tx.execute(
+    rows = tx.change(
         "UPDATE jobs SET status = 'pending', ready = 0, retry_count = 0, last_error = NULL, updated_at = ? "
-        "WHERE id = ?",
+        "WHERE id = ? RETURNING workflow_id",
         (tx.now, job_id),
     )
+    if rows[0][0] is not None:
+        workflows.job_revived(tx, rows[0][0])
     history.record(tx, job_id, "retried", None, {"organization_id": organization_id})
 
 

@@ -34,6 +34,10 @@ class NewJob(Struct, kw_only=True):
     parent_job_id: str | None = None
     completion_webhook: str | None = None
     completion_webhook_secret: str | None = None
+    workflow_id: str | None = None
+    dependency_mode: str = "all"
+    waits: bool = False
+    """Gated from birth; whoever makes the job adds the edges."""
 
 
 class CreatedJob(Struct, frozen=True):
@@ -46,9 +50,9 @@ class CreatedJob(Struct, frozen=True):
 _COLUMNS = (
     "id, organization_id, queue_name, status, ready, payload, job_type, priority, retry_count, max_retries, "
     "timeout_seconds, created_at, updated_at, scheduled_at, expires_at, tags, parent_job_id, completion_webhook, "
-    "completion_webhook_secret, idempotency_key, dependency_mode, dependencies_met"
+    "completion_webhook_secret, idempotency_key, workflow_id, dependency_mode, dependencies_met"
 )
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {', '.join('?' * 11)}, 'all', ?)"  # noqa: S608
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {', '.join('?' * 14)})"  # noqa: S608
 # One statement decides between "new" and "known", so that two equal keys cannot both be new. The existing row keeps
 # everything but its updated_at.
 _INSERT_OR_FIND = (
@@ -76,18 +80,27 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
             quotas.check_payload(len(job.payload.encode()), limits)
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
     quotas.check_queue(tx, organization_id, limits, queue_name)
-    max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
-    created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
+    return insert_jobs(tx, organization_id, jobs)
+
+
+def insert_jobs(
+    tx: Tx, organization_id: str, jobs: Sequence[NewJob], origin: events.Origin = events.CLIENT
+) -> list[CreatedJob]:
+    """Make jobs, of any queues, of which scope and quotas were checked."""
+    queues = {job.queue_name for job in jobs}
+    defaults = {name: queue_defaults(tx, organization_id, name) for name in queues}
+    created = [_create(tx, organization_id, job, *defaults[job.queue_name]) for job in jobs]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
     quotas.count_jobs_today(tx, organization_id, len(new))
-    details = {"organization_id": organization_id, "queue_name": queue_name}
-    history.record_many(tx, "created", [(made.id, None, details) for made, _ in new])
+    details = {name: {"organization_id": organization_id, "queue_name": name} for name in queues}
+    history.record_many(tx, "created", [(made.id, None, details[job.queue_name]) for made, job in new])
     for made, job in new:
-        events.job_created(tx, organization_id, queue_name, made.id, job.priority)
+        events.job_created(tx, organization_id, job.queue_name, made.id, job.priority, origin)
     return created
 
 
-def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:
+def queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:
+    """`max_retries` and `timeout_seconds` of a job that does not say."""
     row = tx.select_one(
         "SELECT max_retries, default_timeout FROM queue_config WHERE organization_id = ? AND queue_name = ?",
         (organization_id, queue_name),
@@ -105,7 +118,7 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         organization_id,
         job.queue_name,
         status,
-        int(status == PENDING and not gated),
+        int(status == PENDING and not gated and not job.waits),
         job.payload,
         job.job_type,
         job.priority,
@@ -120,7 +133,9 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         job.completion_webhook,
         job.completion_webhook_secret,
         job.idempotency_key,
-        int(not gated),
+        job.workflow_id,
+        job.dependency_mode,
+        int(not gated and not job.waits),
     )
     if job.idempotency_key is None:
         tx.execute(_INSERT, params)

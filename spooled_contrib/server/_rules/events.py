@@ -5,13 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from spooled_contrib.server._events import Event
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import text
 
 
-def job_created(tx: Tx, organization_id: str, queue_name: str, job_id: str, priority: int) -> None:
+class Origin(Struct, frozen=True):
+    """What made a job, other than a client that asked for it: `source` is "cron" or "schedule_trigger"."""
+
+    source: str | None = None
+    schedule_id: str | None = None
+    workflow_id: str | None = None
+
+
+CLIENT = Origin()
+
+
+def job_created(
+    tx: Tx,
+    organization_id: str,
+    queue_name: str,
+    job_id: str,
+    priority: int,
+    origin: Origin = CLIENT,  # noqa: ARG001 - the real-time streams do not tell it
+) -> None:
     if tx.listening:
         data = {"job_id": job_id, "queue_name": queue_name, "priority": priority, "timestamp": text(tx.now)}
         tx.emit(Event(organization_id, queue_name, job_id, "JobCreated", data))
@@ -62,3 +81,13 @@ def touched(tx: Tx, organization_id: str, queue_name: str, job_id: str) -> None:
     """A change that the public stream does not announce; it only wakes streams of this job."""
     if tx.listening:
         tx.emit(Event(organization_id, queue_name, job_id))
+
+
+def schedule_triggered(
+    tx: Tx, organization_id: str, queue_name: str, schedule_id: str, job_id: str, source: str
+) -> None:
+    """A schedule made a job, by its time or by hand. The real-time streams do not announce it."""
+
+
+def workflow_ended(tx: Tx, organization_id: str, workflow_id: str, status: str) -> None:
+    """A workflow was completed or has failed. The real-time streams do not announce it."""

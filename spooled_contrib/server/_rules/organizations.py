@@ -97,4 +97,6 @@ def usage(tx: Tx, organization_id: str) -> dict[str, int]:
         "queues": quotas.queues(tx, organization_id),
         "workers": quotas.workers(tx, organization_id),
         "api_keys": quotas.api_keys(tx, organization_id),
+        "schedules": quotas.schedules(tx, organization_id),
+        "workflows": quotas.workflows(tx, organization_id),
     }

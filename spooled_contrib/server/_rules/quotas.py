@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -45,7 +47,9 @@ def queues(tx: Tx, organization_id: str) -> int:
     return _count(
         tx,
         "SELECT COUNT(*) FROM (SELECT queue_name FROM jobs WHERE organization_id = ? "
-        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ?) AS names",
+        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ? "
+        "UNION SELECT queue_name FROM schedules WHERE organization_id = ? AND is_active = 1) AS names",
+        organization_id,
         organization_id,
         organization_id,
     )
@@ -65,6 +69,21 @@ def api_keys(tx: Tx, organization_id: str) -> int:
     )
 
 
+def schedules(tx: Tx, organization_id: str) -> int:
+    return _count(
+        tx, "SELECT COUNT(*) FROM schedules WHERE organization_id = ? AND is_active = 1", organization_id
+    )
+
+
+def workflows(tx: Tx, organization_id: str) -> int:
+    """Only live ones count: what has ended takes nothing from anybody."""
+    return _count(
+        tx,
+        "SELECT COUNT(*) FROM workflows WHERE organization_id = ? AND status IN ('pending', 'running')",
+        organization_id,
+    )
+
+
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
@@ -80,9 +99,19 @@ def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int)
 
 def check_queue(tx: Tx, organization_id: str, limits: Limits, queue_name: str) -> None:
     """A queue that exists is never refused."""
-    if limits.queues is None or queue_exists(tx, organization_id, queue_name):
+    check_queues(tx, organization_id, limits, [queue_name])
+
+
+def check_queues(tx: Tx, organization_id: str, limits: Limits, queue_names: Sequence[str]) -> None:
+    """Several at once, each named once; all or nothing."""
+    if limits.queues is None:
         return
-    _check("queues", queues(tx, organization_id), 1, limits.queues)
+    adding = sum(
+        not queue_exists(tx, organization_id, name) and not _is_scheduled(tx, organization_id, name)
+        for name in queue_names
+    )
+    if adding:
+        _check("queues", queues(tx, organization_id), adding, limits.queues)
 
 
 def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
@@ -95,6 +124,22 @@ def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
         _check("api_keys", api_keys(tx, organization_id), 1, limits.api_keys)
 
 
+def check_schedule(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.schedules is not None:
+        _check("schedules", schedules(tx, organization_id), 1, limits.schedules)
+
+
+def check_feature(limit: int | None, feature: str) -> None:
+    """A cap of 0 means that the plan does not have the feature at all: 403."""
+    if limit == 0:
+        raise refuse.feature_disabled(feature, PLAN)
+
+
+def check_workflow(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.workflows is not None:
+        _check("workflows", workflows(tx, organization_id), 1, limits.workflows)
+
+
 def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
     """It has a configuration or holds a job in any state."""
     return (
@@ -105,6 +150,17 @@ def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
         is not None
         or tx.select_one(
             "SELECT 1 FROM jobs WHERE organization_id = ? AND queue_name = ? LIMIT 1",
+            (organization_id, queue_name),
+        )
+        is not None
+    )
+
+
+def _is_scheduled(tx: Tx, organization_id: str, queue_name: str) -> bool:
+    """The target of an active schedule counts as a queue before its first job is made."""
+    return (
+        tx.select_one(
+            "SELECT 1 FROM schedules WHERE organization_id = ? AND queue_name = ? AND is_active = 1 LIMIT 1",
             (organization_id, queue_name),
         )
         is not None

@@ -13,6 +13,9 @@ from spooled_contrib.server._times import SECOND
 WORKER_SILENCE = 120 * SECOND
 """A healthy or degraded worker is taken for dead when its last heartbeat is older than this."""
 
+DOWNTIME_GRACE = 30 * SECOND
+"""How long leases last at least from a start, because no server was there to renew them before."""
+
 ROWS_PER_SWEEP = 1000
 """Rows that one sweep takes at most, so that requests need not wait long for it. A sweep that reached it goes on."""
 
@@ -29,6 +32,18 @@ def activate_scheduled(tx: Tx) -> int:
     return tx.execute(
         "UPDATE jobs SET status = 'pending', updated_at = ? WHERE status = 'scheduled' AND scheduled_at <= ?",
         (tx.now, tx.now),
+    )
+
+
+def forgive_downtime(tx: Tx) -> int:
+    """At a server's start: give workers that could reach no server the time to say that they are still there.
+
+    Without this, the jobs of every worker that was busy during an outage longer than its leases would run twice.
+    """
+    until = tx.now + DOWNTIME_GRACE
+    return tx.execute(
+        "UPDATE jobs SET lease_expires_at = ? WHERE status = 'processing' AND lease_expires_at < ?",
+        (until, until),
     )
 
 
@@ -77,13 +92,13 @@ def delete_expired_jobs(tx: Tx) -> int:
     )
 
 
-def delete_old_jobs(tx: Tx, retention: int) -> int:
-    """Completed and cancelled jobs that ended more than `retention` microseconds ago."""
+def delete_old_jobs(tx: Tx, retention: int, limit: int) -> int:
+    """Completed and cancelled jobs that ended more than `retention` microseconds ago, at most `limit`; how many."""
     return deletion.delete_jobs(
         tx,
         "completed_at IS NOT NULL AND completed_at < ? AND status IN ('completed', 'cancelled')",
         (tx.now - retention,),
-        limit=ROWS_PER_SWEEP,
+        limit=limit,
     )
 
 

@@ -146,5 +146,65 @@ CREATE TABLE job_history (
 CREATE INDEX job_history_by_job ON job_history (job_id, seq);
 """
 
-STEPS: tuple[str, ...] = (INITIAL,)
+SCHEDULES_AND_WORKFLOWS = """
+CREATE TABLE schedules (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT,
+    cron_expression TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    queue_name TEXT NOT NULL,
+    payload_template TEXT NOT NULL,
+    job_type TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    timeout_seconds INTEGER NOT NULL,
+    is_active INTEGER NOT NULL,
+    last_run_at INTEGER,
+    next_run_at INTEGER,
+    run_count INTEGER NOT NULL,
+    tags TEXT,
+    metadata TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX schedules_by_organization ON schedules (organization_id, seq);
+CREATE INDEX schedules_due ON schedules (next_run_at) WHERE is_active = 1;
+CREATE TABLE schedule_runs (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    schedule_id TEXT NOT NULL,
+    job_id TEXT,
+    status TEXT NOT NULL,
+    error_message TEXT,
+    started_at INTEGER NOT NULL,
+    completed_at INTEGER
+);
+CREATE INDEX schedule_runs_by_schedule ON schedule_runs (schedule_id, seq);
+CREATE INDEX schedule_runs_by_start ON schedule_runs (started_at);
+CREATE TABLE workflows (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT,
+    status TEXT NOT NULL,
+    total_jobs INTEGER NOT NULL,
+    completed_jobs INTEGER NOT NULL,
+    failed_jobs INTEGER NOT NULL,
+    metadata TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    started_at INTEGER,
+    completed_at INTEGER
+);
+CREATE INDEX workflows_by_organization ON workflows (organization_id, seq);
+CREATE INDEX workflows_live ON workflows (organization_id) WHERE status IN ('pending', 'running');
+CREATE INDEX workflows_by_completion ON workflows (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX jobs_by_workflow ON jobs (workflow_id, status) WHERE workflow_id IS NOT NULL;
+"""
+
+STEPS: tuple[str, ...] = (INITIAL, SCHEDULES_AND_WORKFLOWS)
 """Step n brings a database from version n to version n + 1."""
