@@ -1,18 +1,9 @@
 from __future__ import annotations
 
-import pytest
-
 from tests.cli.conftest import Api, Cli
 
 
-def needs(api: Api, path: str) -> None:
-    """Skip the test if the server does not know the path."""
-    if "No route" in api.http.get(path).text:
-        pytest.skip(f"this server has no {path}")
-
-
 def test_schedules(cli: Cli, api: Api) -> None:
-    needs(api, "/schedules")
     assert cli("schedules", "list").out == "no schedules\n"
     assert cli("schedules", "list", "--json").json == {"schedules": []}
     body = {"name": "Report", "cron_expression": "0 9 * * *", "queue_name": "q", "payload_template": {}}
@@ -27,7 +18,6 @@ def test_schedules(cli: Cli, api: Api) -> None:
 
 
 def test_workflows(cli: Cli, api: Api) -> None:
-    needs(api, "/workflows")
     assert cli("workflows", "list").out == "no workflows\n"
     body = {"name": "Import", "jobs": [{"key": "a", "queue_name": "q", "payload": 1}]}
     made = api.http.post("/workflows", json=body).json()

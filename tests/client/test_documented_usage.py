@@ -46,12 +46,6 @@ def server_with(**options: Any) -> EmbeddedServer:
 # --- schedules ---
 
 
-@pytest.fixture
-def schedules(shared_server: EmbeddedServer) -> None:
-    needs(shared_server, "/api/v1/schedules")
-
-
-@pytest.mark.usefixtures("schedules")
 async def test_the_life_of_a_schedule(client: Client, queue: str) -> None:
     made = await result(
         client.schedules.create(
@@ -97,7 +91,6 @@ async def test_the_life_of_a_schedule(client: Client, queue: str) -> None:
         await result(client.schedules.get(made.id))
 
 
-@pytest.mark.usefixtures("schedules")
 async def test_a_cron_expression_that_cannot_be_read(client: Client, queue: str) -> None:
     with pytest.raises(errors.ValidationError) as caught:
         await result(
@@ -109,11 +102,6 @@ async def test_a_cron_expression_that_cannot_be_read(client: Client, queue: str)
 
 
 # --- workflows ---
-
-
-@pytest.fixture
-def workflows(shared_server: EmbeddedServer) -> None:
-    needs(shared_server, "/api/v1/workflows")
 
 
 async def work(client: Client, queue: str, **outcome: str) -> str | None:
@@ -129,7 +117,6 @@ async def work(client: Client, queue: str, **outcome: str) -> str | None:
     return None
 
 
-@pytest.mark.usefixtures("workflows")
 async def test_the_life_of_a_workflow(client: Client, queue: str) -> None:
     made = await result(
         client.workflows.create(
@@ -177,7 +164,6 @@ async def test_a_workflow_that_fails_and_one_that_is_cancelled(
     kind: Kind, with_options: Callable[..., EmbeddedServer], queue: str
 ) -> None:
     server = with_options(clock=ManualClock())
-    needs(server, "/api/v1/workflows")
     client = make_client(kind, api_key=server.api_key, base_url=server.url)
     jobs = [{"key": "only", "queue_name": queue, "payload": 1, "max_retries": 0}]
     failing = await result(client.workflows.create(name="failing", jobs=jobs))

@@ -268,6 +268,12 @@ async def test_the_client_itself(offline: Client, kind: Kind) -> None:
             "QuotaExceededError UnsupportedOperationError is_lease_expired create_error_from_response",
         ),
         ("spooled.client", "SpooledClient create_client"),
+        (
+            "spooled.worker",
+            """JobContext JobHandler WorkerState WorkerEvent StartedEventData StoppedEventData ErrorEventData
+            JobClaimedEventData JobStartedEventData JobCompletedEventData JobFailedEventData
+            JobLeaseLostEventData""",
+        ),
         ("spooled.async_client", "AsyncSpooledClient create_async_client"),
         ("spooled.types", "CreateJobParams Job JobSummary Page Schedule Workflow OutgoingWebhook JobStats"),
         (
