@@ -36,6 +36,13 @@ from spooled.realtime.events import RealtimeEvent, event_type, read_event
 
 from .conftest import KEY, Kind, make_client, result
 
+
+@pytest.fixture(autouse=True)
+def _logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever level another test has left behind."""
+    caplog.set_level(logging.WARNING, logger="spooled")
+
+
 AT = "2026-01-31T12:00:00+00:00"
 WHEN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
