@@ -34,12 +34,13 @@ class EmbeddedServer:
     Args:
         host: Address to listen on. One that other machines can reach needs an `api_key`.
         port: TCP port; 0 picks a free one, which is kept for later starts.
-        db: SQLite file, or `:memory:` for one that ends with `stop()`.
+        db: SQLite file, `postgresql://user:password@host/name` (extra `postgres`), or `:memory:` for one that ends
+            with `stop()`.
         api_key: The server's own key, with full access to its "development" organization. Default: `DEVELOPMENT_KEY`.
         clock: Where all time comes from. With a `ManualClock` nothing happens by itself: see `advance`.
         limits: A plan to enforce. Default: unlimited.
         synchronous: "NORMAL" survives the death of the process, "FULL" also a power cut, at the price of an fsync for
-            each group of writes.
+            each group of writes. PostgreSQL has its own setting for that.
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
         admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
         retention_days: Completed and cancelled jobs are deleted this long after they ended.

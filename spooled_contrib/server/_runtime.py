@@ -20,7 +20,7 @@ from spooled_contrib.server._rate import RateLimiter
 from spooled_contrib.server._rules import dependencies, organizations, sweeps
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
 from spooled_contrib.server._storage import Storage, Tx
-from spooled_contrib.server._storage.sqlite import SqliteStorage
+from spooled_contrib.server._storage.opening import storage_for
 from spooled_contrib.server._times import SECOND
 
 logger = logging.getLogger("spooled.server")
@@ -62,13 +62,12 @@ class Runtime:
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(bound.close)
             self._hub = Hub()
-            self._storage = SqliteStorage(
-                settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
-            )
+            self._storage = storage_for(settings, self._clock, self._hub)
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
             services = await self._services(registration_is_open)
-            await self.sweep()
+            if self._storage.leads:
+                await self.sweep()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
             undo.pop_all()
@@ -79,17 +78,18 @@ class Runtime:
     async def _services(self, registration_is_open: bool) -> Services:
         settings, limits = self._settings, self._settings.limits
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
-        limiter = RateLimiter(self._clock, limits.requests_per_second, limits.bucket)
-        self._gate = Gate(self._storage, self._clock, limiter, secret)
+        clock = self._storage.clock
+        limiter = RateLimiter(clock, limits.requests_per_second, limits.bucket)
+        self._gate = Gate(self._storage, self._hub, clock, limiter, secret)
         await self._gate.load()
         return Services(
             settings=settings,
             registration_is_open=registration_is_open,
             storage=self._storage,
             hub=self._hub,
-            clock=self._clock,
+            clock=clock,
             gate=self._gate,
-            started_at=self._clock.monotonic(),
+            started_at=clock.monotonic(),
         )
 
     async def stop(self) -> None:
@@ -133,6 +133,8 @@ class Runtime:
             return
         for turn in itertools.count(1):
             await asyncio.sleep(SWEEP_SECONDS)
+            if not self._storage.leads:
+                continue
             try:
                 # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
                 await (self.sweep() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
@@ -142,6 +144,7 @@ class Runtime:
 
 def _prepare(tx: Tx, key: str) -> str:
     """Let the server's own key in; the secret that signs tokens, which lives as long as the database."""
+    tx.serialize("start")
     organizations.ensure_server_key(tx, key)
     tx.execute(
         "INSERT INTO meta (name, value) VALUES ('jwt_secret', ?) ON CONFLICT (name) DO NOTHING",

@@ -102,7 +102,6 @@ async def change_key(call: Call) -> Reply:
             tx, call.principal.organization_id, call.services.settings.limits, key_id, change
         )
     )
-    call.services.gate.forget(key_id)
     return json_reply(_key(row))
 
 
@@ -110,7 +109,6 @@ async def revoke_key(call: Call) -> Reply:
     call.principal.require_unrestricted()
     key_id = call.parameters[0]
     await call.write(lambda tx: api_keys.revoke(tx, call.principal.organization_id, key_id))
-    call.services.gate.forget(key_id)
     return Reply(NO_CONTENT)
 
 

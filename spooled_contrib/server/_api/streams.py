@@ -86,6 +86,7 @@ async def _organization_stream(
     hub, now = call.services.hub, asyncio.get_running_loop().time
     hub.subscribe(subscription)
     try:
+        await hub.made_known()
         yield CONNECTED
         end = now() + LONGEST_STREAM_SECONDS
         health_at, spoke_at = now() + HEALTH_SECONDS, now()
@@ -123,6 +124,7 @@ async def _job_stream(call: Call, subscription: Subscription) -> AsyncIterator[b
     job_id = call.parameters[0]
     hub.subscribe(subscription)
     try:
+        await hub.made_known()
         yield CONNECTED
         end = now() + LONGEST_STREAM_SECONDS
         status = ""
@@ -168,6 +170,7 @@ async def _queue_stream(call: Call, subscription: Subscription) -> AsyncIterator
     name = call.parameters[0]
     hub.subscribe(subscription)
     try:
+        await hub.made_known()
         yield CONNECTED
         end = now() + LONGEST_STREAM_SECONDS
         stats_at = now()

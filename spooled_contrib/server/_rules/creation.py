@@ -79,7 +79,7 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
     max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
     created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
-    quotas.count_jobs_today(tx, organization_id, len(new))
+    quotas.count_jobs_today(tx, organization_id, limits, len(new))
     details = {"organization_id": organization_id, "queue_name": queue_name}
     history.record_many(tx, "created", [(made.id, None, details) for made, _ in new])
     for made, job in new:
@@ -138,8 +138,9 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
 
 
 def _parent_is_open(tx: Tx, organization_id: str, job: NewJob) -> bool:
+    # Held, so that it cannot complete between being looked at and being told that somebody waits for it.
     row = tx.select_one(
-        "SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?",
+        f"SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?{tx.dialect.for_update}",  # noqa: S608
         (job.parent_job_id, organization_id),
     )
     if row is None or row[0] != job.queue_name:

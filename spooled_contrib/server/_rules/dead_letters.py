@@ -36,7 +36,8 @@ def retry(
         where += " AND queue_name = ?"
         params.append(queue_name)
     rows = tx.select(
-        f"SELECT id, queue_name FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?",  # noqa: S608
+        f"SELECT id, queue_name FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?"  # noqa: S608
+        f"{tx.dialect.for_update}",
         (*params, limit),
     )
     if not rows:

@@ -7,6 +7,7 @@ import re
 import uuid
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._events import KEY_CHANGED
 from spooled_contrib.server._keys import key_hash, key_prefix
 from spooled_contrib.server._rules import api_keys, quotas
 from spooled_contrib.server._storage import Row, Tx
@@ -39,7 +40,11 @@ def ensure_server_key(tx: Tx, key: str) -> None:
         (DEVELOPMENT_ORGANIZATION_ID, quotas.PLAN, tx.now, tx.now),
     )
     # The same text may have been made through the API before; the server's key takes its place.
-    tx.execute("DELETE FROM api_keys WHERE key_hash = ? AND id <> ?", (key_hash(key), SERVER_KEY_ID))
+    for (replaced,) in tx.change(
+        "DELETE FROM api_keys WHERE key_hash = ? AND id <> ? RETURNING id", (key_hash(key), SERVER_KEY_ID)
+    ):
+        tx.tell(KEY_CHANGED, replaced)
+    tx.tell(KEY_CHANGED, SERVER_KEY_ID)
     tx.execute(
         "INSERT INTO api_keys (id, organization_id, name, key_hash, key_prefix, queues, is_active, created_at) "
         "VALUES (?, ?, 'Server key', ?, ?, '[\"*\"]', 1, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -65,8 +70,9 @@ def create(
     ):
         raise refuse.conflict("The billing_email is used by another organization")
     organization_id = str(uuid.uuid4())
-    organization = tx.change(
-        f"INSERT INTO organizations ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING {COLUMNS}",  # noqa: S608
+    rows = tx.change(
+        f"INSERT INTO organizations ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+        f"ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
         (
             organization_id,
             name,
@@ -77,9 +83,11 @@ def create(
             tx.now,
             tx.now,
         ),
-    )[0]
+    )
+    if not rows:  # taken since it was looked up
+        raise refuse.conflict("The slug or the billing_email is taken")
     first_key = api_keys.insert(tx, organization_id, "Initial Admin Key", key, ["*"], None, None)
-    return organization, first_key
+    return rows[0], first_key
 
 
 def get(tx: Tx, organization_id: str) -> Row:

@@ -1,4 +1,8 @@
-"""Plan caps (contract section 1.3). All of them are off unless the server was given limits."""
+"""Plan caps (contract section 1.3). All of them are off unless the server was given limits.
+
+What is counted must not grow between the count and the insert that it allowed, so operations of an organization under
+a cap pass one after the other.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,21 @@ def jobs_today(tx: Tx, organization_id: str) -> int:
     return int(row[1]) if row is not None and row[0] == utc_day(tx.now) else 0
 
 
-def count_jobs_today(tx: Tx, organization_id: str, created: int) -> None:
+_COUNT_TODAY = (
+    "UPDATE organizations SET jobs_today = ? + CASE WHEN usage_day = ? THEN jobs_today ELSE 0 END, usage_day = ? "
+    "WHERE id = ?"
+)
+
+
+def count_jobs_today(tx: Tx, organization_id: str, limits: Limits, created: int) -> None:
     """Deduplicated rows are not passed in: they cost nothing."""
-    if created:
-        day = utc_day(tx.now)
-        tx.execute(
-            "UPDATE organizations SET jobs_today = CASE WHEN usage_day = ? THEN jobs_today ELSE 0 END + ?, "
-            "usage_day = ? WHERE id = ?",
-            (day, created, day, organization_id),
-        )
+    if not created:
+        return
+    day = utc_day(tx.now)
+    if limits.jobs_per_day is None:
+        tx.tally(_COUNT_TODAY, created, (day, day, organization_id))
+    else:  # the next operation of the same commit has to see it
+        tx.execute(_COUNT_TODAY, (created, day, day, organization_id))
 
 
 def active_jobs(tx: Tx, organization_id: str) -> int:
@@ -68,6 +78,7 @@ def api_keys(tx: Tx, organization_id: str) -> int:
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
+        _one_by_one(tx, organization_id)
         _check("jobs_per_day", jobs_today(tx, organization_id), adding, limits.jobs_per_day)
     if limits.active_jobs is not None:
         check_active_jobs(tx, organization_id, limits, adding)
@@ -75,6 +86,7 @@ def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) ->
 
 def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     if limits.active_jobs is not None:
+        _one_by_one(tx, organization_id)
         _check("active_jobs", active_jobs(tx, organization_id), adding, limits.active_jobs)
 
 
@@ -82,16 +94,20 @@ def check_queue(tx: Tx, organization_id: str, limits: Limits, queue_name: str) -
     """A queue that exists is never refused."""
     if limits.queues is None or queue_exists(tx, organization_id, queue_name):
         return
-    _check("queues", queues(tx, organization_id), 1, limits.queues)
+    _one_by_one(tx, organization_id)
+    if not queue_exists(tx, organization_id, queue_name):
+        _check("queues", queues(tx, organization_id), 1, limits.queues)
 
 
 def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.workers is not None:
+        _one_by_one(tx, organization_id)
         _check("workers", workers(tx, organization_id), 1, limits.workers)
 
 
 def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.api_keys is not None:
+        _one_by_one(tx, organization_id)
         _check("api_keys", api_keys(tx, organization_id), 1, limits.api_keys)
 
 
@@ -114,6 +130,10 @@ def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
 def check_payload(size: int, limits: Limits) -> None:
     if limits.payload_bytes is not None and size > limits.payload_bytes:
         raise refuse.payload_too_large(size, limits.payload_bytes, PLAN)
+
+
+def _one_by_one(tx: Tx, organization_id: str) -> None:
+    tx.serialize(f"quota:{organization_id}")
 
 
 def _count(tx: Tx, sql: str, *params: object) -> int:
