@@ -98,8 +98,8 @@ content_types = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def server():
-    with EmbeddedServer() as running:
+def server(fresh_db):
+    with EmbeddedServer(db=fresh_db()) as running:
         yield running
 
 

@@ -31,6 +31,8 @@ def retry(
     where, params = "organization_id = ? AND status = 'deadletter'", [organization_id]
     if job_ids is not None:
         where += f" AND id IN ({', '.join('?' * len(job_ids))})"
+        if not job_ids:
+            return []
         params += job_ids
     elif queue_name is not None:
         where += " AND queue_name = ?"

@@ -209,7 +209,8 @@ def _visible(tx: Tx, principal: Principal, job_id: str) -> None:
 def _reaches(tx: Tx, start: str, target: str) -> bool:
     """Whether `start` waits, directly or through others, for `target`."""
     row = tx.select_one(
-        "WITH RECURSIVE above(id) AS (SELECT ? UNION SELECT d.parent_job_id FROM job_dependencies d "
+        "WITH RECURSIVE above(id) AS (SELECT id FROM jobs WHERE id = ? "
+        "UNION SELECT d.parent_job_id FROM job_dependencies d "
         "JOIN above ON d.child_job_id = above.id) SELECT 1 FROM above WHERE id = ? LIMIT 1",
         (start, target),
     )
