@@ -77,7 +77,12 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
     quotas.check_queue(tx, organization_id, limits, queue_name)
     max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
-    created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
+    if any(job.idempotency_key is not None or job.parent_job_id is not None for job in jobs):
+        created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
+    else:
+        rows = [_row(tx.now, organization_id, job, max_retries, timeout, gated=False) for job in jobs]
+        tx.execute_many(_INSERT, rows)
+        created = [CreatedJob(str(row[0]), True) for row in rows]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
     quotas.count_jobs_today(tx, organization_id, limits, len(new))
     details = {"organization_id": organization_id, "queue_name": queue_name}
@@ -97,11 +102,30 @@ def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int,
 
 def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout: int) -> CreatedJob:
     gated = job.parent_job_id is not None and _parent_is_open(tx, organization_id, job)
-    job_id = str(uuid.uuid4())
-    now = tx.now
+    params = _row(tx.now, organization_id, job, max_retries, timeout, gated=gated)
+    job_id = str(params[0])
+    if job.idempotency_key is None:
+        tx.execute(_INSERT, params)
+    else:
+        found = tx.change(_INSERT_OR_FIND, params)[0][0]
+        if found != job_id:
+            return CreatedJob(found, False)
+    if gated:
+        tx.execute(
+            "INSERT INTO job_dependencies (child_job_id, parent_job_id) VALUES (?, ?)",
+            (job_id, job.parent_job_id),
+        )
+        tx.execute("UPDATE jobs SET has_dependents = 1 WHERE id = ?", (job.parent_job_id,))
+    return CreatedJob(job_id, True)
+
+
+def _row(
+    now: int, organization_id: str, job: NewJob, max_retries: int, timeout: int, *, gated: bool
+) -> tuple[object, ...]:
+    """The values of `_COLUMNS`; the first is the new id."""
     status = status_at_birth(job.scheduled_at, now)
-    params = (
-        job_id,
+    return (
+        str(uuid.uuid4()),
         organization_id,
         job.queue_name,
         status,
@@ -122,19 +146,6 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         job.idempotency_key,
         int(not gated),
     )
-    if job.idempotency_key is None:
-        tx.execute(_INSERT, params)
-    else:
-        found = tx.change(_INSERT_OR_FIND, params)[0][0]
-        if found != job_id:
-            return CreatedJob(found, False)
-    if gated:
-        tx.execute(
-            "INSERT INTO job_dependencies (child_job_id, parent_job_id) VALUES (?, ?)",
-            (job_id, job.parent_job_id),
-        )
-        tx.execute("UPDATE jobs SET has_dependents = 1 WHERE id = ?", (job.parent_job_id,))
-    return CreatedJob(job_id, True)
 
 
 def _parent_is_open(tx: Tx, organization_id: str, job: NewJob) -> bool:

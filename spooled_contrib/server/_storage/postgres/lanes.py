@@ -18,7 +18,7 @@ import logging
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import psycopg
@@ -30,6 +30,7 @@ from spooled_contrib.server._storage import Row, StorageFailedError, Tx
 from spooled_contrib.server._storage.groups import Done, Waiter
 from spooled_contrib.server._storage.postgres import messages
 from spooled_contrib.server._storage.postgres.connecting import Address
+from spooled_contrib.server._storage.postgres.sql import to_driver
 from spooled_contrib.server._storage.postgres.tx import PostgresTx
 
 logger = logging.getLogger("spooled.server")
@@ -47,16 +48,12 @@ TRIES = 6
 
 _CONTENTION = (DeadlockDetected, LockNotAvailable, SerializationFailure)
 
-READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 
-def writing(server_id: str, patience: str) -> str:
-    """Begin a transaction; its row says whether another server has somebody listening."""
-    return (
-        f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '{patience}'; "  # noqa: S608
-        f"SELECT EXISTS (SELECT 1 FROM servers WHERE listening = 1 AND id <> '{server_id}' "
-        "AND seen_at > now() - interval '30 seconds')"
-    )
+def writing(patience: str) -> tuple[str, ...]:
+    """How a writing transaction begins."""
+    return "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", f"SET LOCAL lock_timeout = '{patience}'"
 
 
 class Lanes:
@@ -133,6 +130,11 @@ class Server:
     def __init__(self, server_id: str, channel: str) -> None:
         self.id = server_id
         self.channel = channel
+        self.interest = (
+            f"SELECT EXISTS (SELECT 1 FROM servers WHERE listening = 1 AND id <> '{server_id}' "  # noqa: S608
+            "AND seen_at > now() - interval '30 seconds')"
+        )
+        """Asks whether another server has somebody listening."""
 
 
 class _Seat:
@@ -145,10 +147,8 @@ class _Seat:
         self._hub = hub
         self._connection: psycopg.Connection[Row] | None = None
         self._tx: PostgresTx
-        self._group_begin = self._single_begin = READING
-        if server is not None:
-            self._group_begin = writing(server.id, GROUP_PATIENCE)
-            self._single_begin = writing(server.id, SINGLE_PATIENCE)
+        self._group_begin = READING if server is None else writing(GROUP_PATIENCE)
+        self._single_begin = READING if server is None else writing(SINGLE_PATIENCE)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -190,40 +190,43 @@ class _Seat:
                     threading.Event().wait(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
         raise AssertionError("the last try returns or raises")
 
-    def _attempt(self, group: list[Waiter], begin: str) -> Done:
+    def _attempt(self, group: list[Waiter], begin: Sequence[str]) -> Done:
         committing = False
         done = Done()
         try:
             connection, tx = self._ready()
-            tx.tallies.clear()
-            cursor = connection.execute(begin)
-            if self._server is not None:
-                while cursor.nextset():
-                    pass
-                row = cursor.fetchone()
-                tx.listening = self._hub.listening or (row is not None and bool(row[0]))
-            for operation, future in group:
-                tx.begin()
-                try:
-                    done.outcomes.append((future, operation(tx), None))
-                except Exception as error:
-                    if tx.wrote or isinstance(error, psycopg.Error):
-                        raise
-                    done.outcomes.append((future, None, error))
-                else:
-                    done.events += tx.events
-                    done.told += tx.told
-            for sql, params in tx.tallies.statements():
-                tx.execute(sql, params)
-            if self._server is not None and (done.told or done.events):
-                for part in messages.pack(self._server.id, done.told, done.events):
-                    connection.execute("SELECT pg_notify(%s, %s)", (self._server.channel, part))
-            committing = True
-            connection.execute("COMMIT")
+            with connection.pipeline():
+                tx.start(begin, None if self._server is None else self._server.interest, self._hub.listening)
+                self._run_operations(group, tx, done)
+                if self._server is not None:
+                    self._write_shared(self._server, tx, done)
+                committing = True
+                tx.send("COMMIT")
         except Exception as error:
             lost = self._undo(error)
             raise _FailedError(error, lost=lost, uncertain=lost and committing) from error
         return done
+
+    def _run_operations(self, group: list[Waiter], tx: PostgresTx, done: Done) -> None:
+        for operation, future in group:
+            tx.begin()
+            try:
+                done.outcomes.append((future, operation(tx), None))
+            except Exception as error:
+                if tx.wrote or isinstance(error, psycopg.Error):
+                    raise
+                done.outcomes.append((future, None, error))
+            else:
+                done.events += tx.events
+                done.told += tx.told
+
+    def _write_shared(self, server: Server, tx: PostgresTx, done: Done) -> None:
+        """What all operations write together, right before the commit."""
+        for sql, params in tx.tallies.statements():
+            tx.send(to_driver(sql), params)
+        if done.told or done.events:
+            for part in messages.pack(server.id, done.told, done.events):
+                tx.send("SELECT pg_notify(%s, %s)", (server.channel, part))
 
     def _ready(self) -> tuple[psycopg.Connection[Row], PostgresTx]:
         if self._connection is None:
