@@ -112,7 +112,9 @@ class Caller:
             made += [job["job_id"] for job in response.json()["succeeded"]]
         return made
 
-    def claim(self, server: Process, worker: str = "w", limit: int = 1, lease: int = 30) -> list[dict[str, Any]]:
+    def claim(
+        self, server: Process, worker: str = "w", limit: int = 1, lease: int = 30
+    ) -> list[dict[str, Any]]:
         response = self.post(
             server,
             "/jobs/claim",
@@ -122,7 +124,9 @@ class Caller:
         jobs: list[dict[str, Any]] = response.json()["jobs"]
         return jobs
 
-    def complete(self, server: Process, job: dict[str, Any], worker: str = "w", **more: Any) -> httpx.Response:
+    def complete(
+        self, server: Process, job: dict[str, Any], worker: str = "w", **more: Any
+    ) -> httpx.Response:
         body = {"worker_id": worker, "lease_id": job["lease_id"], **more}
         return self.post(server, f"/jobs/{job['id']}/complete", body)
 

@@ -12,9 +12,7 @@ from tests.server_postgres.conftest import KEY, Caller
 def test_an_idempotency_key_makes_one_job(pair, caller, at_once):
     for number in range(10):
         body = {"queue_name": "mail", "payload": {}, "idempotency_key": f"order-{number}"}
-        replies = at_once(
-            *(lambda server=pair[n % 2]: caller.post(server, "/jobs", body) for n in range(8))
-        )
+        replies = at_once(*(lambda n=n, body=body: caller.post(pair[n % 2], "/jobs", body) for n in range(8)))
         assert sorted(reply.status_code for reply in replies) == [200] * 7 + [201]
         assert len({reply.json()["id"] for reply in replies}) == 1
 
@@ -23,7 +21,12 @@ def test_bulks_with_the_same_keys_in_opposite_order_both_succeed(pair, caller, a
     for number in range(5):
         jobs = [{"payload": {}, "idempotency_key": f"{number}-{n}"} for n in range(30)]
         bodies = [{"queue_name": "mail", "jobs": jobs}, {"queue_name": "mail", "jobs": jobs[::-1]}]
-        replies = at_once(*(lambda n=n: caller.post(pair[n], "/jobs/bulk", bodies[n]) for n in (0, 1)))
+        replies = at_once(
+            *(
+                lambda n=n, body=body: caller.post(pair[n], "/jobs/bulk", body)
+                for n, body in enumerate(bodies)
+            )
+        )
         assert [reply.status_code for reply in replies] == [200, 200]
         assert sum(job["created"] for reply in replies for job in reply.json()["succeeded"]) == 30
 
@@ -77,7 +80,7 @@ def test_the_last_of_two_parents_opens_the_child_at_once(pair, caller, at_once):
         child = caller.create(pair[0])
         reply = caller.post(pair[0], f"/jobs/{child}/dependencies", {"depends_on": parents})
         assert reply.status_code == 200
-        done = at_once(*(lambda n=n, ids=parents: caller.complete(pair[n], held[ids[n]]) for n in (0, 1)))
+        done = at_once(*(lambda n=n, job=held[parents[n]]: caller.complete(pair[n], job) for n in (0, 1)))
         assert [reply.status_code for reply in done] == [200, 200]
         # Not by the sweep, which would take seconds.
         (job,) = caller.claim(pair[1])
@@ -123,14 +126,20 @@ def test_changes_of_one_queue_keep_each_other(pair, caller, at_once):
             )
         )
         found = caller.get(pair[0], f"/queues/q{number}").json()
-        assert (found["max_retries"], found["default_timeout"], found["settings"]) == (7, 77, {"a": 1, "b": 2})
+        assert (found["max_retries"], found["default_timeout"], found["settings"]) == (
+            7,
+            77,
+            {"a": 1, "b": 2},
+        )
 
 
 def test_a_slug_is_given_once(pair, at_once):
     caller = Caller(KEY)
     for number in range(10):
         body = {"name": "Raced", "slug": f"raced-{number}"}
-        replies = at_once(*(lambda n=n, body=body: caller.post(pair[n % 2], "/organizations", body) for n in range(4)))
+        replies = at_once(
+            *(lambda n=n, body=body: caller.post(pair[n % 2], "/organizations", body) for n in range(4))
+        )
         assert sorted(reply.status_code for reply in replies) == [201, 409, 409, 409]
     caller.http.close()
 
