@@ -64,7 +64,7 @@ def claim(
     organization_id = principal.organization_id
     now = tx.now
     wake, take = _statements(tx.dialect)
-    tx.execute(wake, (organization_id, queue_name, now))
+    tx.execute_many(wake, [(organization_id, queue_name, now)])
     # One random id a claim, completed by the job's own id: unique for each lease, and one statement for all.
     lease_prefix = f"{uuid.uuid4()}-"
     rows = tx.change(

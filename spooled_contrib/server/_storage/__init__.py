@@ -79,7 +79,8 @@ class Tx(Protocol):
         """Run a changing statement; how many rows it changed."""
 
     def execute_many(self, sql: str, params: Iterable[Sequence[object]]) -> None:
-        """Run a changing statement once for each parameter set."""
+        """Run a changing statement once for each parameter set. What comes of it is not told, so a storage may send it
+        together with the next statement: over a network that is much cheaper than `execute`."""
 
     def tally(self, sql: str, amount: int, key: Sequence[object]) -> None:
         """Add `amount` by `sql`, an UPDATE whose first `?` is the amount and whose others are `key`.
