@@ -16,6 +16,9 @@ Rules must be right when several servers run them on one database at the same ti
 * `tx.serialize(name)` where the rule depends on rows that do not exist yet, such as a quota that is counted;
 * `tx.tally(...)` for counters that many operations share, so that they are not held for longer than a commit.
 
+What SQLite forgives and others do not: an empty `IN ()`, a text with a NUL character, a parameter that starts a
+recursive query (select the row instead), and the place of absent values in an order (`NULLS FIRST`, `NULLS LAST`).
+
 Each statement sees everything that was committed before it began, not only before the operation began. A storage
 with one writer makes the first three unnecessary, and they cost nothing there.
 """

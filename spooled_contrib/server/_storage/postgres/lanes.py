@@ -169,11 +169,15 @@ class _Seat:
                         failure.cause,
                     )
         done = Done()
-        for waiter in group:
+        for number, waiter in enumerate(group):
             try:
                 done.add(self._alone(waiter))
             except _FailedError as failure:
-                done.outcomes.append((waiter[1], None, failure.told()))
+                # Without a database nobody gets further, and each try to connect may take seconds.
+                failed = group[number:] if self._connection is None else [waiter]
+                done.outcomes += [(future, None, failure.told()) for _, future in failed]
+                if self._connection is None:
+                    break
         return done
 
     def _alone(self, waiter: Waiter) -> Done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import lru_cache
 
 from spooled_contrib.server._storage import Dialect
 
@@ -26,7 +26,7 @@ POSTGRES = Dialect(
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|[?%]")
 
 
-@cache
+@lru_cache(maxsize=2048)  # lists of ids come in many lengths
 def to_driver(sql: str) -> str:
     """`?` becomes the driver's `%s`, and a literal `%` becomes `%%`."""
     return _TOKEN.sub(_translate, sql)
