@@ -27,7 +27,7 @@ def test_a_killed_server_loses_nothing_and_runs_nothing_twice_at_a_time(spawn, d
         caller, server = Caller(KEY), servers[int(name) % 2]
         while True:
             try:
-                for job in caller.claim(server, name, limit=3, lease=5):
+                for job in caller.claim(server, name, limit=3, lease=10):
                     with guard:
                         assert job["id"] not in running
                         running.add(job["id"])

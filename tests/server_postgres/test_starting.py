@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import psycopg
 import pytest
@@ -91,6 +92,13 @@ def test_no_representation_holds_a_secret():
     for text in (repr(settings), settings.shown_db, repr(Address(settings.db))):
         assert SECRET not in text
     assert settings.shown_db == "postgres://ann@h1,h2:5433/jobs"
+
+
+def test_without_the_driver_the_extra_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("spooled_contrib.server._storage.postgres")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert 'pip install "spooled[postgres]"' in refused("postgresql://localhost/jobs")
 
 
 def test_a_restart_finds_everything(db):

@@ -46,7 +46,8 @@ GROUP_PATIENCE = "250ms"
 SINGLE_PATIENCE = "10s"
 TRIES = 6
 
-_CONTENTION = (DeadlockDetected, LockNotAvailable, SerializationFailure)
+_DEADLOCK = (DeadlockDetected, SerializationFailure)
+_CONTENTION = (*_DEADLOCK, LockNotAvailable)
 
 READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
@@ -186,7 +187,8 @@ class _Seat:
             try:
                 return self._attempt([waiter], self._single_begin)
             except _FailedError as failure:
-                again = isinstance(failure.cause, _CONTENTION) or (failure.lost and attempt == 1)
+                # A row that was waited for in vain is not waited for again: the caller has waited long enough.
+                again = isinstance(failure.cause, _DEADLOCK) or (failure.lost and attempt == 1)
                 if failure.uncertain or not again or attempt == TRIES:
                     raise
                 if not failure.lost:
