@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import Row
+from spooled_contrib.server._storage import Row, StorageFailedError
 from spooled_contrib.server._storage.postgres.connecting import Address
 from spooled_contrib.server._storage.postgres.messages import Inbox
 from spooled_contrib.server._storage.postgres.shared_clock import SharedClock
@@ -114,7 +114,10 @@ class Peers:
                 turn += 1
                 async with asyncio.timeout(REPLY_SECONDS):
                     await self._turn(connection, turn)
-            except (psycopg.Error, OSError, TimeoutError) as error:
+            except (psycopg.Error, OSError, TimeoutError, StorageFailedError) as error:
+                await self._lose(error)
+            except Exception as error:
+                logger.exception("following the other servers failed")
                 await self._lose(error)
 
     async def _turn(self, connection: psycopg.AsyncConnection[Row], turn: int) -> None:
