@@ -93,7 +93,7 @@ def _announce(url: str, settings: ServerSettings) -> None:
         "host": parts.hostname,
         "port": parts.port,
         "pid": os.getpid(),
-        "db": settings.db,
+        "db": settings.shown_db,
     }
     # Whoever started the server may have gone away without reading.
     with contextlib.suppress(BrokenPipeError):

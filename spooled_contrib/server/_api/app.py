@@ -25,6 +25,7 @@ from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
+from spooled_contrib.server._storage import StorageFailedError
 
 logger = logging.getLogger("spooled.server")
 
@@ -55,7 +56,7 @@ class SpooledApp:
             response = refusal_reply(refusal)
         except RecursionError:
             response = refusal_reply(refuse.invalid_json("nested too deeply"))
-        except sqlite3.Error:
+        except (sqlite3.Error, StorageFailedError):
             logger.exception("the database failed on %s %s", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", "The database failed"))
         except Exception:

@@ -67,6 +67,7 @@ class Socket:
         hub = self._call.services.hub
         hub.subscribe(self._subscription)
         try:
+            await hub.made_known()
             await receive()  # the handshake's first half, which announces what the scope has told already
             await send({"type": "websocket.accept"})
             try:

@@ -39,6 +39,7 @@ def _turn(tx: Tx, limits: Limits, whose: str, params: Sequence[str]) -> int:
             f"AND {whose}",
             (jobs_before, *params),
             limit=ROWS_PER_SWEEP,
+            patient=True,
         ),
         deliveries.delete_old(tx, whose, params, history_before, ROWS_PER_SWEEP),
         schedule_runs.delete_old_runs(tx, whose, params, history_before, ROWS_PER_SWEEP),
