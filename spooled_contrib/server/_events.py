@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -13,11 +14,17 @@ BUFFERED_EVENTS = 100
 """Events kept for a listener that does not keep up; older ones are dropped, as the contract allows."""
 
 
+Carrier = Literal["stream", "socket", "watch"]
+"""How a listener hears: the organization's stream, a WebSocket, or the stream of one job or one queue."""
+
+
 class Event(Struct, frozen=True, gc=False):
     """Something happened to a job.
 
     `type` is empty for a change that the public stream does not announce (a claim, a recovered lease). It only wakes
     the streams that watch that one job, which then read its status.
+
+    An event without an organization is for the server itself; see `Hub.inside`.
     """
 
     organization_id: str
@@ -25,6 +32,13 @@ class Event(Struct, frozen=True, gc=False):
     job_id: str
     type: str = ""
     data: dict[str, Any] = {}
+
+
+TALLY = "tally"
+"""Type of an event for `/metrics`: `data` says how much to add to what."""
+
+DELIVERIES_DUE = Event("", "", "", "deliveries.due")
+"""Webhook deliveries were written."""
 
 
 @dataclass(eq=False)
@@ -35,7 +49,7 @@ class Subscription:
     queues: frozenset[str] | None
     queue_name: str | None = None
     job_id: str | None = None
-    silent_too: bool = False
+    carrier: Carrier = "watch"
 
     def __post_init__(self) -> None:
         self._buffer: deque[Event] = deque(maxlen=BUFFERED_EVENTS)
@@ -43,16 +57,18 @@ class Subscription:
         self.closed = False
 
     def offer(self, event: Event) -> None:
-        if not event.type and not self.silent_too:
-            return
-        if self.queues is not None and event.queue_name not in self.queues:
-            return
-        if self.queue_name is not None and event.queue_name != self.queue_name:
-            return
-        if self.job_id is not None and event.job_id != self.job_id:
-            return
-        self._buffer.append(event)
-        self._wake.set()
+        # A change without a type is only for those who watch what it happened to.
+        if (event.type or self.carrier == "watch") and self.wants(event):
+            self._buffer.append(event)
+            self._wake.set()
+
+    def wants(self, event: Event) -> bool:
+        """Whether the key may see it and the filter lets it through."""
+        return (
+            (self.queues is None or event.queue_name in self.queues)
+            and (self.queue_name is None or event.queue_name == self.queue_name)
+            and (self.job_id is None or event.job_id == self.job_id)
+        )
 
     def close(self) -> None:
         self.closed = True
@@ -78,15 +94,17 @@ class Hub:
     def __init__(self) -> None:
         self._by_organization: dict[str, set[Subscription]] = {}
         self._closed = False
+        self.inside: dict[str, Callable[[dict[str, Any]], None]] = {}
+        """Who is called, by type, with the data of an event that is for the server itself."""
 
     @property
     def listening(self) -> bool:
         return bool(self._by_organization)
 
-    def count(self, organization_id: str) -> int:
-        """How many public streams the organization has open."""
-        listeners = self._by_organization.get(organization_id, ())
-        return sum(not subscription.silent_too for subscription in listeners)
+    def count(self, organization_id: str, carrier: Carrier) -> int:
+        """How many listeners of that kind the organization has."""
+        listeners = tuple(self._by_organization.get(organization_id, ()))
+        return sum(subscription.carrier == carrier for subscription in listeners)
 
     def subscribe(self, subscription: Subscription) -> None:
         self._by_organization.setdefault(subscription.organization_id, set()).add(subscription)
@@ -102,6 +120,10 @@ class Hub:
 
     def publish(self, events: list[Event]) -> None:
         for event in events:
+            if not event.organization_id:
+                if event.type in self.inside:
+                    self.inside[event.type](event.data)
+                continue
             for subscription in self._by_organization.get(event.organization_id, ()):
                 subscription.offer(event)
 

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_NEEDED = ("jwt", "starlette", "uvicorn")
+from spooled_contrib.server._settings import PLAN_NAMES
+
+_NEEDED = ("httptools", "jwt", "starlette", "uvicorn", "websockets")
 
 
 def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -44,6 +46,12 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="SQLite file, or :memory: to keep nothing (default: %(default)s; environment: SPOOLED_SERVER_DB)",
     )
     parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve a page for people at / (default: yes)",
+    )
+    parser.add_argument(
         "--api-key",
         metavar="KEY",
         default=os.environ.get("SPOOLED_SERVER_API_KEY") or None,
@@ -60,6 +68,17 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="let anybody create an organization (default: only when listening on this machine)",
+    )
+    parser.add_argument(
+        "--allow-private-webhooks",
+        action="store_true",
+        help="let webhooks call this machine and private networks, not only public addresses",
+    )
+    parser.add_argument(
+        "--plan",
+        choices=PLAN_NAMES,
+        default=os.environ.get("SPOOLED_SERVER_PLAN") or None,
+        help="enforce the limits of one of Spooled's plans (default: unlimited; environment: SPOOLED_SERVER_PLAN)",
     )
     parser.add_argument(
         "--requests-per-second",
@@ -88,10 +107,14 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         db=args.db,
+        page=args.page,
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,
+        plan=args.plan,
+        metrics_token=os.environ.get("SPOOLED_SERVER_METRICS_TOKEN") or None,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
+        allow_private_webhooks=args.allow_private_webhooks,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),
     )
     return serve(settings)

@@ -6,7 +6,7 @@ import sqlite3
 
 from spooled.clock import ManualClock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._rules import creation, organizations
+from spooled_contrib.server._rules import organizations
 from spooled_contrib.server._settings import DEVELOPMENT_KEY
 from spooled_contrib.server._storage import sqlite
 from spooled_contrib.server._storage.schema import STEPS
@@ -36,8 +36,13 @@ async def test_version_1_keeps_its_jobs_and_gains_schedules_and_workflows(
 
     def fill(tx):
         organizations.ensure_server_key(tx, DEVELOPMENT_KEY)
-        job = creation.NewJob(queue_name="mail", payload='"kept"', job_type="")
-        creation.insert_jobs(tx, organizations.DEVELOPMENT_ORGANIZATION_ID, [job])
+        # As a server of that version did it: what came later is not there yet.
+        tx.execute(
+            "INSERT INTO jobs (id, organization_id, queue_name, status, ready, payload, job_type, priority, "
+            "retry_count, max_retries, timeout_seconds, created_at, updated_at, dependency_mode, dependencies_met) "
+            "VALUES ('j', ?, 'mail', 'pending', 1, '\"kept\"', '', 0, 0, 3, 300, ?, ?, 'all', 1)",
+            (organizations.DEVELOPMENT_ORGANIZATION_ID, tx.now, tx.now),
+        )
 
     await write_with_version(monkeypatch, path, 1, fill)
     assert version_of(path) == 1

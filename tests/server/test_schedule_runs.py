@@ -10,6 +10,7 @@ import pytest
 from spooled.clock import ManualClock
 from spooled_contrib.server import Limits
 from spooled_contrib.server._events import Hub
+from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._rules import organizations, schedule_runs
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 
@@ -274,7 +275,7 @@ class TestSeveralServers:
 
     async def test_only_one_of_them_fires(self, storage, due):
         fired = await asyncio.gather(
-            *(storage.write(lambda tx: schedule_runs.fire(tx, Limits(), due)) for _ in range(5))
+            *(storage.write(lambda tx: schedule_runs.fire(tx, Plans(Limits()), due)) for _ in range(5))
         )
         assert sorted(fired) == [False] * 4 + [True]
         assert await self.counts(storage) == (1, 1, 1)
@@ -284,23 +285,23 @@ class TestSeveralServers:
     )
     async def test_none_fires_what_was_paused_or_moved_meanwhile(self, storage, due, change):
         await storage.write(lambda tx: tx.execute(f"UPDATE schedules SET {change}"))
-        assert await storage.write(lambda tx: schedule_runs.fire(tx, Limits(), due)) is False
+        assert await storage.write(lambda tx: schedule_runs.fire(tx, Plans(Limits()), due)) is False
         assert await self.counts(storage) == (0, 0, 0)
 
     async def test_none_fires_what_was_deleted_meanwhile(self, storage, due):
         await storage.write(lambda tx: tx.execute("DELETE FROM schedules"))
-        assert await storage.write(lambda tx: schedule_runs.fire(tx, Limits(), due)) is False
+        assert await storage.write(lambda tx: schedule_runs.fire(tx, Plans(Limits()), due)) is False
 
 
 def test_one_that_cannot_fire_is_logged_and_harms_no_other(timed, monkeypatch, caplog):
     broken, sound = make(timed), make(timed)
     fire = schedule_runs.fire
 
-    def fails_for_one(tx, limits, due):
+    def fails_for_one(tx, plans, due):
         if due.schedule_id == broken:
             tx.execute("UPDATE schedules SET run_count = 99 WHERE id = ?", (broken,))
             raise RuntimeError("no luck")
-        return fire(tx, limits, due)
+        return fire(tx, plans, due)
 
     monkeypatch.setattr(schedule_runs, "fire", fails_for_one)
     timed.server.advance(60)

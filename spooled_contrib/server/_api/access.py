@@ -154,12 +154,23 @@ class Gate:
             now=int(self._clock.now()),
         )
 
+    def sign(self, text: str) -> str:
+        """A code for `text` that nobody without the server's secret can make."""
+        return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
+
     def forget(self, key_id: str) -> None:
         """A key was changed."""
         self._changes += 1
         key = self._by_id.pop(key_id, None)
         if key is not None:
             self._by_hash.pop(key.hash, None)
+
+    def forget_organization(self, organization_id: str) -> None:
+        """All keys of an organization were changed."""
+        self._changes += 1
+        for key in [*self._by_id.values()]:
+            if key.principal.organization_id == organization_id:
+                self.forget(key.id)
 
     async def revoke_session(self, claims: _sessions.Claims) -> None:
         """End a login: its access and refresh tokens are worth nothing from now on."""

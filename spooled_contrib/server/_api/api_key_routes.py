@@ -19,8 +19,14 @@ from spooled_contrib.server._rules.names import check_queue_name
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Queues = Annotated[list[str], Meta(max_length=50)]
+Name = Annotated[
+    str, Meta(min_length=1, max_length=100, extra_json_schema={"pattern": r"^[\p{L}\p{N} _.()\-]*$"})
+]
+Queue = Annotated[
+    str,
+    Meta(extra_json_schema={"maxLength": 100, "pattern": r"^(\*|[\p{L}\p{N}_][\p{L}\p{N}_.\-]*)$"}),
+]
+Queues = Annotated[list[Queue], Meta(max_length=50)]
 RateLimit = Annotated[int, Meta(ge=1, le=10_000)]
 
 _ABSENT = Raw(b"")
@@ -54,6 +60,11 @@ async def list_keys(call: Call) -> Reply:
 
 async def create_key(call: Call) -> Reply:
     call.principal.require_unrestricted()
+    return await create_key_for(call, call.principal.organization_id)
+
+
+async def create_key_for(call: Call, organization_id: str) -> Reply:
+    """Make the key that the body asks for. Who asks was checked."""
     body = await call.json(_new)
     _check(body)
     expires_at = bodies.optional_micros(body.expires_at, "expires_at")
@@ -61,8 +72,8 @@ async def create_key(call: Call) -> Reply:
     row = await call.write(
         lambda tx: api_keys.create(
             tx,
-            call.principal.organization_id,
-            call.services.settings.limits,
+            organization_id,
+            call.services.limits_of(organization_id),
             name=body.name,
             key=key,
             queues=body.queues or [],
@@ -98,9 +109,7 @@ async def change_key(call: Call) -> Reply:
     )
     key_id = call.parameters[0]
     row = await call.write(
-        lambda tx: api_keys.change_key(
-            tx, call.principal.organization_id, call.services.settings.limits, key_id, change
-        )
+        lambda tx: api_keys.change_key(tx, call.principal.organization_id, call.limits, key_id, change)
     )
     call.services.gate.forget(key_id)
     return json_reply(_key(row))

@@ -1,7 +1,8 @@
 """The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
 
 It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
-all responses share are done here in one place. A handler may return a Starlette response; streams do.
+all responses share are done here in one place. A handler may return a `Talk`, which does the sending itself; streams
+and the WebSocket do.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterable
 
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
+from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
-from spooled_contrib.server._api.routing import Route, Router
+from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
-from spooled_contrib.server._rate import RateState
+from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 
 logger = logging.getLogger("spooled.server")
 
@@ -29,13 +33,18 @@ _API_VERSION: Header = (b"x-api-version", b"1")
 
 
 class SpooledApp:
-    """Serves the routes it is given."""
+    """Serves the routes it is given, and the page unless it is switched off."""
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
-        self._router = Router(routes)
+        self._router = Router([*routes, *(PAGE_ROUTES if services.settings.page else ())])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        if scope["type"] == "websocket":
+            # A handshake is a GET request like any other, until somebody accepts it.
+            scope = {**scope, "method": "GET"}
+            send = _refusing_handshakes(send)
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -52,21 +61,30 @@ class SpooledApp:
         except Exception:
             logger.exception("%s %s failed", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
+        status = response.status if isinstance(response, Reply) else response.status_code
         if isinstance(response, Reply):
             await _send(response, headers, scope, send)
         elif scope["method"] == "HEAD":
             # A stream has no end that a HEAD could wait for.
-            await _send(Reply(response.status_code), headers, scope, send)
+            await _send(Reply(status), headers, scope, send)
         else:
+            self._count(scope, status, started)
             await response(scope, receive, _with_headers(send, headers))
+            return
+        self._count(scope, status, started)
+
+    def _count(self, scope: Scope, status: int, started: float) -> None:
+        # A stream counts when it begins: how long somebody listens says nothing about the server.
+        self._services.metrics.answered(scope["method"], status, time.perf_counter() - started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
-    ) -> Reply | Response:
+    ) -> Reply | Talk:
         request_id = api_version = authorization = None
         for name, value in scope["headers"]:
             if name == b"authorization":
-                authorization = value
+                # Of two, a proxy in front may have checked the other one.
+                authorization = value if authorization is None else b""
             elif name == b"x-request-id":
                 request_id = value
             elif name == b"x-api-version":
@@ -80,21 +98,28 @@ class SpooledApp:
                 f"API version {api_version.decode()} is not supported; send 1 or no version"
             )
         call = Call(self._services, scope, receive, parameters)
-        if route.access != "public":
-            rate = await self._admit(call, route, authorization)
-            if rate is not None:
-                headers += _rate_headers(rate)
+        rate = await self._admit(call, route, authorization)
+        if rate is not None:
+            headers += _rate_headers(rate)
         return await route.handler(call)
 
     async def _admit(self, call: Call, route: Route, authorization: bytes | None) -> RateState | None:
         gate = self._services.gate
+        if route.access == "open":
+            return None
+        if route.access == "public":
+            return gate.limiter.check_address(call.address)
+        if route.access == "admin":
+            gate.limiter.check_window("admin", call.address, ADMIN_PER_MINUTE, MINUTE)
+            require_admin_key(call)
+            return None
         bearer = _bearer(call, route, authorization)
         if route.access == "jwt" and not bearer.startswith("eyJ"):
             raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")
         key = await gate.authenticate(bearer)
         call.principal = key.principal
         call.bearer = bearer
-        rate = gate.limiter.check_organization(key.principal.organization_id)
+        rate = gate.limiter.check_organization(key.principal.organization_id, call.limits)
         if key.rate_limit is not None:
             gate.limiter.check_key(key.id, key.rate_limit)
         return rate
@@ -109,6 +134,9 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
         for name, value in call.query.items():
             if name in ("token", "api_key"):
                 return value
+    token = bearer_of_cookie(call)
+    if token is not None:
+        return token
     raise refuse.unauthorized("Send the header Authorization: Bearer <API key or access token>")
 
 
@@ -117,7 +145,7 @@ def _rate_headers(rate: RateState) -> list[Header]:
         (b"x-ratelimit-limit", str(rate.limit).encode()),
         (b"x-ratelimit-remaining", str(rate.remaining).encode()),
         (b"x-ratelimit-reset", str(rate.reset_at).encode()),
-        (b"x-ratelimit-scope", b"organization"),
+        (b"x-ratelimit-scope", rate.scope.encode()),
     ]
 
 
@@ -132,8 +160,19 @@ async def _send(reply: Reply, headers: list[Header], scope: Scope, send: Send) -
 
 def _with_headers(send: Send, headers: list[Header]) -> Send:
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.accept"):
             message["headers"] = [*headers, *message.get("headers", [])]
+        await send(message)
+
+    return sending
+
+
+def _refusing_handshakes(send: Send) -> Send:
+    """Sends a response of HTTP to a handshake: nothing is upgraded then, and the client reads why."""
+
+    async def sending(message: Message) -> None:
+        if message["type"].startswith("http."):
+            message["type"] = f"websocket.{message['type']}"
         await send(message)
 
     return sending

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,9 @@ from starlette.types import Message, Receive, Scope
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.bodies import MAX_BODY, decode
 from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._times import micros
 
 if TYPE_CHECKING:
     from spooled_contrib.server._api.services import Services
@@ -45,6 +48,17 @@ class Call:
         self.bearer = ""
         self._receive = receive
         self._query: dict[str, str] | None = None
+
+    @property
+    def address(self) -> str:
+        """The network address of whoever is connected. Behind a proxy that is the proxy."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def limits(self) -> Limits:
+        """What the caller's organization may use."""
+        return self.services.plans.of(self.principal.organization_id)
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
         return await self.services.storage.write(operation)
@@ -96,6 +110,21 @@ class Call:
             raise refuse.invalid(name, "must not contain a NUL character", code="format")
         return value
 
+    def time(self, name: str) -> int | None:
+        """A query parameter as a time, in microseconds since the epoch; None when absent or empty."""
+        text = self.text(name, 1024)
+        if text is None:
+            return None
+        try:
+            # A client that forgets to encode its "+" sends a space.
+            time = datetime.fromisoformat(text.replace(" ", "+"))
+        except ValueError:
+            time = None
+        value = None if time is None or time.tzinfo is None else micros(time)
+        if value is None:
+            raise refuse.invalid(name, "must be an RFC 3339 time with an offset", code="format")
+        return value
+
     @property
     def has_json_type(self) -> bool:
         """The request says that its body is JSON."""
@@ -127,7 +156,10 @@ class Call:
         return decode(decoder, body)
 
     async def body(self) -> bytes | None:
-        """The whole body; None when it is larger than `MAX_BODY`."""
+        """The whole body; None when it is larger than `MAX_BODY`. One that says so is not waited for."""
+        length = self.header(b"content-length")
+        if length is not None and int(length) > MAX_BODY:
+            return None
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 message = await self._receive()
@@ -144,11 +176,11 @@ class Call:
     async def _rest_of_body(self, message: Message) -> bytes | None:
         chunks = bytearray()
         while message["type"] == "http.request":
-            # What is too much is read to its end, but not kept, so that the client gets to read the answer.
-            if len(chunks) <= MAX_BODY:
-                chunks += message.get("body", b"")
+            chunks += message.get("body", b"")
+            if len(chunks) > MAX_BODY:
+                return None
             if not message.get("more_body", False):
-                return bytes(chunks) if len(chunks) <= MAX_BODY else None
+                return bytes(chunks)
             message = await self._receive()
         # Half a body must not be taken for a whole one; nobody is left to read this.
         raise refuse.bad_request("The connection was closed before the end of the body")

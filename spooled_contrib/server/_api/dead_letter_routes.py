@@ -16,19 +16,19 @@ from spooled_contrib.server._api.routing import Route
 from spooled_contrib.server._rules import dead_letters
 from spooled_contrib.server._rules.statuses import DEADLETTER
 
-QueueName = Annotated[str, Meta(max_length=100)]
+QueueName = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
 MOST_RETRIED = 100
 MOST_PURGED = 10_000
 
 
 class RetryBody(Struct):
     queue_name: QueueName | None = None
-    job_ids: list[str] | None = None
+    job_ids: list[bodies.Line] | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_RETRIED)] | None = None
 
 
 class PurgeBody(Struct):
-    confirm: bool
+    confirm: Annotated[bool, Meta(extra_json_schema={"const": True})]
     queue_name: QueueName | None = None
     older_than: bodies.Time | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_PURGED)] | None = None
@@ -54,7 +54,7 @@ async def retry_dead_letters(call: Call) -> Reply:
         )
     for index, job_id in enumerate(body.job_ids or ()):
         bodies.check_text(job_id, f"job_ids[{index}]")
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     retried, skipped = await call.write(
         lambda tx: dead_letters.retry(
             tx, principal, limits, queue_name=body.queue_name, job_ids=body.job_ids, limit=limit

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
-from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api import bodies
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Reply, json_reply
 from spooled_contrib.server._api.routing import Route
+from spooled_contrib.server._api.webhook_bodies import check_target
 from spooled_contrib.server._rules import creation
 from spooled_contrib.server._rules.names import check_queue_name
 
 Priority = Annotated[int, Meta(ge=-100, le=100)]
 MaxRetries = Annotated[int, Meta(ge=0, le=100)]
 Timeout = Annotated[int, Meta(ge=1, le=86_400)]
-Text255 = Annotated[str, Meta(max_length=255)]
+Text255 = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]
+
+
+_URL = {
+    "format": "uri",
+    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9]+(\\.[A-Za-z0-9]+)*(:[0-9]{1,4})?(/[A-Za-z0-9]*)*$",
+}
 
 
 class NewJobBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     payload: Raw
     priority: Priority | None = None
     max_retries: MaxRetries | None = None
@@ -33,7 +38,7 @@ class NewJobBody(Struct):
     idempotency_key: Text255 | None = None
     tags: Raw = bodies.NULL
     parent_job_id: Text255 | None = None
-    completion_webhook: Annotated[str, Meta(max_length=2048)] | None = None
+    completion_webhook: Annotated[str, Meta(max_length=2048, extra_json_schema=_URL)] | None = None
     completion_webhook_secret: Text255 | None = None
 
 
@@ -45,7 +50,7 @@ class BulkItem(Struct):
 
 
 class BulkBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     jobs: Annotated[list[BulkItem], Meta(min_length=1, max_length=100)]
     # The contract does not range-check these three; what no column can hold is refused all the same.
     default_priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
@@ -83,7 +88,9 @@ async def create_job(call: Call) -> Reply:
     tags = bodies.json_text(body.tags, "tags", bodies.MAX_JSON_MEMBER)
     for field in ("idempotency_key", "parent_job_id", "completion_webhook", "completion_webhook_secret"):
         bodies.check_text(getattr(body, field), field)
-    _check_url(body.completion_webhook)
+    if body.completion_webhook is not None:
+        # What the name resolves to is looked at when it is called: a job is made too often to wait for a resolver.
+        check_target(call, body.completion_webhook, "completion_webhook")
     job = creation.NewJob(
         queue_name=body.queue_name,
         payload=payload,
@@ -99,7 +106,7 @@ async def create_job(call: Call) -> Reply:
         completion_webhook=body.completion_webhook,
         completion_webhook_secret=body.completion_webhook_secret,
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     (made,) = await call.write(lambda tx: creation.create_jobs(tx, principal, limits, [job]))
     return json_reply(CreateReply(made.id, made.created), 201 if made.created else 200)
 
@@ -108,7 +115,7 @@ async def create_jobs(call: Call) -> Reply:
     body = await call.json(_bulk)
     check_queue_name(body.queue_name)
     jobs = [_item(index, item, body) for index, item in enumerate(body.jobs)]
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     made = await call.write(lambda tx: creation.create_jobs(tx, principal, limits, jobs))
     return json_reply(
         BulkReply(
@@ -145,18 +152,6 @@ def job_type(payload: Any) -> str:
             # Lists and searches show it; a database that cannot hold NUL in a text gets none.
             return value.replace("\0", "\ufffd")
     return ""
-
-
-def _check_url(url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise refuse.invalid("completion_webhook", "must be an http or https URL", code="format")
 
 
 ROUTES = [

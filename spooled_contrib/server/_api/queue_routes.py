@@ -29,7 +29,7 @@ class ConfigBody(Struct):
 
 
 class PauseBody(Struct):
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, extra_json_schema=bodies.NO_NUL)] | None = None
 
 
 _config = Decoder(ConfigBody)
@@ -69,7 +69,7 @@ async def configure_queue(call: Call) -> Reply:
         enabled=body.enabled,
         settings=None if settings is None else settings[1],
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     row = await call.write(lambda tx: queues.configure(tx, principal, limits, name, change))
     return json_reply(_config_object(row))
 
@@ -110,7 +110,7 @@ async def resume_queue(call: Call) -> Reply:
 
 async def delete_queue(call: Call) -> Reply:
     principal, name = call.principal, _name(call)
-    flag = call.query.get("delete_jobs", "false")
+    flag = call.query.get("delete_jobs") or "false"
     if flag not in ("true", "false"):
         raise refuse.invalid("delete_jobs", "must be true or false", code="format")
     await call.write(lambda tx: queues.delete(tx, principal, name, delete_jobs=flag == "true"))

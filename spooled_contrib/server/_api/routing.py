@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import unquote
 
 from msgspec import Struct
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
 
@@ -15,15 +15,25 @@ if TYPE_CHECKING:
     from spooled_contrib.server._api.call import Call
     from spooled_contrib.server._api.reply import Reply
 
-Handler = Callable[["Call"], Awaitable["Reply | Response"]]
-Access = Literal["key", "jwt", "stream", "public"]
+
+class Talk(Protocol):
+    """An answer that is not written all at once: a stream, or a WebSocket. An ASGI application."""
+
+    status_code: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None: ...
+
+
+Handler = Callable[["Call"], Awaitable["Reply | Talk"]]
+Access = Literal["key", "jwt", "stream", "public", "admin", "open"]
 
 
 class Route(Struct, frozen=True):
     """One call of the contract.
 
     `access` says what a caller must show: "key" an API key or access token, "jwt" an access token, "stream" the same
-    as "key" but also as a query parameter, "public" nothing.
+    as "key" but also as a query parameter, "admin" the server's admin key, "public" nothing. "open" is public too, and
+    is not counted: a health check must not be refused because somebody else asks a lot.
     """
 
     method: str

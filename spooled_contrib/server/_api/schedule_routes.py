@@ -81,7 +81,7 @@ async def create_schedule(call: Call) -> Reply:
         tags=None if tags is None else tags[0],
         metadata=None if metadata is None else metadata[0],
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     row = await call.write(lambda tx: schedules.create(tx, principal, limits, new))
     return json_reply(
         {"id": row[0], "name": row[2], "cron_expression": row[4], "next_run_at": moment(row[14])}, 201
@@ -123,7 +123,7 @@ async def update_schedule(call: Call) -> Reply:
         member = bodies.json_text(sent, name, bodies.MAX_JSON_MEMBER)
         if member is not None:
             changes[name] = member[0]
-    principal, limits, schedule_id = call.principal, call.services.settings.limits, call.parameters[0]
+    principal, limits, schedule_id = call.principal, call.limits, call.parameters[0]
     return json_reply(
         _schedule(await call.write(lambda tx: schedules.update(tx, principal, limits, schedule_id, changes)))
     )
@@ -141,14 +141,14 @@ async def pause_schedule(call: Call) -> Reply:
 
 
 async def resume_schedule(call: Call) -> Reply:
-    principal, limits, schedule_id = call.principal, call.services.settings.limits, call.parameters[0]
+    principal, limits, schedule_id = call.principal, call.limits, call.parameters[0]
     return json_reply(
         _schedule(await call.write(lambda tx: schedules.resume(tx, principal, limits, schedule_id)))
     )
 
 
 async def trigger_schedule(call: Call) -> Reply:
-    principal, limits, schedule_id = call.principal, call.services.settings.limits, call.parameters[0]
+    principal, limits, schedule_id = call.principal, call.limits, call.parameters[0]
     job_id, now = await call.write(
         lambda tx: (schedule_runs.trigger(tx, principal, limits, schedule_id), tx.now)
     )

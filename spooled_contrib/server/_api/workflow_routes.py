@@ -55,7 +55,7 @@ async def create_workflow(call: Call) -> Reply:
         metadata=None if metadata is None else metadata[0],
         steps=steps,
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     workflow_id, ids = await call.write(lambda tx: workflow_creation.create(tx, principal, limits, new))
     return json_reply(
         {
@@ -117,7 +117,7 @@ async def cancel_workflow(call: Call) -> Reply:
 
 
 async def retry_workflow(call: Call) -> Reply:
-    principal, limits, workflow_id = call.principal, call.services.settings.limits, call.parameters[0]
+    principal, limits, workflow_id = call.principal, call.limits, call.parameters[0]
     return json_reply(
         _summary(await call.write(lambda tx: workflow_control.retry(tx, principal, limits, workflow_id)))
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history, quotas
+from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -66,10 +67,22 @@ def status_at_birth(scheduled_at: int | None, now: int) -> str:
     return SCHEDULED if scheduled_at is not None and scheduled_at > now else PENDING
 
 
-def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[NewJob]) -> list[CreatedJob]:
+def create_jobs(
+    tx: Tx,
+    principal: Principal,
+    limits: Limits,
+    jobs: Sequence[NewJob],
+    *,
+    source: str | None = None,
+    queue_cap: bool = True,
+) -> list[CreatedJob]:
     """Make jobs that all go to the same queue. All or nothing.
 
     Checks in the contract's order: scope, payload size, daily and active quota, queue cap, parent.
+
+    Args:
+        source: Where they come from when not from a client, for webhooks: `cron`, `incoming_webhook`, ...
+        queue_cap: Whether a queue that they bring into being counts against the plan.
     """
     organization_id = principal.organization_id
     queue_name = jobs[0].queue_name
@@ -79,8 +92,9 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
         if limits.payload_bytes is not None:
             quotas.check_payload(len(job.payload.encode()), limits)
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
-    quotas.check_queue(tx, organization_id, limits, queue_name)
-    return insert_jobs(tx, organization_id, jobs)
+    if queue_cap:
+        quotas.check_queue(tx, organization_id, limits, queue_name)
+    return insert_jobs(tx, organization_id, jobs, events.Origin(source=source) if source else events.CLIENT)
 
 
 def insert_jobs(
@@ -95,8 +109,31 @@ def insert_jobs(
     details = {name: {"organization_id": organization_id, "queue_name": name} for name in queues}
     history.record_many(tx, "created", [(made.id, None, details[job.queue_name]) for made, job in new])
     for made, job in new:
-        events.job_created(tx, organization_id, job.queue_name, made.id, job.priority, origin)
+        events.job_created(tx, organization_id, job.queue_name, made.id, job.priority)
+    if new:
+        counting.count(tx, counting.ENQUEUED, len(new))
+        webhooks.emit_each(
+            tx,
+            organization_id,
+            webhooks.JOB_CREATED,
+            (created_data(made.id, job, tx.now, origin) for made, job in new),
+        )
     return created
+
+
+def created_data(job_id: str, job: NewJob, now: int, origin: events.Origin) -> dict[str, Any]:
+    """What webhooks are told about a new job."""
+    data: dict[str, Any] = {
+        "job_id": job_id,
+        "queue_name": job.queue_name,
+        "priority": job.priority,
+        "status": status_at_birth(job.scheduled_at, now),
+    }
+    for name in ("source", "schedule_id", "workflow_id"):
+        value = getattr(origin, name)
+        if value is not None:
+            data[name] = value
+    return data
 
 
 def queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:

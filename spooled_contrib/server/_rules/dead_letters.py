@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import control, deletion, events, quotas
+from spooled_contrib.server._rules.statuses import DEADLETTER
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
@@ -48,7 +49,7 @@ def retry(
         return [], skipped
     quotas.check_new_jobs(tx, organization_id, limits, len(rows))
     for job_id, job_queue, _ in rows:
-        control.revive(tx, organization_id, job_id)
+        control.revive(tx, organization_id, job_queue, job_id, DEADLETTER)
         # Children that still wait for it are gated again.
         tx.execute(
             "UPDATE jobs SET dependencies_met = 0, ready = 0, updated_at = ? WHERE parent_job_id = ? "

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from spooled_contrib.server._events import Event
+from spooled_contrib.server._rules import webhooks
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import text
 
@@ -23,14 +24,7 @@ class Origin(Struct, frozen=True):
 CLIENT = Origin()
 
 
-def job_created(
-    tx: Tx,
-    organization_id: str,
-    queue_name: str,
-    job_id: str,
-    priority: int,
-    origin: Origin = CLIENT,  # noqa: ARG001 - the real-time streams do not tell it
-) -> None:
+def job_created(tx: Tx, organization_id: str, queue_name: str, job_id: str, priority: int) -> None:
     if tx.listening:
         data = {"job_id": job_id, "queue_name": queue_name, "priority": priority, "timestamp": text(tx.now)}
         tx.emit(Event(organization_id, queue_name, job_id, "JobCreated", data))
@@ -87,7 +81,11 @@ def schedule_triggered(
     tx: Tx, organization_id: str, queue_name: str, schedule_id: str, job_id: str, source: str
 ) -> None:
     """A schedule made a job, by its time or by hand. The real-time streams do not announce it."""
+    data = {"schedule_id": schedule_id, "job_id": job_id, "queue_name": queue_name, "source": source}
+    webhooks.emit(tx, organization_id, webhooks.SCHEDULE_TRIGGERED, data)
 
 
 def workflow_ended(tx: Tx, organization_id: str, workflow_id: str, status: str) -> None:
     """A workflow was completed or has failed. The real-time streams do not announce it."""
+    data = {"workflow_id": workflow_id, "status": status}
+    webhooks.emit(tx, organization_id, f"workflow.{status}", data)

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import creation, events, quotas, schedules
 from spooled_contrib.server._rules.wall_clock import next_run
@@ -41,7 +42,7 @@ def find_due(tx: Tx, until: int) -> list[Due]:
     return [Due(*row) for row in rows]
 
 
-def fire(tx: Tx, limits: Limits, due: Due) -> bool:
+def fire(tx: Tx, plans: Plans, due: Due) -> bool:
     """Make the job of a due time, once however many servers see it, and move on to the next time after now.
 
     Times that were missed are not made up for: there is one run now. A plan that does not allow the job costs that run:
@@ -58,7 +59,7 @@ def fire(tx: Tx, limits: Limits, due: Due) -> bool:
         return False
     organization_id, cron_expression, timezone, *template = row
     job = _job(template)
-    refusal = _refusal(tx, organization_id, limits, job)
+    refusal = _refusal(tx, organization_id, plans.of(organization_id), job)
     claimed = tx.execute(
         "UPDATE schedules SET next_run_at = ?, run_count = run_count + ?, last_run_at = COALESCE(?, last_run_at), "
         # Only one of several servers finds the time that all of them saw; it may also have been paused meanwhile.
@@ -115,12 +116,12 @@ def list_runs(tx: Tx, principal: Principal, schedule_id: str, limit: int) -> lis
     )
 
 
-def delete_old_runs(tx: Tx, retention: int, limit: int) -> int:
-    """Runs that began more than `retention` microseconds ago, at most `limit`; how many."""
+def delete_old_runs(tx: Tx, whose: str, params: Sequence[str], before: int, limit: int) -> int:
+    """Runs that began before a time, of the schedules that a condition on organizations names; how many."""
     return tx.execute(
-        "DELETE FROM schedule_runs WHERE seq IN (SELECT seq FROM schedule_runs WHERE started_at < ? "
-        "ORDER BY started_at LIMIT ?)",
-        (tx.now - retention, limit),
+        "DELETE FROM schedule_runs WHERE seq IN (SELECT seq FROM schedule_runs WHERE started_at < ? "  # noqa: S608
+        f"AND schedule_id IN (SELECT id FROM schedules WHERE {whose}) ORDER BY started_at LIMIT ?)",
+        (before, *params, limit),
     )
 
 

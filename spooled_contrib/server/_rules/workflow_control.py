@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import dependencies, events, history, quotas, statuses, workflows
+from spooled_contrib.server._rules import (
+    counting,
+    dependencies,
+    events,
+    history,
+    quotas,
+    statuses,
+    webhooks,
+    workflows,
+)
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
@@ -30,6 +39,13 @@ def cancel(tx: Tx, principal: Principal, workflow_id: str) -> Row:
             events.status_changed(
                 tx, principal.organization_id, queue_name, job_id, status, statuses.CANCELLED
             )
+            data = {
+                "job_id": job_id,
+                "queue_name": queue_name,
+                "status": statuses.CANCELLED,
+                "old_status": status,
+            }
+            webhooks.emit(tx, principal.organization_id, webhooks.JOB_CANCELLED, data)
     workflows.recount(tx, workflow_id)
     return workflows.get(tx, principal, workflow_id)
 
@@ -63,5 +79,13 @@ def retry(tx: Tx, principal: Principal, limits: Limits, workflow_id: str) -> Row
         tx.execute("UPDATE jobs SET dependencies_met = ? WHERE id = ?", (int(met), job_id))
         history.record(tx, job_id, "retried", None, {"organization_id": organization_id})
         events.status_changed(tx, organization_id, queue_name, job_id, old_status, statuses.PENDING)
+        counting.count(tx, counting.RETRIED)
+        data = {
+            "job_id": job_id,
+            "queue_name": queue_name,
+            "status": statuses.PENDING,
+            "old_status": old_status,
+        }
+        webhooks.emit(tx, organization_id, webhooks.JOB_RETRIED, data)
     workflows.recount(tx, workflow_id)
     return workflows.get(tx, principal, workflow_id)

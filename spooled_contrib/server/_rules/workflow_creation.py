@@ -69,7 +69,7 @@ def create(tx: Tx, principal: Principal, limits: Limits, new: NewWorkflow) -> tu
     for queue_name in queues:
         principal.require_queue(queue_name)
     check_steps(new.steps)
-    quotas.check_feature(limits.workflows, "workflows")
+    quotas.check_feature(limits, "workflows")
     for step in new.steps:
         quotas.check_payload(len(step.job.payload.encode()), limits)
     quotas.check_new_jobs(tx, organization_id, limits, len(new.steps))

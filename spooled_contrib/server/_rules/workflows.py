@@ -6,6 +6,8 @@ more. That a job died or was cancelled is only noticed there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
@@ -110,12 +112,13 @@ def sweep(tx: Tx) -> int:
     return len(rows)
 
 
-def delete_old_workflows(tx: Tx, retention: int, limit: int) -> int:
-    """Workflows that ended more than `retention` microseconds ago, at most `limit`; how many. Jobs go by themselves."""
+def delete_old_workflows(tx: Tx, whose: str, params: Sequence[str], before: int, limit: int) -> int:
+    """Workflows that ended before a time, of the organizations that a condition names; how many."""
     return tx.execute(
-        "DELETE FROM workflows WHERE seq IN (SELECT seq FROM workflows WHERE completed_at IS NOT NULL "
-        "AND completed_at < ? AND status IN ('completed', 'failed', 'cancelled') ORDER BY completed_at LIMIT ?)",
-        (tx.now - retention, limit),
+        "DELETE FROM workflows WHERE seq IN (SELECT seq FROM workflows WHERE completed_at IS NOT NULL "  # noqa: S608
+        f"AND completed_at < ? AND status IN ('completed', 'failed', 'cancelled') AND {whose} "
+        "ORDER BY completed_at LIMIT ?)",
+        (before, *params, limit),
     )
 
 

@@ -206,5 +206,63 @@ CREATE INDEX workflows_by_completion ON workflows (completed_at) WHERE completed
 CREATE INDEX jobs_by_workflow ON jobs (workflow_id, status) WHERE workflow_id IS NOT NULL;
 """
 
-STEPS: tuple[str, ...] = (INITIAL, SCHEDULES_AND_WORKFLOWS)
+WEBHOOKS = """
+CREATE TABLE webhooks (
+    id TEXT PRIMARY KEY,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    url TEXT NOT NULL,
+    events TEXT NOT NULL,
+    secret TEXT,
+    format TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL DEFAULT 0,
+    last_triggered_at INTEGER,
+    last_status TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX webhooks_by_organization ON webhooks (organization_id, created_at);
+CREATE INDEX webhooks_enabled ON webhooks (organization_id) WHERE enabled = 1;
+CREATE TABLE webhook_deliveries (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    webhook_id TEXT,
+    url TEXT,
+    secret TEXT,
+    event TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER NOT NULL,
+    claim TEXT,
+    status_code INTEGER,
+    response_body TEXT,
+    error TEXT,
+    created_at INTEGER NOT NULL,
+    delivered_at INTEGER
+);
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at, seq) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id, seq);
+CREATE INDEX webhook_deliveries_by_creation ON webhook_deliveries (created_at);
+CREATE TABLE ingest_deliveries (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    matched_queue TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX ingest_deliveries_by_organization ON ingest_deliveries (organization_id, seq);
+CREATE INDEX ingest_deliveries_by_creation ON ingest_deliveries (created_at);
+ALTER TABLE organizations ADD COLUMN assigned_plan TEXT;
+ALTER TABLE organizations ADD COLUMN custom_limits TEXT;
+ALTER TABLE organizations ADD COLUMN deleted_at INTEGER;
+"""
+
+STEPS: tuple[str, ...] = (INITIAL, SCHEDULES_AND_WORKFLOWS, WEBHOOKS)
 """Step n brings a database from version n to version n + 1."""
