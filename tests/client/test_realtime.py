@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from spooled import errors
@@ -30,15 +29,8 @@ from .realtime_harness import Calls, following, take, the_end_of
 Make = Callable[..., Any]
 
 
-def can_upgrade(server: EmbeddedServer) -> bool:
-    """Whether this server has the WebSocket."""
-    return "No route" not in httpx.get(f"{server.url}/api/v1/ws").text
-
-
 @pytest.fixture(params=["sse", "websocket"])
-def over(request: pytest.FixtureRequest, shared_server: EmbeddedServer) -> str:
-    if request.param == "websocket" and not can_upgrade(shared_server):
-        pytest.skip("this server has no WebSocket")
+def over(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
 
@@ -380,8 +372,6 @@ async def test_a_stream_without_a_client(
 async def test_a_websocket_without_a_client(
     client: Client, kind: Kind, shared_server: EmbeddedServer, queue: str
 ) -> None:
-    if not can_upgrade(shared_server):
-        pytest.skip("this server has no WebSocket")
     make: Any = WebSocketClient if kind == "sync" else AsyncWebSocketClient
     options = WebSocketConnectionOptions(
         ws_url=shared_server.url.replace("http", "ws"), token=shared_server.api_key, queue=queue
