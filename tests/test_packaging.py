@@ -51,3 +51,14 @@ def test_both_packages_say_that_they_are_typed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for package in packages["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         assert (ROOT / package / "py.typed").is_file()
+
+
+def test_pytest_starts_where_no_extra_is_installed():
+    """pytest loads our plugins in every project that has the package."""
+    look = """
+import importlib.metadata, sys
+sys.modules.update(dict.fromkeys(["django", "fastapi", "jwt", "kombu", "starlette", "uvicorn"]))
+print(*[one.load() and one.name for one in importlib.metadata.entry_points(group="pytest11") if "spooled" in one.value])
+"""
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["spooled", "spooled_django"], done.stderr

@@ -15,7 +15,21 @@
 
 from __future__ import annotations
 
-from spooled_contrib.django._client import get_async_client, get_client
-from spooled_contrib.django._jobs import Job, Promised, job
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spooled_contrib.django._client import get_async_client, get_client
+    from spooled_contrib.django._jobs import Job, Promised, job
 
 __all__ = ["Job", "Promised", "get_async_client", "get_client", "job"]
+
+
+def __getattr__(name: str) -> object:
+    # pytest loads our plugin, and with it this package, in every project, also where no Django is installed.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from spooled_contrib.django import _client, _jobs
+
+    value = getattr(_client if name.startswith("get_") else _jobs, name)
+    globals()[name] = value
+    return value

@@ -13,6 +13,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from spooled_contrib.kombu._names import from_spooled, to_spooled
 from spooled_contrib.kombu._transport import Channel, Transport
 
-TRANSPORT_ALIASES.setdefault("spooled", "spooled_contrib.kombu:Transport")
+# kombu takes what is before the plus for the transport; but the whole scheme, when it goes on to a second broker.
+for _scheme in ("spooled", "spooled+http", "spooled+https"):
+    TRANSPORT_ALIASES.setdefault(_scheme, "spooled_contrib.kombu:Transport")
 
 __all__ = ["Channel", "Transport", "from_spooled", "to_spooled"]

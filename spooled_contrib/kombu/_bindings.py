@@ -10,11 +10,11 @@ import asyncio
 import datetime as dt
 import json
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from spooled import AsyncSpooledClient, SpooledError
+from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._names import to_spooled
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Bindings:
 
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
-        self._lock = threading.Lock()
+        self._lock = _threads.new_condition()  # the courier's thread needs it too
         self._own: dict[tuple[str, Binding], float] = {}
         self._known: dict[str, tuple[float, list[Binding]]] = {}
 

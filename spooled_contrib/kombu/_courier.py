@@ -14,16 +14,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import Lease, LeaseKeeper, engine_client, engine_loop
+from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
+from spooled_contrib.kombu import _threads
+from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
 logger = logging.getLogger("spooled.kombu")
@@ -47,28 +49,38 @@ class Courier:
         options: Of the URL.
         bindings: Those that processes share.
         events: Celery's, on their way.
+        bells: Of event loops, rung when there may be something to do.
         changed: Notified when a feed has got messages, or a slot is free. Guards the feeds.
     """
 
     def __init__(self, address: Address) -> None:
         self.options: Options = address.options
-        self.changed = threading.Condition()
+        self.changed = _threads.new_condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
         self.bindings = Bindings(self)
         self.events = Events(self)
+        self.bells: set[Bell] = set()
         self._pending = 0
-        self._settled = threading.Condition()
+        self._settled = _threads.new_condition()
         self._flushing_since: float | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._in_trouble = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
-        self._loop = engine_loop()
+        self._loop = _threads.new_loop()
         self._stopping = asyncio.Event()
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(started,), name="spooled-kombu", daemon=True)
+        started: Outcome[None] = _threads.new_outcome()
+        self._thread = _threads.new_thread(lambda: self._run(started), "spooled-kombu")
         self._thread.start()
         started.result()
+
+    def tell(self) -> None:
+        """Wake whoever waits for messages: threads that drain, and event loops."""
+        with self.changed:
+            self.changed.notify_all()
+        for bell in tuple(self.bells):
+            bell.ring()
 
     # --- from other threads -----------------------------------------------------------------------------------
 
@@ -78,7 +90,7 @@ class Courier:
         Raises:
             SpooledError: As the client.
         """
-        return asyncio.run_coroutine_threadsafe(work(self._client), self._loop).result()
+        return _threads.call(self._loop, work(self._client))
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call it on the loop."""
@@ -100,7 +112,10 @@ class Courier:
             return await self.claim(queue_name, 1)
 
         found = self.call(claim)
-        return found[0] if found else None
+        if not found:
+            return None
+        found[0].taken = True
+        return found[0]
 
     def complete(self, delivery: Delivery, result: object = None) -> None:
         """Ack: in the background, again and again until the server has taken it or the message is lost."""
@@ -177,18 +192,19 @@ class Courier:
     def _adopt(self, delivery: Delivery, lease: Lease) -> None:
         """A message whose lease was lost has come back here: its run goes on, or has ended, and is not begun again."""
         logger.info("message %s has come back to the process that works on it", delivery.job.id)
+        self._keeper.release(delivery.lease)
         delivery.lease = lease
         if delivery.work is not None:
             self._begin(delivery, delivery.work)
 
-    def _run(self, started: Future[None]) -> None:
+    def _run(self, started: Outcome[None]) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main(started))
         finally:
             self._loop.close()
 
-    async def _main(self, started: Future[None]) -> None:
+    async def _main(self, started: Outcome[None]) -> None:
         options = self.options
         try:
             self._client = engine_client(
@@ -313,7 +329,8 @@ class Courier:
                 )
                 return delivery.parked
             except SpooledError as error:
-                if delivery.lost or not error.is_retryable():
+                # A lease that ended while the server was away may still be good there: only the server knows.
+                if not error.is_retryable():
                     logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
                     return False
                 logger.warning("the ack of message %s failed; trying again: %s", delivery.job.id, error)
@@ -331,17 +348,48 @@ class Courier:
                 )
         except TimeoutError:
             raise errors.TimeoutError(f"no answer to a heartbeat within {timeout:.1f} s") from None
+        if self._in_trouble:
+            self._in_trouble = False
+            logger.info("leases are renewed again")
+        delivery = self._by_job.get(lease.job_id)
+        if delivery is not None and delivery.doubtful:
+            delivery.doubtful = False
+            self.tell()
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
         delivery = self._by_job.get(lease.job_id)
         if delivery is not None and delivery.parked and not delivery.is_running:
             self.forget(delivery)
             return  # a child of the pool has completed it
-        logger.warning(
-            "lost the lease of message %s; it goes to another consumer: %s",
-            lease.job_id,
-            error or "the server could not be reached in time",
-        )
+        if error is None and delivery is not None and delivery.lease is lease:
+            # The server may have been away itself, and still accept it: so knock on.
+            logger.warning(
+                "the lease of message %s could not be renewed in time; %s",
+                lease.job_id,
+                "it goes on, and may run elsewhere too"
+                if delivery.taken
+                else "it waits until the server is back",
+            )
+            delivery.doubtful = True
+            self.soon(lambda: self._knock(delivery))
+            return
+        logger.warning("lost the lease of message %s; it goes to another consumer: %s", lease.job_id, error)
+
+    def _knock(self, delivery: Delivery) -> None:
+        old = delivery.lease
+        if old.state is LeaseState.LOST and not delivery.settled:
+            delivery.lease = self._keeper.hold(
+                old.job_id,
+                old.lease_id,
+                old.worker_id,
+                duration=self.options.lease,
+                since=self._loop.time(),
+            )
 
     def _troubled(self, lease: Lease, error: SpooledError) -> None:
-        logger.warning("renewing the lease of message %s failed; trying again: %s", lease.job_id, error)
+        # Once for an outage, and not for each of a hundred messages.
+        level = logging.DEBUG if self._in_trouble else logging.WARNING
+        self._in_trouble = True
+        logger.log(
+            level, "renewing the lease of message %s failed; all are tried again: %s", lease.job_id, error
+        )

@@ -20,6 +20,8 @@ class Delivery:
         job: As it was claimed.
         lease: Kept until it is settled. Another one when it was lost, and the message came back to this process.
         tag: Unique for each delivery, also of the same message.
+        taken: Whether a consumer has got it.
+        doubtful: Whether its lease ended without a word from the server, which may have given it to somebody else.
         settled: Whether it is decided what becomes of it; only the first decision counts.
         parked: Whether it was acked, and only waits for its result.
         work: What was decided, as long as the server has not taken it.
@@ -29,6 +31,8 @@ class Delivery:
     job: ClaimedJob
     lease: Lease
     tag: str
+    taken: bool = False
+    doubtful: bool = False
     settled: bool = False
     parked: bool = False
     work: Callable[[], Coroutine[Any, Any, bool]] | None = None

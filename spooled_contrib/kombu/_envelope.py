@@ -7,8 +7,13 @@ works while the message waits: ETA, expiry, priority, time limit; and tags, so t
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from kombu.utils import json as _kombu_json
+
+kombu_json: Any = _kombu_json  # has no types
 
 PRIORITY_STEP = 10
 """Celery's priorities 0 to 9 are Spooled's 0 to 90."""
@@ -18,6 +23,9 @@ LONGEST = 86_400
 
 TRANSIENT = 60.0
 """Seconds after which a broadcast, reply or event that nobody has taken is deleted."""
+
+DEADLINE = "spooled_expires"
+"""The message property that says when its time to live ends, so that a requeue does not begin it anew."""
 
 Message = dict[str, Any]
 
@@ -31,6 +39,13 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
         redeliveries: How often it may come back.
     """
     headers, properties = message.get("headers") or {}, message.get("properties") or {}
+    deadline = _deadline(properties)
+    if deadline is not None:
+        properties = {**properties, DEADLINE: deadline.isoformat()}
+        message = {**message, "properties": properties}
+    if headers:
+        headers = _packed(headers)
+        message = {**message, "headers": headers}
     task = headers.get("task")
     job: dict[str, Any] = {
         "queue_name": queue_name,
@@ -43,7 +58,9 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     if tag:
         # So that sending it again after a lost answer makes no second job. One message may go to several queues.
         job["idempotency_key"] = f"{tag}:{queue_name}"[:255]
-    eta, expires = _moment(headers.get("eta")), _moment(headers.get("expires"))
+    # In other messages these headers mean something else: remote control's `expires` is about its answer.
+    times = headers if isinstance(task, str) else {}
+    eta, expires = _moment(times.get("eta")), _moment(times.get("expires")) or deadline
     if eta is not None:
         job["scheduled_at"] = eta
     if expires is not None:
@@ -59,6 +76,12 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     return job
 
 
+def transient(message: Message) -> Message:
+    """A message that nobody may be there to take any more, so that it goes by itself, also when it is given back."""
+    expiration = str(int(TRANSIENT * 1000))
+    return {**message, "properties": {"expiration": expiration, **message["properties"]}}
+
+
 def message_of(payload: object, *, priority: int | None = None, redelivered: bool, tag: str) -> Message:
     """The message in a job. What others have enqueued is a message with that as its JSON body.
 
@@ -70,11 +93,9 @@ def message_of(payload: object, *, priority: int | None = None, redelivered: boo
     """
     inside = payload.get("kombu") if isinstance(payload, Mapping) else None
     if isinstance(inside, Mapping) and "properties" in inside:
-        message = dict(inside)
+        message = {**inside, "headers": _unpacked(inside.get("headers") or {})}
         properties = dict(message["properties"])
     else:
-        import json
-
         message = {
             "body": json.dumps(payload),
             "content-type": "application/json",
@@ -103,6 +124,22 @@ def from_spooled_priority(priority: int) -> int:
     return max(0, min(9, priority // PRIORITY_STEP))
 
 
+def _packed(headers: Mapping[str, Any]) -> Any:
+    """Headers as JSON. Dates, UUIDs, decimals and bytes are written as kombu's other transports write them."""
+    try:
+        return json.loads(kombu_json.dumps(headers))
+    except TypeError:
+        return headers  # the client says what is wrong with them
+
+
+def _unpacked(headers: Any) -> Any:
+    text = json.dumps(headers)
+    try:
+        return kombu_json.loads(text) if '"__type__"' in text else headers
+    except ValueError:
+        return headers  # somebody else's types
+
+
 def _moment(value: object) -> dt.datetime | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return dt.datetime.fromtimestamp(value, dt.UTC)
@@ -114,6 +151,18 @@ def _moment(value: object) -> dt.datetime | None:
         return None
     # Celery without `enable_utc` writes local times; everything else says its offset.
     return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _deadline(properties: Mapping[str, Any]) -> dt.datetime | None:
+    """When a message's time to live ends: `expiration`, which kombu writes as milliseconds in text."""
+    known = _moment(properties.get(DEADLINE))
+    given = properties.get("expiration")
+    if known is not None or not isinstance(given, str) or not given.isdecimal():
+        return known
+    try:
+        return dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=int(given))
+    except OverflowError:
+        return None
 
 
 def _time_limit(headers: Mapping[str, Any]) -> int:

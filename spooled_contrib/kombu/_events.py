@@ -6,9 +6,7 @@ they are taken, under a lock that its shutdown needs too: a worker whose server 
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import threading
 import time
 from asyncio import Queue, QueueFull, sleep
 from collections.abc import Callable
@@ -16,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spooled import AsyncSpooledClient, SpooledError
+from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._bindings import Binding
-from spooled_contrib.kombu._envelope import TRANSIENT, Message, parameters
+from spooled_contrib.kombu._envelope import TRANSIENT, Message, parameters, transient
 from spooled_contrib.kombu._names import to_spooled
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Events:
     def __init__(self, courier: Courier) -> None:
         self._courier = courier
         self._waiting: Queue[_Event] = Queue(LIMIT)
-        self._changed = threading.Condition()
+        self._changed = _threads.new_condition()
         self._open = 0
         self._dropped = 0
         self._failing = False
@@ -70,7 +69,7 @@ class Events:
             message: As kombu has prepared it.
             match: Tells which queues of these bindings it goes to.
         """
-        event = _Event(message, match)
+        event = _Event(transient(message), match)
         with self._changed:
             self._open += 1
         self._courier.soon(lambda: self._add(event))
@@ -97,7 +96,6 @@ class Events:
         try:
             for queue in event.match(await self._courier.bindings.find(client, EVENTS)):
                 job = parameters(to_spooled(f"{self._courier.options.prefix}{queue}"), event.message, 0)
-                job["expires_at"] = dt.timedelta(seconds=TRANSIENT)
                 await client.jobs.create(**job)
         except SpooledError as error:
             if not error.is_retryable():

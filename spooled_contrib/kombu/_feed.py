@@ -52,12 +52,15 @@ class Feed:
     def take(self) -> Delivery | None:
         """The next message, or None when there is none yet."""
         with self._courier.changed:
-            while self._inbox:
-                delivery = self._inbox.popleft()
+            for delivery in list(self._inbox):
+                if delivery.doubtful and not delivery.lost:
+                    continue
+                self._inbox.remove(delivery)
                 if delivery.lost:
                     self._courier.forget(delivery)
                     continue
                 self._room -= 1
+                delivery.taken = True
                 return delivery
         return None
 
@@ -122,10 +125,12 @@ class Feed:
 
     def _add(self, found: list[Delivery]) -> None:
         with self._courier.changed:
-            if not self._closed:
+            kept = not self._closed
+            if kept:
                 self._inbox.extend(found)
-                self._courier.changed.notify_all()
-                return
+        if kept:
+            self._courier.tell()
+            return
         for delivery in found:
             self._courier.requeue(delivery)
 

@@ -37,13 +37,16 @@ def newest(courier: Courier, tag: str) -> Job | None:
     return courier.call(lambda client: client.jobs.get(chosen.id))
 
 
-def latest(courier: Courier, task_id: str, decode: Callable[[str], Any]) -> Mapping[str, Any]:
+def latest(
+    courier: Courier, task_id: str, decode: Callable[[str], Any], *, claimed: str = "STARTED"
+) -> Mapping[str, Any]:
     """A task's state and result, as Celery's backends have them.
 
     Args:
         courier: The connection.
         task_id: The task.
         decode: Reads what was stored.
+        claimed: The state of a task that a worker has, and has said nothing about: it may only be prefetched.
     """
     job = newest(courier, f"id:{task_id}")
     if job is None:
@@ -52,7 +55,7 @@ def latest(courier: Courier, task_id: str, decode: Callable[[str], Any]) -> Mapp
     if isinstance(value, Mapping) and isinstance(value.get("celery"), str):
         meta: Mapping[str, Any] = decode(value["celery"])
         return meta
-    return {"result": None, "traceback": None, "children": [], **_told_by(job)}
+    return {"result": None, "traceback": None, "children": [], **_told_by(job, claimed)}
 
 
 def wants_result(payload: object) -> bool:
@@ -68,11 +71,11 @@ def wants_result(payload: object) -> bool:
     return isinstance(backend, str) and backend.startswith("spooled")
 
 
-def _told_by(job: Job) -> dict[str, Any]:
+def _told_by(job: Job, claimed: str) -> dict[str, Any]:
     """The state of a task without a result of its own."""
     match job.status:
         case "processing":
-            return {"status": "STARTED"}
+            return {"status": claimed}
         case "cancelled":
             return {"status": "REVOKED"}
         case "deadletter" | "failed":

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import time
 from collections.abc import Callable
 from queue import Empty
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from kombu.transport import virtual
 
 from spooled import __version__, errors
+from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._courier import Courier
 from spooled_contrib.kombu._delivery import Delivery
-from spooled_contrib.kombu._envelope import TRANSIENT, Message, message_of, parameters
+from spooled_contrib.kombu._envelope import Message, message_of, parameters, transient
 from spooled_contrib.kombu._events import EVENTS
 from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._names import to_spooled
@@ -72,10 +73,12 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return None
 
     def _put(self, queue: str, message: Message, **_: Any) -> None:
-        job = parameters(self._name(queue), message, self._options.redeliveries)
         if self._is_shared(message["properties"]["delivery_info"].get("exchange") or ""):
-            # Nobody may be there any more to take it.
-            job.setdefault("expires_at", dt.timedelta(seconds=TRANSIENT))
+            message = transient(message)
+        job = parameters(self._name(queue), message, self._options.redeliveries)
+        if wants_result(job["payload"]):
+            # Its result has to say that it expired, so a worker has to see it.
+            job.pop("expires_at", None)
         self._courier.call(lambda client: client.jobs.create(**job))
 
     # --- exchanges that processes share: broadcast, replies, events -------------------------------------------
@@ -116,7 +119,13 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     ) -> Any:
         if no_ack:
             self._without_ack.add(queue)
-        return super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+        answer = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
+        self._courier.tell()
+        return answer
+
+    def basic_qos(self, *args: Any, **options: Any) -> None:
+        super().basic_qos(*args, **options)
+        self._courier.tell()
 
     def basic_cancel(self, consumer_tag: str) -> Any:
         answer = super().basic_cancel(consumer_tag)
@@ -211,8 +220,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return tags[: tags.index(tag) + 1] if tag in tags else tags
 
     def _free(self) -> None:
-        with self._courier.changed:
-            self._courier.changed.notify_all()
+        self._courier.tell()
 
     # --- queues -----------------------------------------------------------------------------------------------
 
@@ -297,6 +305,7 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     can_parse_url = True
     polling_interval = None
     implements = virtual.Transport.implements.extend(
+        asynchronous=True,
         exchange_type=frozenset(["direct", "topic", "fanout"]),
     )
     default_port = 443
@@ -318,16 +327,39 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
 
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
-        self._share = Share(self._address)
+        self._share = Share(self.address)
         self._first = 0
+        self._bell: Bell | None = None
 
     @property
     def courier(self) -> Courier:
         """The courier of this process. After a fork, the child gets one of its own."""
         return self._share.courier
 
-    def _address(self) -> Address:
-        return parse(self.client.hostname or "spooled://").with_options(self.client.transport_options)
+    def address(self) -> Address:
+        """The server, the key and the options.
+
+        Raises:
+            ValueError: The URL has a mistake.
+        """
+        brokers = self.client.alt
+        if len(brokers) > 1 and any("?" in str(one) for one in brokers):
+            raise ValueError("several brokers: the options belong into transport_options, not into the URLs")
+        return parse(self._url()).with_options(self.client.transport_options)
+
+    def _url(self) -> str:
+        given = self.client
+        host = given.hostname or ""
+        if "://" in host and not given.password:
+            return str(host)
+        # kombu has gone on to another broker of several. It takes these URLs apart, and clones put a prefix in front.
+        host = host.removeprefix("spooled://").removeprefix("spooled+")
+        host = f"[{host}]" if ":" in host else host
+        port = f":{given.port}" if host and given.port else ""
+        key = given.password or given.userid or ""
+        scheme = given.transport_cls if isinstance(given.transport_cls, str) else "spooled"
+        login = f":{quote(key, safe='')}@" if key else ""
+        return f"{scheme}://{login}{host}{port}"
 
     def establish_connection(self) -> Any:
         """Ask the server for something that needs the key, so that a wrong one is noticed now.
@@ -346,8 +378,29 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
             raise
         return super().establish_connection()
 
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ARG002
+        """Deliver on kombu's event loop, which Celery's worker runs on."""
+        self._bell = Bell(loop, self._deliver_all)
+        self.courier.bells.add(self._bell)
+        self._bell.ring()
+
+    def _deliver_all(self) -> None:
+        while self._deliver_one():
+            continue
+
+    def _deliver_one(self) -> bool:
+        channels = list(self.channels)
+        self._first += 1
+        return any(
+            channels[(self._first + index) % len(channels)].deliver() for index in range(len(channels))
+        )
+
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            self.courier.bells.discard(bell)
+            bell.close()
         self._share.let_go()
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002
@@ -359,11 +412,8 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         give_up_at = None if timeout is None else time.monotonic() + timeout
         courier = self.courier
         while True:
-            channels = list(self.channels)
-            self._first += 1
-            for index in range(len(channels)):
-                if channels[(self._first + index) % len(channels)].deliver():
-                    return
+            if self._deliver_one():
+                return
             left = None if give_up_at is None else give_up_at - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError("timed out")
@@ -383,8 +433,8 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     def default_connection_params(self) -> dict[str, Any]:
         return {"hostname": "spooled://"}
 
-    @staticmethod
-    def as_uri(uri: str, include_password: bool = False, mask: str = "**") -> str:
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The URL for people: without the key, unless it is asked for."""
+        uri = uri if uri and "://" in uri else self._url()
         shown = f"spooled+{uri}" if uri.startswith("http") else uri
         return shown if include_password else masked(shown, mask)

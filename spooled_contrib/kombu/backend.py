@@ -25,7 +25,7 @@ from spooled_contrib.kombu._url import Address, masked, parse
 
 logger = logging.getLogger("spooled.kombu")
 
-_DERIVED = frozenset({states.PENDING, states.RECEIVED, states.STARTED, states.RETRY})
+_DERIVED = frozenset({states.PENDING, states.RECEIVED})
 """States that the job itself tells."""
 
 
@@ -98,7 +98,9 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     # --- reading ----------------------------------------------------------------------------------------------
 
     def _get_task_meta_for(self, task_id: str) -> Any:
-        return self.meta_from_decoded(dict(latest(self._courier, task_id, self.decode)))
+        return self.meta_from_decoded(
+            dict(latest(self._courier, task_id, self.decode, claimed=states.PENDING))
+        )
 
     def _newest(self, tag: str) -> Job | None:
         return newest(self._courier, tag)
@@ -128,7 +130,9 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     def _address(self) -> Address:
         url = self.url or ""
         if url.partition("://")[2].strip("/") == "":
-            url = self.app.conf.broker_write_url or self.app.conf.broker_url
+            brokers = self.app.conf.broker_write_url or self.app.conf.broker_url
+            # Of several, results are read from the first.
+            url = (brokers if isinstance(brokers, str) else brokers[0]).partition(";")[0]
         return parse(url)
 
     @property

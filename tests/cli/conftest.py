@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +14,7 @@ import pytest
 
 from spooled.cli import main
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import HOPELESS, wait_until
+from tests import processes
 
 
 @dataclass
@@ -105,61 +102,13 @@ def api(server: EmbeddedServer) -> Iterator[Api]:
     looking.http.close()
 
 
-class Process:
-    """`python -m spooled ...` as a process of its own. Its lines are collected while it runs."""
-
-    def __init__(
-        self, argv: tuple[str, ...], cwd: Path, environment: dict[str, str], stdin: str | None
-    ) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "spooled", *argv],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        if stdin is not None:
-            assert self.popen.stdin is not None
-            self.popen.stdin.write(stdin)
-            self.popen.stdin.close()
-        self.out: list[str] = []
-        self.err: list[str] = []
-        self._readers = [
-            threading.Thread(target=lines.extend, args=(stream,), daemon=True)
-            for stream, lines in ((self.popen.stdout, self.out), (self.popen.stderr, self.err))
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def wait_for(self, text: str) -> None:
-        """Wait until the text is on stdout or stderr."""
-
-        def said() -> bool:
-            # Looked at first: what it said before it ended has then been seen.
-            ended = not any(reader.is_alive() for reader in self._readers)
-            found = any(text in line for line in (*self.out, *self.err))
-            assert found or not ended, f"it ended without {text!r}: {self.out} {self.err}"
-            return found
-
-        wait_until(said, text)
+class Process(processes.Process):
+    """A command as a process; its errors are kept apart."""
 
     def finish(self) -> Result:
         """Wait for the end."""
-        code = self.popen.wait(HOPELESS)
-        for reader in self._readers:
-            reader.join(HOPELESS)
-        return Result(code, "".join(self.out), "".join(self.err))
-
-    def close(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
-        for reader in self._readers:
-            reader.join(HOPELESS)
-        for stream in (self.popen.stdout, self.popen.stderr):
-            assert stream is not None
-            stream.close()
+        code = self.wait()
+        return Result(code, "".join(self.lines), "".join(self.errors))
 
 
 Spawn = Callable[..., Process]
@@ -175,13 +124,13 @@ def spawn(server: EmbeddedServer, tmp_path: Path) -> Iterator[Spawn]:
             **os.environ,
             "SPOOLED_API_KEY": server.api_key,
             "SPOOLED_BASE_URL": server.url,
-            "PYTHONUNBUFFERED": "1",
             **environment,
         }
-        process = Process(argv, tmp_path, settings, stdin)
+        command = ["-W", "error", "-m", "spooled", *argv]
+        process = Process(*command, cwd=tmp_path, environment=settings, stdin=stdin, apart=True)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        process.close()
+        process.kill()

@@ -48,7 +48,7 @@ def test_the_demo_for_people(spawn: Spawn) -> None:
 def test_ctrl_c_ends_it_quietly(spawn: Spawn) -> None:
     process = spawn("demo")
     process.wait_for("pending")
-    process.popen.send_signal(signal.SIGINT)
+    process.send(signal.SIGINT)
     result = process.finish()
     assert (result.code, result.err) == (130, "")
 

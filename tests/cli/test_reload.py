@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from spooled.cli import reload
 from spooled.cli.failure import CommandError
 from spooled_contrib.server import EmbeddedServer
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -32,6 +32,7 @@ worker = SpooledWorker(SpooledClient(), "q", poll_interval=0.1)
 def handle(ctx):
     if ctx.payload.get("gate"):
         (HERE / "begun").touch()
+        # The test is another process, and lets this go on with a file; nothing but a look says that it is there.
         while not (HERE / "open").exists():
             time.sleep(0.01)
     return VERSION
@@ -82,44 +83,15 @@ def tasks(tmp_path: Path) -> Path:
     return path
 
 
-class Reloading:
-    """`spooled worker tasks:worker --reload` and its log."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], *argv: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "spooled", "worker", *argv],
-            cwd=folder,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            self.lines.extend(stream)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join()
+def spooled_worker(folder: Path, environment: dict[str, str], *argv: str) -> Process:
+    return Process("-m", "spooled", "worker", *argv, cwd=folder, environment=environment)
 
 
 @pytest.fixture
-def reloading(tasks: Path, environment: dict[str, str]) -> Iterator[Reloading]:
-    running = Reloading(tasks.parent, environment, "tasks:worker", "--reload")
-    wait_until(lambda: "started on queue q" in running.log or running.process.poll() is not None)
-    yield running
-    running.end()
+def reloading(tasks: Path, environment: dict[str, str]) -> Iterator[Process]:
+    with spooled_worker(tasks.parent, environment, "tasks:worker", "--reload") as running:
+        running.wait_for("started on queue q")
+        yield running
 
 
 def write(path: Path, text: str) -> None:
@@ -130,45 +102,45 @@ def write(path: Path, text: str) -> None:
 
 
 def test_a_change_restarts_the_worker_and_no_job_is_lost(
-    tasks: Path, reloading: Reloading, outside: Outside
+    tasks: Path, reloading: Process, outside: Outside
 ) -> None:
     running = outside.enqueue(payload={"gate": True})
     wait_until((tasks.parent / "begun").exists)
     write(tasks, TASKS.replace("VERSION = 1", "VERSION = 2"))
-    wait_until(lambda: "tasks.py changed: restarting the worker when its jobs are finished" in reloading.log)
+    reloading.wait_for("tasks.py changed: restarting the worker when its jobs are finished")
     waiting = outside.enqueue(payload={})
     (tasks.parent / "open").touch()
     wait_until(lambda: outside.status(waiting) == "completed", reloading.log)
     assert (outside.job(running)["result"], outside.job(running)["retry_count"]) == (1, 0)
     assert outside.job(waiting)["result"] == 2
-    reloading.process.terminate()
-    assert reloading.process.wait(HOPELESS) == 0
+    reloading.terminate()
+    assert reloading.wait() == 0
     assert "change detected" not in reloading.log  # the watcher's own words
 
 
 def test_code_that_does_not_start_waits_for_the_next_change(
-    tasks: Path, reloading: Reloading, outside: Outside
+    tasks: Path, reloading: Process, outside: Outside
 ) -> None:
     write(tasks, "1 / 0\n")
-    wait_until(lambda: "it is started again when a file changes" in reloading.log)
+    reloading.wait_for("it is started again when a file changes")
     assert "ZeroDivisionError" in reloading.log
     write(tasks, TASKS.replace("VERSION = 1", "VERSION = 3"))
     job = outside.enqueue(payload={})
     wait_until(lambda: outside.status(job) == "completed", reloading.log)
     assert outside.job(job)["result"] == 3
     write(tasks, "2 / 0\n")
-    wait_until(lambda: reloading.log.count("it is started again") == 2)
-    reloading.process.send_signal(signal.SIGINT)
-    assert reloading.process.wait(HOPELESS) == 130
+    reloading.wait_for("it is started again", times=2)
+    reloading.send(signal.SIGINT)
+    assert reloading.wait() == 130
 
 
-def test_a_second_signal_reaches_the_worker(tasks: Path, reloading: Reloading, outside: Outside) -> None:
+def test_a_second_signal_reaches_the_worker(tasks: Path, reloading: Process, outside: Outside) -> None:
     job = outside.enqueue(payload={"gate": True})
     wait_until((tasks.parent / "begun").exists)
-    reloading.process.terminate()
-    wait_until(lambda: "once more to stop at once" in reloading.log)
-    reloading.process.terminate()
-    assert reloading.process.wait(HOPELESS) == 143
+    reloading.terminate()
+    reloading.wait_for("once more to stop at once")
+    reloading.terminate()
+    assert reloading.wait() == 143
     assert outside.status(job) != "completed" or outside.counts()["pending"] == 1
 
 
@@ -202,19 +174,15 @@ def test_a_folder_behind_a_link_is_watched(
     (tmp_path / "link").symlink_to("real")
     tasks = tmp_path / "real" / "tasks.py"
     tasks.write_text(TASKS, encoding="utf-8")
-    running = Reloading(
-        tmp_path, {**environment, "PYTHONPATH": "link"}, "tasks:worker", "--reload-dir", "link"
-    )
-    try:
-        wait_until(lambda: "started on queue q" in running.log)
+    settings = {**environment, "PYTHONPATH": "link"}
+    with spooled_worker(tmp_path, settings, "tasks:worker", "--reload-dir", "link") as running:
+        running.wait_for("started on queue q")
         write(tasks, TASKS.replace("VERSION = 1", "VERSION = 2"))
-        wait_until(lambda: running.log.count("started on queue q") == 2)
+        running.wait_for("started on queue q", times=2)
         assert "real/tasks.py changed: restarting" in running.log
         job = outside.enqueue(payload={})
         wait_until(lambda: outside.status(job) == "completed", running.log)
         assert outside.job(job)["result"] == 2
-    finally:
-        running.end()
 
 
 def test_a_folder_that_cannot_be_watched_ends_the_command(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_first_signal_lets_the_job_finish(
     spawn: Spawn, api: Api, tmp_path: Path, source: str, number: signal.Signals
 ) -> None:
     process, job_id = busy(spawn, api, tmp_path, source, "released")
-    process.popen.send_signal(number)
+    process.send(number)
     process.wait_for(f"{number.name}: finishing 1 running job")
     assert api.job(job_id)["status"] == "processing"
     (tmp_path / "released").touch()
@@ -95,9 +95,9 @@ def test_the_second_signal_stops_at_once(
     spawn: Spawn, api: Api, tmp_path: Path, source: str, number: signal.Signals
 ) -> None:
     process, job_id = busy(spawn, api, tmp_path, source, "never")
-    process.popen.send_signal(number)
+    process.send(number)
     process.wait_for("once more to stop at once")
-    process.popen.send_signal(number)
+    process.send(number)
     result = process.finish()
     assert result.code == 128 + number
     assert "cutting off 1 running job" in result.err
@@ -130,9 +130,9 @@ def test_a_start_that_hangs_can_be_ended(spawn: Spawn, tmp_path: Path, number: s
     write(tmp_path, STARTS_IN_ITS_OWN_WAY + "\n    async def begin(): await asyncio.Event().wait()\n")
     process = spawn("worker", "tasks:worker")
     process.wait_for("starting")
-    process.popen.send_signal(number)
+    process.send(number)
     process.wait_for("once more to stop at once")
-    process.popen.send_signal(number)
+    process.send(number)
     assert process.finish().code == 128 + number
 
 
@@ -141,7 +141,7 @@ def test_a_signal_during_the_start_is_obeyed_after_it(spawn: Spawn, tmp_path: Pa
     write(tmp_path, RELEASED + STARTS_IN_ITS_OWN_WAY + slow)
     process = spawn("worker", "tasks:worker")
     process.wait_for("starting")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     process.wait_for("once more to stop at once")
     (tmp_path / "released").touch()
     assert process.finish().code == 0
@@ -161,15 +161,15 @@ def test_what_fails_in_a_start_of_the_users_own_shows_where(spawn: Spawn, tmp_pa
 
 def test_two_kinds_of_signal_count_as_two(spawn: Spawn, api: Api, tmp_path: Path) -> None:
     process, _ = busy(spawn, api, tmp_path, THREADS, "never")
-    process.popen.send_signal(signal.SIGINT)
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGINT)
+    process.send(signal.SIGTERM)
     assert process.finish().code in (143, 130)
 
 
 def test_an_echo_of_the_first_signal_cuts_nothing_off(spawn: Spawn, api: Api, tmp_path: Path) -> None:
     process, job_id = busy(spawn, api, tmp_path, THREADS, "released")
     for _ in range(3):
-        process.popen.send_signal(signal.SIGTERM)
+        process.send(signal.SIGTERM)
     process.wait_for("once more to stop at once")
     (tmp_path / "released").touch()
     assert process.finish().code == 0
@@ -180,7 +180,7 @@ def test_an_idle_worker_stops(spawn: Spawn, tmp_path: Path) -> None:
     write(tmp_path, THREADS)
     process = spawn("worker", "tasks:worker")
     process.wait_for("started on queue q")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     assert process.finish().code == 0
 
 
@@ -194,7 +194,7 @@ def test_a_package_a_factory_and_dots(spawn: Spawn, api: Api, tmp_path: Path) ->
     job_id = api.enqueue("q")
     process = spawn("worker", "shop.tasks:Workers.make", "--log-level", "debug")
     wait_until(lambda: api.job(job_id)["status"] == "completed")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     assert process.finish().code == 0
 
 
@@ -209,7 +209,7 @@ def test_connection_options_reach_the_modules_client(
         SPOOLED_BASE_URL="http://127.0.0.1:9",
     )
     wait_until(lambda: api.job(job_id)["status"] == "completed")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     assert process.finish().code == 0
 
 
@@ -218,7 +218,7 @@ def test_log_levels(spawn: Spawn, api: Api, tmp_path: Path) -> None:
     process = spawn("worker", "tasks:worker", "--log-level", "error")
     job_id = api.enqueue("q")
     wait_until(lambda: api.job(job_id)["status"] == "completed")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     assert process.finish().err == ""
 
 
@@ -229,7 +229,7 @@ def test_logging_that_the_module_has_set_up_stays(spawn: Spawn, tmp_path: Path) 
     )
     process = spawn("worker", "tasks:worker")
     process.wait_for("MINE worker")
-    process.popen.send_signal(signal.SIGTERM)
+    process.send(signal.SIGTERM)
     result = process.finish()
     assert all(line.startswith("MINE ") for line in result.err.splitlines())
 
@@ -262,7 +262,7 @@ def test_a_server_that_comes_up_later(spawn: Spawn, tmp_path: Path) -> None:
     process.wait_for("trying again")
     with later:
         process.wait_for("started on queue q")
-        process.popen.send_signal(signal.SIGTERM)
+        process.send(signal.SIGTERM)
         assert process.finish().code == 0
 
 

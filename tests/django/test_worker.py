@@ -7,9 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 
 from tests.django.conftest import PROJECT
 from tests.ports import free_port
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -59,44 +57,13 @@ class Manage:
         assert done.returncode == code, done.stderr
         return done
 
-    @contextmanager
-    def running(self, *argv: str) -> Iterator[Running]:
-        running = Running([sys.executable, str(PROJECT / "manage.py"), *argv], self.environment, self.folder)
-        try:
-            yield running
-        finally:
-            running.end()
-
-
-class Running:
-    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+    def running(self, *argv: str, **environment: str) -> Process:
+        return Process(
+            str(PROJECT / "manage.py"),
+            *argv,
+            cwd=self.folder,
+            environment={**self.environment, **environment},
         )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        with self.process.stderr as stream:
-            self.lines.extend(stream)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join()
 
 
 @pytest.fixture
@@ -122,10 +89,10 @@ def test_sigterm_drains(manage: Manage, outside: Outside, tmp_path: Path) -> Non
     job = outside.enqueue("gates", str(tmp_path))
     with manage.running("spooled_worker", "--queue", "gates") as running:
         wait_until(lambda: begun(tmp_path), running.log)
-        running.process.terminate()
-        wait_until(lambda: "finishing 1 running job" in running.log)
+        running.terminate()
+        running.wait_for("finishing 1 running job")
         (tmp_path / "open").touch()
-        assert running.process.wait(HOPELESS) == 0
+        assert running.wait() == 0
     assert (outside.status(job), outside.job(job)["retry_count"]) == ("completed", 0)
 
 
@@ -133,10 +100,10 @@ def test_a_second_signal_gives_the_job_back(manage: Manage, outside: Outside, tm
     outside.enqueue("gates", str(tmp_path))
     with manage.running("spooled_worker", "--queue", "gates") as running:
         wait_until(lambda: begun(tmp_path), running.log)
-        running.process.send_signal(signal.SIGINT)
-        wait_until(lambda: "once more to stop at once" in running.log)
-        running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(HOPELESS) == 130
+        running.send(signal.SIGINT)
+        running.wait_for("once more to stop at once")
+        running.send(signal.SIGINT)
+        assert running.wait() == 130
     assert outside.counts("gates")["pending"] == 1
 
 
@@ -151,26 +118,21 @@ def test_autoreload_finishes_the_job_and_goes_on_with_the_new_code(
     )
     (app / "jobs.py").write_text(code, encoding="utf-8")
     environment = {
-        **manage.environment,
         "PROJECT_APPS": '["liveapp"]',
         "PROJECT_BASE": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([manage.environment["PYTHONPATH"], str(tmp_path)]),
     }
-    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
-    command = [sys.executable, str(PROJECT / "manage.py"), "spooled_worker", "--autoreload"]
-    running = Running(command, environment, tmp_path)
-    try:
+    with manage.running("spooled_worker", "--autoreload", **environment) as running:
         first = outside.enqueue("live", 1)
         gate = outside.enqueue("gates", str(tmp_path))
         wait_until(lambda: outside.status(first) == "completed" and begun(tmp_path), running.log)
         (app / "jobs.py").write_text(code.replace("n + 1", "n + 100"), encoding="utf-8")
-        wait_until(lambda: "jobs.py changed: restarting" in running.log)
+        running.wait_for("jobs.py changed: restarting")
         (tmp_path / "open").touch()
         second = outside.enqueue("live", 1)
         wait_until(lambda: outside.status(second) == "completed", running.log)
-        running.process.terminate()
-        assert running.process.wait(HOPELESS) == 0
-    finally:
-        running.end()
+        running.terminate()
+        assert running.wait() == 0
     assert (outside.job(first)["result"], outside.job(second)["result"]) == (2, 101)
     assert (outside.status(gate), outside.job(gate)["retry_count"]) == ("completed", 0)
 
@@ -183,15 +145,13 @@ def test_processes_are_supervised(manage: Manage, outside: Outside, tmp_path: Pa
         wait_until(lambda: len(begun(tmp_path)) == 2, running.log)
         victim = begun(tmp_path)[0]
         os.kill(victim, signal.SIGKILL)
-        wait_until(
-            lambda: f"worker process {victim} has ended with exit code -9; starting it again" in running.log
-        )
+        running.wait_for(f"worker process {victim} has ended with exit code -9; starting it again")
         third = outside.enqueue("gates", str(tmp_path))
         wait_until(lambda: len(begun(tmp_path)) == 3, running.log)
         (tmp_path / "open").touch()
         wait_until(lambda: outside.status(third) == "completed")
-        running.process.terminate()
-        assert running.process.wait(HOPELESS) == 0
+        running.terminate()
+        assert running.wait() == 0
     assert sorted(outside.status(job) for job in jobs) == ["completed", "processing"]
 
 
@@ -233,11 +193,11 @@ def test_health_port(manage: Manage, outside: Outside, tmp_path: Path) -> None:
         assert answer("live") == (200, {"status": "live"})
         assert answer("drain") == (200, {"status": "serving", "active_jobs": 1})
         assert answer("other")[0] == 404
-        running.process.terminate()
+        running.terminate()
         wait_until(lambda: answer("drain") == (503, {"status": "draining", "active_jobs": 1}))
         assert answer("ready")[0] == 503
         (tmp_path / "open").touch()
-        assert running.process.wait(HOPELESS) == 0
+        assert running.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import spooled
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.worker import WorkerGroup
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
+from tests.processes import Process
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +32,9 @@ def blocks(page: str, language: str = "python") -> list[str]:
 @pytest.fixture
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What the README's reader has typed: a server on a file, and two variables."""
-    command = [sys.executable, "-m", "spooled", "server", "--db", str(tmp_path / "jobs.db"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
+    with Process("-m", "spooled", "server", "--db", str(tmp_path / "jobs.db"), "--port", "0") as process:
+        url = json.loads(process.find(r"(?m)^\{.*\}$"))["url"]
         yield {**os.environ, "SPOOLED_BASE_URL": url, "SPOOLED_API_KEY": DEVELOPMENT_KEY}
-        process.terminate()
 
 
 def test_the_readmes_ten_lines(environment: dict[str, str], tmp_path: Path):
@@ -46,14 +44,11 @@ def test_the_readmes_ten_lines(environment: dict[str, str], tmp_path: Path):
         [sys.executable, "-c", producer], env=environment, capture_output=True, text=True, check=True
     )
     assert enqueued.stdout == "pending\n"
-    command = [sys.executable, "-u", "-m", "spooled", "worker", "tasks:worker"]
-    with subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().endswith("to ada@example.org, attempt 1\n")
+    command = ["-m", "spooled", "worker", "tasks:worker"]
+    with Process(*command, cwd=tmp_path, environment=environment) as process:
+        process.wait_for("to ada@example.org, attempt 1\n")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait() == 0
 
 
 def test_the_readmes_fastapi(environment: dict[str, str], tmp_path: Path):

@@ -7,9 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,50 +14,15 @@ import pytest
 
 from spooled_contrib.server import EmbeddedServer
 from tests.ports import free_port
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 SHOP = Path(__file__).parents[2] / "example_projects" / "django_shop"
 
 
-class Process:
-    def __init__(self, environment: dict[str, str], *command: str) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-u", *command],
-            cwd=SHOP,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        with self.popen.stdout as stream:
-            self.lines.extend(stream)
-
-    def end(self) -> None:
-        if self.popen.poll() is None:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-        self._reader.join()
-
-
-@contextmanager
-def process(environment: dict[str, str], *command: str) -> Iterator[Process]:
-    running = Process(environment, *command)
-    try:
-        yield running
-    finally:
-        running.end()
+def process(environment: dict[str, str], *command: str) -> Process:
+    return Process(*command, cwd=SHOP, environment=environment)
 
 
 @pytest.fixture
@@ -91,16 +53,16 @@ def test_one_command_runs_it_all(environment: dict[str, str]) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with process(environment, "run.py", "--port", str(port)) as running:
-        wait_until(lambda: answers(f"{url}/") or running.popen.poll() is not None)
+        wait_until(lambda: answers(f"{url}/") or running.ended)
         order = buy(url, 2)
         wait_until(lambda: httpx.get(url + order).json()["invoice"], running.log)
         invoice = httpx.get(f"{url}{order}invoice.pdf")
         assert invoice.headers["content-type"] == "application/pdf"
         assert invoice.content.startswith(b"%PDF")
-        wait_until(lambda: "Subject: spoon: 4 left" in running.log)
+        running.wait_for("Subject: spoon: 4 left")
         assert httpx.get(f"{url}/admin/login/").status_code == 200
         os.killpg(running.popen.pid, signal.SIGINT)  # as Ctrl-C does
-        assert running.popen.wait(HOPELESS) == 0
+        assert running.wait() == 0
         assert "Traceback" not in running.log
 
 
@@ -131,7 +93,7 @@ def test_manage_py_as_processes(environment: dict[str, str]) -> None:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         with process(settings, "manage.py", "runserver", "--noreload", str(port)) as web:
-            wait_until(lambda: answers(f"{url}/") or web.popen.poll() is not None)
+            wait_until(lambda: answers(f"{url}/") or web.ended)
             orders = [buy(url, 1) for _ in range(3)]
             assert httpx.get(url + orders[0]).json()["invoice"] is None
             manage("spooled_worker", "--burst")

@@ -6,11 +6,6 @@ import asyncio
 import email
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email import policy
@@ -24,6 +19,7 @@ from aiosmtpd.controller import Controller
 
 from spooled_contrib.server import DEVELOPMENT_KEY
 from tests.ports import free_port
+from tests.processes import Process
 from tests.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "example_projects" / "fastapi_app"
@@ -86,59 +82,12 @@ def mails() -> Iterator[Mails]:
     running.stop()
 
 
-class Process:
-    """A process of the example's; what it prints is read as it comes."""
-
-    def __init__(self, environment: Mapping[str, str], *command: str) -> None:
-        self.popen = subprocess.Popen(
-            [sys.executable, "-u", *command],
-            cwd=EXAMPLE,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def find(self, pattern: str) -> str:
-        """What the pattern finds (its first group, if it has one), once it has been printed."""
-        wait_until(lambda: re.search(pattern, self.log) or self.popen.poll() is not None, pattern)
-        found = re.search(pattern, self.log)
-        assert found, self.log
-        return found.group(found.re.groups and 1)
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        with self.popen.stdout as stream:
-            # Not `extend`, which a list may carry out at the end only.
-            for line in stream:
-                self.lines.append(line)
-
-    def end(self) -> None:
-        """End it and its children at once, if the test has not."""
-        if self.popen.poll() is None:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-        self._reader.join()
+def process(environment: Mapping[str, str], *command: str) -> Process:
+    """A process of the example's."""
+    return Process(*command, cwd=EXAMPLE, environment=environment)
 
 
-@contextmanager
-def process(environment: Mapping[str, str], *command: str) -> Iterator[Process]:
-    running = Process(environment, *command)
-    try:
-        yield running
-    finally:
-        running.end()
-
-
-def worker_alone(environment: Mapping[str, str], *options: str) -> Any:
+def worker_alone(environment: Mapping[str, str], *options: str) -> Process:
     """`spooled worker`, as production has it."""
     return process(environment, "-m", "spooled", "worker", "app.main:spooled", *options)
 
@@ -159,14 +108,12 @@ def uvicorn(environment: Mapping[str, str], *options: str, works: bool) -> Itera
         works: Whether it runs a worker inside.
     """
     settings = {**environment, "SPOOLED_RUN_WORKER": "1" if works else "0"}
-    running = Application(settings, "-m", "uvicorn", "app.main:app", "--port", "0", *options)
-    try:
+    command = ["-m", "uvicorn", "app.main:app", "--port", "0", *options]
+    with Application(*command, cwd=EXAMPLE, environment=settings) as running:
         url = running.find(r"running on (http://\S+)")
         with httpx.Client(base_url=url, timeout=30) as running.http:
             wait_until(lambda: answers(f"{url}/spooled/health/live"), "the application answers")
             yield running
-    finally:
-        running.end()
 
 
 def answers(url: str) -> bool:

@@ -11,7 +11,7 @@ from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
 from tests.example_fastapi.conftest import Environment, Mails, uvicorn, worker_alone
 from tests.example_fastapi.using import sign_up, upload, wait_for_thumbnails
-from tests.waiting import HOPELESS, wait_until
+from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 
 
@@ -39,11 +39,11 @@ def test_the_application_finishes_its_mail_before_it_ends(
         job = sign_up(app.http, "ada@example.org")
         wait_until(lambda: mails.held == 1, "the mail is being sent")
         image = upload(app.http)
-        app.popen.terminate()
+        app.terminate()
         wait_until(lambda: draining(spooled_http), "the worker has heard the stop")
         assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
         mails.let_go()
-        app.popen.wait(HOPELESS)
+        app.wait()
     assert "Traceback" not in app.log
     assert_finished(spooled_http, job)
     # The picture was finished, or waits for the next process. Nothing of it is lost, and no mail is sent again.
@@ -62,14 +62,14 @@ def test_a_worker_finishes_its_mail_before_it_ends(
             job = sign_up(app.http, "ada@example.org")
             wait_until(lambda: mails.held == 1, "the mail is being sent")
             image = upload(app.http)
-            worker.popen.terminate()
+            worker.terminate()
             wait_until(lambda: draining(spooled_http), "the worker has heard the stop")
             assert spooled_http.get(f"/jobs/{job}").json()["status"] == "processing"
             mails.let_go()
-            assert worker.popen.wait(HOPELESS) == 0
+            assert worker.wait() == 0
         assert_finished(spooled_http, job)
         with worker_alone(with_server, "--burst") as rest:
-            assert rest.popen.wait(HOPELESS) == 0, rest.log
+            assert rest.wait() == 0, rest.log
         wait_for_thumbnails(app.http, image)
         assert spooled_http.get("/jobs/stats").json()["completed"] == 2
     assert mails.addresses == ["ada@example.org"]
@@ -100,10 +100,9 @@ def test_what_was_killed_runs_again_after_its_lease(
         wait_until(lambda: mails.held == 1, "the mail is being sent")
         image = upload(app.http)
         if asked_first:
-            app.popen.terminate()
+            app.terminate()
             wait_until(lambda: draining(outside.http), "the worker has heard the stop")
-        app.popen.kill()
-        app.popen.wait()
+        app.kill()
     # Whoever was killed could not say so. The job is his until the lease has ended, and then anybody's.
     assert outside.status(job) == "processing"
     wait_until(lambda: mails.held == 0, "the mail server sees the connection end")

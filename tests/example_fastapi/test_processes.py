@@ -18,7 +18,7 @@ from tests.example_fastapi.conftest import (
 )
 from tests.example_fastapi.using import sign_up, upload, wait_for_thumbnails
 from tests.ports import free_port
-from tests.waiting import HOPELESS, wait_until
+from tests.waiting import wait_until
 
 
 def use(app: Application, mails: Mails) -> None:
@@ -50,8 +50,8 @@ def test_with_the_worker_in_a_process_of_its_own(with_server: Environment, mails
     with uvicorn(with_server, works=False) as app, worker_alone(with_server) as worker:
         use(app, mails)
         assert app.http.get("/spooled/health/ready").json() == {"status": "ready", "workers": {}}
-        worker.popen.terminate()
-        assert worker.popen.wait(HOPELESS) == 0
+        worker.terminate()
+        assert worker.wait() == 0
     assert "Traceback" not in app.log + worker.log
 
 
@@ -69,8 +69,8 @@ def test_two_processes_share_the_work(
         wait_until(
             lambda: spooled_http.get("/jobs/stats").json()["completed"] == len(people), "all jobs are acked"
         )
-        app.popen.terminate()
-        app.popen.wait(HOPELESS)
+        app.terminate()
+        app.wait()
     assert mails.addresses == people
     assert "Traceback" not in app.log
 
@@ -86,6 +86,6 @@ def test_one_command_runs_it_all(environment: Environment, tmp_path: Path) -> No
             sign_up(http, "bob@example.org", "Bob")
             wait_for_thumbnails(http, upload(http))
         assert running.find(r"mail to (\S+): Welcome!\nHello Bob,\n") == "bob@example.org"
-        running.popen.send_signal(signal.SIGINT)
-        assert running.popen.wait(HOPELESS) == 0
+        running.send(signal.SIGINT)
+        assert running.wait() == 0
     assert "Traceback" not in running.log

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from spooled_contrib.server import EmbeddedServer
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -67,61 +64,14 @@ def main(tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Uvicorn:
-    """uvicorn on a free port; its log is read as it comes."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], *options: str) -> None:
-        command = [sys.executable, "-u", "-m", "uvicorn", "main:app", "--port", "0", *options]
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**environment, "SPOOLED_RUN_WORKER": "1"},
-            stderr=subprocess.STDOUT,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        wait_until(lambda: self.url or self.process.poll() is not None, "uvicorn listens")
-        assert self.url, self.log
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    @property
-    def url(self) -> str:
-        found = re.search(r"running on (http://\S+)", self.log)
-        return found.group(1) if found else ""
-
-    def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/spooled/health/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(self.process.stdout)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
 @contextmanager
-def uvicorn(folder: Path, environment: dict[str, str], *options: str) -> Iterator[Uvicorn]:
-    running = Uvicorn(folder, environment, *options)
-    try:
+def uvicorn(folder: Path, environment: dict[str, str], *options: str) -> Iterator[Process]:
+    """uvicorn on a free port, that has begun to listen."""
+    command = ["-m", "uvicorn", "main:app", "--port", "0", *options]
+    settings = {**environment, "SPOOLED_RUN_WORKER": "1"}
+    with Process(*command, cwd=folder, environment=settings) as running:
+        running.wait_for("running on http://")
         yield running
-    finally:
-        running.end()
 
 
 def test_two_processes_share_the_jobs_and_run_each_once(
@@ -143,11 +93,11 @@ def test_sigterm_lets_the_running_job_finish(
     with uvicorn(main, environment) as running:
         job = outside.enqueue("gates", {"n": 1})
         wait_until(lambda: list(main.glob("begun-*")), running.log)
-        running.process.terminate()
-        wait_until(lambda: "Waiting for application shutdown" in running.log)
+        running.terminate()
+        running.wait_for("Waiting for application shutdown")
         assert not (main / "closed").exists()
         (main / "open").touch()
-        running.process.wait(HOPELESS)
+        running.wait()
         assert (main / "closed").exists()
     assert outside.status(job) == "completed"
     assert outside.job(job)["retry_count"] == 0
@@ -160,7 +110,7 @@ def test_a_reload_lets_the_running_job_finish_in_the_old_process(
         job = outside.enqueue("gates", {"n": 1})
         wait_until(lambda: list(main.glob("begun-*")), running.log)
         (main / "main.py").write_text(MAIN.replace('"red"', '"green"'), encoding="utf-8")
-        wait_until(lambda: "Waiting for application shutdown" in running.log)
+        running.wait_for("Waiting for application shutdown")
         (main / "open").touch()
         after = outside.enqueue("things", {"n": 2})
         wait_until(lambda: outside.status(after) == "completed", running.log)
@@ -191,13 +141,13 @@ def test_the_worker_command_runs_inside_the_applications_lifespan(
 def test_the_worker_command_drains_at_sigterm(
     main: Path, environment: dict[str, str], outside: Outside
 ) -> None:
-    command = [sys.executable, "-m", "spooled", "worker", "main:spooled"]
-    with subprocess.Popen(command, cwd=main, env=environment, stderr=subprocess.DEVNULL) as process:
+    command = ["-m", "spooled", "worker", "main:spooled"]
+    with Process(*command, cwd=main, environment=environment) as running:
         job = outside.enqueue("gates", {"n": 1})
         wait_until(lambda: list(main.glob("begun-*")))
-        process.terminate()
+        running.terminate()
         (main / "open").touch()
-        assert process.wait(HOPELESS) == 0
+        assert running.wait() == 0
     assert outside.status(job) == "completed"
     assert (main / "closed").exists()
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import httpx
 import pytest
 
 from spooled_contrib.server import EmbeddedServer
+from tests.processes import Process
 from tests.waiting import wait_until
 
 GUIDE = Path(__file__).parents[2] / "docs" / "worker-guide.md"
@@ -85,74 +85,36 @@ def api(guide_server: EmbeddedServer) -> Iterator[Api]:
     looking.close()
 
 
-class Program:
-    """A guide block that runs as a process."""
-
-    def __init__(self, source: str, server: EmbeddedServer) -> None:
-        environment = {**os.environ, "SPOOLED_BASE_URL": server.url, "PYTHONUNBUFFERED": "1"}
-        environment.pop("SPOOLED_API_KEY", None)
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(source)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        )
-        self.lines: list[str] = []
-
-    def wait_for_line(self, expected: str) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if expected in line:
-                return
-        raise AssertionError(f"the program ended without saying {expected!r}; it said: {self.lines}")
-
-    def send(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def finish(self) -> int:
-        """Read to the end and return the exit code."""
-        assert self._process.stdout is not None
-        self.lines += [line.rstrip("\n") for line in self._process.stdout]
-        return self._process.wait(30)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+Run = Callable[[str], Process]
 
 
 @pytest.fixture
-def run(guide_server: EmbeddedServer) -> Iterator[Callable[[str], Program]]:
-    programs: list[Program] = []
-
-    def start(source: str) -> Program:
-        programs.append(Program(source, guide_server))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.kill()
+def run(guide_server: EmbeddedServer) -> Iterator[Run]:
+    """Runs a guide block as a process."""
+    environment = {**os.environ, "SPOOLED_BASE_URL": guide_server.url}
+    environment.pop("SPOOLED_API_KEY", None)
+    with ExitStack() as programs:
+        yield lambda source: programs.enter_context(
+            Process("-W", "error", "-c", textwrap.dedent(source), environment=environment)
+        )
 
 
 def test_the_guide_has_the_blocks_that_are_tested_here():
     assert len(BLOCKS) == 7
 
 
-def test_basic_usage(run: Callable[[str], Program], api: Api):
+def test_basic_usage(run: Run, api: Api):
     job_id = api.enqueue({"number": 21})
     # The last line of the block starts the worker, so what makes it stop comes before the block.
     program = run(DO_WORK + BASIC)
-    program.wait_for_line(f"Processing: {job_id}")
+    program.wait_for(f"Processing: {job_id}")
     wait_until(lambda: api.job(job_id)["status"] == "completed")
     assert api.job(job_id)["result"] == {"success": True, "result": 42}
 
 
-def test_worker_options(run: Callable[[str], Program], api: Api):
+def test_worker_options(run: Run, api: Api):
     program = run(CLIENT + OPTIONS + HANDLER + SAY_WHEN_READY + START)
-    program.wait_for_line("READY")
+    program.wait_for("READY")
     (worker,) = api.workers()
     assert (worker["hostname"], worker["max_concurrency"]) == ("worker-1", 10)
     detail = api._http.get(f"/workers/{worker['id']}").json()
@@ -165,18 +127,17 @@ def test_worker_options(run: Callable[[str], Program], api: Api):
     wait_until(lambda: api.job(job_id)["status"] == "completed")
 
 
-def test_job_context(run: Callable[[str], Program], api: Api):
+def test_job_context(run: Run, api: Api):
     job_id = api.enqueue({"a": 1})
     logging = "import logging; logging.basicConfig(level='INFO', format='LOG %(message)s')\n"
     program = run(logging + WORKER + CONTEXT + START)
-    program.wait_for_line("Processing started")
-    assert "{'key': 'value'}" in program.lines[-1]
-    program.wait_for_line("50% Halfway done")
+    assert "{'key': 'value'}" in program.find("Processing started.*")
+    program.wait_for("50% Halfway done")
     wait_until(lambda: api.job(job_id)["status"] == "completed")
     assert api.job(job_id)["result"] == {"result": "done"}
 
 
-def test_event_handlers(run: Callable[[str], Program], api: Api):
+def test_event_handlers(run: Run, api: Api):
     good = api.enqueue({"fail": False})
     bad = api.enqueue({"fail": True}, max_retries=0)
     handler = """
@@ -192,8 +153,8 @@ signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     for status, job_id in (("completed", good), ("deadletter", bad)):
         wait_until(lambda status=status, job_id=job_id: api.job(job_id)["status"] == status)
     program.send(signal.SIGTERM)
-    assert program.finish() == 0, program.lines
-    said = program.lines
+    assert program.wait() == 0, program.log
+    said = program.log.splitlines()
     assert re.match(r"Worker \S+ started on my-queue", said[0])
     assert said[-1] == "Worker stopped: graceful"
     for job_id in (good, bad):
@@ -203,15 +164,15 @@ signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     assert "Will retry: False" in said[failed:]
 
 
-def test_the_error_event(run: Callable[[str], Program], guide_server: EmbeddedServer):
+def test_the_error_event(run: Run, guide_server: EmbeddedServer):
     program = run(WORKER + EVENTS + HANDLER + START)
-    program.wait_for_line("started on my-queue")
+    program.wait_for("started on my-queue")
     guide_server.stop()
-    program.wait_for_line("Worker error: ")
+    program.wait_for("Worker error: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_graceful_shutdown_waits_for_the_active_job(run: Callable[[str], Program], api: Api, number: int):
+def test_graceful_shutdown_waits_for_the_active_job(run: Run, api: Api, number: int):
     job_id = api.enqueue({})
     handler = """
 import threading
@@ -231,23 +192,23 @@ def stop_and_release():
 worker.stop = stop_and_release
 """
     program = run(WORKER + handler + release + SHUTDOWN)
-    program.wait_for_line("IN JOB")
+    program.wait_for("IN JOB")
     program.send(number)
-    assert program.finish() == 0, program.lines
-    assert "Shutting down..." in program.lines
+    assert program.wait() == 0, program.log
+    assert "Shutting down...\n" in program.lines
     assert api.job(job_id)["status"] == "completed"
     assert [worker["status"] for worker in api.workers()] == ["offline"]
 
 
-def test_graceful_shutdown_without_any_job(run: Callable[[str], Program]):
+def test_graceful_shutdown_without_any_job(run: Run):
     program = run(WORKER + HANDLER + SAY_WHEN_READY + SHUTDOWN)
-    program.wait_for_line("READY")
+    program.wait_for("READY")
     program.send(signal.SIGTERM)
-    assert program.finish() == 0, program.lines
-    assert program.lines[-1] == "Shutting down..."
+    assert program.wait() == 0, program.log
+    assert program.lines[-1] == "Shutting down...\n"
 
 
-def test_error_handling(run: Callable[[str], Program], api: Api):
+def test_error_handling(run: Run, api: Api):
     fine = api.enqueue({"should_fail": False})
     failing = api.enqueue({"should_fail": True})
     run(WORKER + ERRORS + START)
@@ -257,7 +218,7 @@ def test_error_handling(run: Callable[[str], Program], api: Api):
     assert api.job(failing)["status"] in ("pending", "processing")
 
 
-def test_async_worker(run: Callable[[str], Program], api: Api):
+def test_async_worker(run: Run, api: Api):
     jobs = [api.enqueue({"n": n}) for n in range(10)]
     run(ASYNC)
     wait_until(lambda: all(api.job(job)["status"] == "completed" for job in jobs))

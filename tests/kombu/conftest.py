@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -9,6 +11,19 @@ from kombu import Connection
 from spooled_contrib.kombu import _registry
 from spooled_contrib.server import EmbeddedServer
 from tests.worker.conftest import Outside
+
+
+def needs(package: str) -> Any:
+    """A parameter that is left out where the package is not installed.
+
+    It is not imported here: gevent and eventlet change the process that they are in.
+    """
+    missing = importlib.util.find_spec(package) is None
+    return pytest.param(package, marks=pytest.mark.skipif(missing, reason=f"{package} is not installed"))
+
+
+GREENLETS = [needs("gevent"), needs("eventlet")]
+POOLS = ["threads", "solo", "prefork", *GREENLETS]
 
 
 @pytest.fixture(autouse=True)

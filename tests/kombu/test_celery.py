@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,8 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
+from tests.kombu.conftest import POOLS, url_of
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -56,6 +53,7 @@ def auto(n):
 @app.task(acks_late=True)
 def gate(name):
     note("begin", name)
+    # The test is another process, and lets this go on with a file; nothing but a look says that it is there.
     while not (HERE / "open").exists():
         time.sleep(0.01)
     note("end", name)
@@ -65,8 +63,6 @@ def spawn(count):
     for number in range(count):
         add.delay("spawned", number)
 """
-
-POOLS = ["threads", "solo", "prefork"]
 
 
 class Project:
@@ -105,62 +101,14 @@ class Project:
         )
         return ended.stdout
 
-    @contextmanager
-    def worker(self, pool: str = "threads", *options: str, **conf: Any) -> Iterator[Worker]:
-        running = Worker(self.folder, self.environment(**conf), pool, *options)
-        try:
-            yield running
-        finally:
-            running.end()
+    def worker(self, pool: str = "threads", *options: str, **conf: Any) -> Process:
+        return worker(self.folder, self.environment(**conf), pool, *options)
 
 
-class Worker:
-    def __init__(self, folder: Path, environment: dict[str, str], pool: str, *options: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "app",
-            "worker",
-            "--pool",
-            pool,
-            "-c",
-            "2",
-            "-l",
-            "info",
-        ]
-        self.process = subprocess.Popen(
-            [*command, *options],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    @property
-    def log(self) -> str:
-        return "".join(self.lines)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as stream:
-            self.lines.extend(stream)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.kill()
-        self.process.wait()
-        self._reader.join()
+def worker(folder: Path, environment: dict[str, str], pool: str, *options: str) -> Process:
+    """Celery's worker of the folder's app."""
+    command = ["-m", "celery", "-A", "app", "worker", "--pool", pool, "-c", "2", "-l", "info", *options]
+    return Process(*command, cwd=folder, environment=environment)
 
 
 @pytest.fixture
@@ -187,8 +135,8 @@ def test_tasks_chains_and_retries(project: Project, outside: Outside, pool: str)
     with project.worker(pool, "-Q", "celery,other") as running:
         wait_until(lambda: len(project.notes) >= len(expected), running.log)
         wait_until(lambda: outside.counts("celery")["processing"] == 0)
-        running.process.terminate()
-        assert running.process.wait(HOPELESS) == 0
+        running.terminate()
+        assert running.wait() == 0
     assert sorted(project.notes, key=str) == sorted(expected, key=str)
     assert "Unrecoverable" not in running.log
     counts = outside.counts("celery")
@@ -210,8 +158,8 @@ def test_etas_wait_in_the_queue_and_not_in_the_worker(project: Project, outside:
     with project.worker("threads") as running:
         wait_until(lambda: len(project.notes) == 2, running.log)
         counts = outside.counts("celery")
-        running.process.terminate()
-        assert running.process.wait(HOPELESS) == 0
+        running.terminate()
+        assert running.wait() == 0
     # Not one of them was even received.
     assert counts["scheduled"] == 1000
     assert running.log.count("received") == 2
@@ -237,10 +185,10 @@ def test_a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest(
     with project.worker(pool) as running:
         wait_until(lambda: len(project.notes) == 2, running.log)
         wait_until(lambda: outside.counts("celery")["processing"] == 6)
-        running.process.terminate()
-        wait_until(lambda: "Warm shutdown" in running.log or running.process.poll() is not None)
+        running.terminate()
+        running.wait_for("Warm shutdown")
         (project.folder / "open").touch()
-        assert running.process.wait(HOPELESS) == 0
+        assert running.wait() == 0
     done = sorted(note[1] for note in project.notes if note[0] == "end")
     counts = outside.counts("celery")
     assert (counts["processing"], counts["pending"]) == (0, 6 - len(done))
@@ -294,10 +242,10 @@ def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
         with project.worker("threads") as running:
             wait_until(lambda: len(project.notes) > 50, running.log)
             server.stop()
-            wait_until(lambda: "claiming from celery failed" in running.log)
+            running.wait_for("claiming from celery failed")
             server.start()
             wait_until(lambda: outside.counts("celery")["completed"] == 300, running.log)
-            assert running.process.poll() is None
+            assert not running.ended
         outside.http.close()
     assert sorted(note[2] for note in project.notes) == list(range(300))
 
@@ -312,14 +260,34 @@ def test_a_worker_ends_when_it_is_told_to_while_its_server_is_away(tmp_path: Pat
             server.stop()
             (tmp_path / "open").touch()
             # Its heartbeats are events: there is one every two seconds.
-            wait_until(lambda: "sending events failed" in running.log, running.log)
-            running.process.terminate()
-            assert running.process.wait(HOPELESS) == 0, running.log
+            running.wait_for("sending events failed")
+            running.terminate()
+            assert running.wait() == 0, running.log
 
 
 def test_a_worker_with_a_wrong_key_says_so_and_ends(project: Project, server: EmbeddedServer) -> None:
     project.broker = project.broker.replace(server.api_key, "sp_test_" + "x" * 40)
     with project.worker("solo") as running:
-        assert running.process.wait(HOPELESS) != 0
+        assert running.wait() != 0
     assert "Unknown API key" in running.log
     assert "sp_test_" + "x" * 40 not in running.log
+
+
+def test_an_outage_longer_than_the_leases_doubles_nothing_in_several_processes(tmp_path: Path) -> None:
+    with EmbeddedServer(db=str(tmp_path / "jobs.db")) as server:
+        outside = Outside(server)
+        project = Project(tmp_path, url_of(server, "poll=0.1&lease=5"))
+        with project.worker("threads", "-n", "one@x") as one, project.worker("prefork", "-n", "two@x") as two:
+            wait_until(lambda: "one@x ready" in one.log and "two@x ready" in two.log)
+            project.send("for n in range(2): gate.delay(n)", "for n in range(100): add.delay('n', n)")
+            wait_until(lambda: sum(note[0] == "begin" for note in project.notes) == 2, one.log)
+            server.stop()
+            wait_until(lambda: "could not be renewed in time" in one.log + two.log, one.log)
+            (tmp_path / "open").touch()
+            server.start()
+            wait_until(lambda: outside.counts("celery")["completed"] == 102, one.log)
+        outside.http.close()
+    ran = sorted(note[2] for note in project.notes if note[0] == "add")
+    assert ran == list(range(100))
+    assert sorted(note[1] for note in project.notes if note[0] == "begin") == [0, 1]
+    assert sorted(note[1] for note in project.notes if note[0] == "end") == [0, 1]

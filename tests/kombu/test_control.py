@@ -14,8 +14,9 @@ from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
-from tests.kombu.test_celery import Project, Worker
+from tests.kombu.test_celery import Project
 from tests.kombu.test_transport import drain_until
+from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -52,14 +53,32 @@ def test_a_broadcast_reaches_every_process(server: EmbeddedServer) -> None:
         other.close()
 
 
+def test_broadcasts_that_are_given_back_still_expire(server: EmbeddedServer, outside: Outside) -> None:
+    """Who would have read them is gone with its channel."""
+    queue = Queue("readers.gone", Exchange("news", "fanout"), auto_delete=True)
+    got: list[int] = []
+    with Connection(url_of(server)) as connection:
+        channel = connection.channel()
+        consumer = Consumer(channel, [queue], callbacks=[lambda body, message: got.append(body)])
+        consumer.consume()
+        for number in range(3):
+            Producer(channel, exchange=queue.exchange).publish(number)
+        drain_until(connection, lambda: len(got) == 1)
+        wait_until(lambda: outside.counts("readers.gone")["processing"] == 3)
+        channel.close()
+        wait_until(lambda: outside.counts("readers.gone")["pending"] == 3)
+    left = outside.http.get("/jobs", params={"queue_name": "readers.gone", "status": "pending"}).json()
+    assert all(outside.job(job["id"])["expires_at"] for job in left)
+
+
 @pytest.fixture
-def worker(project: Project) -> Iterator[Worker]:
+def worker(project: Project) -> Iterator[Process]:
     with project.worker("threads", "-n", "one@test") as running:
-        wait_until(lambda: "one@test ready" in running.log, running.log)
+        running.wait_for("one@test ready")
         yield running
 
 
-def test_inspect(project: Project, app: Celery, worker: Worker) -> None:
+def test_inspect(project: Project, app: Celery, worker: Process) -> None:
     inspect = app.control.inspect(timeout=3)
     assert inspect.ping() == {"one@test": {"ok": "pong"}}, worker.log
     project.send("gate.delay('x')")
@@ -70,7 +89,17 @@ def test_inspect(project: Project, app: Celery, worker: Worker) -> None:
     (project.folder / "open").touch()
 
 
-def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outside: Outside) -> None:
+def test_a_worker_answers_while_all_of_its_children_are_busy(project: Project, app: Celery) -> None:
+    with project.worker("prefork", "-n", "one@test") as running:
+        running.wait_for("one@test ready")
+        project.send("for n in range(8): gate.delay(n)")
+        wait_until(lambda: len(project.notes) == 2, running.log)
+        assert app.control.inspect(timeout=3).ping() == {"one@test": {"ok": "pong"}}, running.log
+        (project.folder / "open").touch()
+        wait_until(lambda: sum(note[0] == "end" for note in project.notes) == 8, running.log)
+
+
+def test_revoke_and_shutdown(project: Project, app: Celery, worker: Process, outside: Outside) -> None:
     app.control.revoke("doomed", reply=True, timeout=3)
     project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
     wait_until(lambda: project.notes, worker.log)
@@ -78,7 +107,20 @@ def test_revoke_and_shutdown(project: Project, app: Celery, worker: Worker, outs
     assert project.notes == [["add", 3, 4]]
     assert "Discarding revoked task" in worker.log
     app.control.shutdown()
-    assert worker.process.wait(HOPELESS) == 0
+    assert worker.wait() == 0
+
+
+def test_a_command_that_waits_for_no_answer_arrives(
+    project: Project, app: Celery, worker: Process, outside: Outside
+) -> None:
+    app.AsyncResult("doomed").revoke()
+    app.control.broadcast(
+        "rate_limit", arguments={"task_name": "app.add", "rate_limit": "100/s"}, timeout=None
+    )
+    wait_until(lambda: "New rate limit for tasks of type app.add" in worker.log, worker.log)
+    project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
+    wait_until(lambda: outside.counts("celery")["completed"] == 2)
+    assert project.notes == [["add", 3, 4]]
 
 
 def test_events(project: Project, app: Celery) -> None:
@@ -104,7 +146,7 @@ def test_events(project: Project, app: Celery) -> None:
 def test_it_can_be_turned_off(project: Project, app: Celery, outside: Outside) -> None:
     conf = {"worker_enable_remote_control": False}
     with project.worker("threads", "--without-heartbeat", **conf) as running:
-        wait_until(lambda: " ready." in running.log)
+        running.wait_for(" ready.")
         assert app.control.inspect(timeout=0.5).ping() is None
     queues = {job["queue_name"] for job in outside.http.get("/jobs").json()}
     assert not any("pidbox" in queue and "reply" not in queue for queue in queues)

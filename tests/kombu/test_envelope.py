@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -61,13 +64,37 @@ def test_a_plain_message() -> None:
 
 @pytest.mark.parametrize("value", [None, "", "soon", [], True])
 def test_times_that_make_no_sense_are_left_out(value: Any) -> None:
-    assert "scheduled_at" not in parameters("q", message({"eta": value, "expires": value}), 0)
+    job = parameters("q", message({"task": "t", "eta": value, "expires": value}), 0)
+    assert not {"scheduled_at", "expires_at"} & set(job)
+
+
+@pytest.mark.parametrize("expires", [0, 1_900_000_000.5])
+def test_headers_of_what_is_no_task_are_somebody_elses(expires: float) -> None:
+    """Remote control says with `expires` until when it waits for an answer, and with 0 that it waits for none."""
+    assert "expires_at" not in parameters("q", message({"clock": 1, "expires": expires}), 0)
 
 
 def test_times_without_an_offset_are_local_and_numbers_are_epochs() -> None:
-    local = parameters("q", message({"eta": "2030-01-02T03:04:05"}), 0)["scheduled_at"]
+    local = parameters("q", message({"task": "t", "eta": "2030-01-02T03:04:05"}), 0)["scheduled_at"]
     assert local == dt.datetime(2030, 1, 2, 3, 4, 5).astimezone()
-    assert parameters("q", message({"expires": 1_900_000_000}), 0)["expires_at"].timestamp() == 1_900_000_000
+    epoch = parameters("q", message({"task": "t", "expires": 1_900_000_000}), 0)["expires_at"]
+    assert epoch.timestamp() == 1_900_000_000
+
+
+def test_the_time_to_live_of_a_message_ends_when_it_did_after_a_requeue() -> None:
+    before = dt.datetime.now(dt.UTC)
+    job = parameters("q", message(expiration="2000"), 0)
+    assert before <= job["expires_at"] - dt.timedelta(seconds=2) <= dt.datetime.now(dt.UTC)
+    again = parameters("q", job["payload"]["kombu"], 0)
+    assert again["expires_at"] == job["expires_at"]
+    # A task's own moment counts, when both are there.
+    both = parameters("q", message({"task": "t", "expires": "2030-01-02T03:04:05Z"}, expiration="2000"), 0)
+    assert both["expires_at"] == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("value", [None, "", "soon", [], True, "-5", "9" * 30])
+def test_times_to_live_that_make_no_sense_are_left_out(value: Any) -> None:
+    assert "expires_at" not in parameters("q", message(expiration=value), 0)
 
 
 @pytest.mark.parametrize("priority", range(10))
@@ -87,6 +114,30 @@ def test_a_message_comes_back_with_a_tag_of_this_delivery() -> None:
     assert got["properties"]["delivery_tag"] == "lease"
     assert got["properties"]["delivery_info"] == {"exchange": "e", "routing_key": "r", "redelivered": True}
     assert sent["properties"]["delivery_tag"] == "tag"
+
+
+def test_headers_keep_the_types_that_kombu_knows() -> None:
+    headers = {
+        "when": dt.datetime(2030, 1, 2, tzinfo=dt.UTC),
+        "who": [uuid.UUID(int=1)],
+        "price": Decimal("1.5"),
+        "raw": b"\xff",
+        "text": "plain",
+    }
+    job = parameters("q", message(headers), 0)
+    stored = json.loads(json.dumps(job["payload"]))  # nothing but JSON
+    assert stored["kombu"]["headers"]["text"] == "plain"
+    assert message_of(stored, redelivered=False, tag="lease")["headers"] == headers
+    again = parameters("q", stored["kombu"], 0)
+    assert message_of(again["payload"], redelivered=True, tag="lease")["headers"] == headers
+
+
+def test_headers_of_unknown_types_are_left_to_the_client_and_to_the_consumer() -> None:
+    odd = {"x": object()}
+    assert parameters("q", message(odd), 0)["payload"]["kombu"]["headers"] == odd
+    foreign = {"x": {"__type__": "theirs", "__value__": 1}}
+    got = message_of({"kombu": message(foreign)}, redelivered=False, tag="lease")
+    assert got["headers"] == foreign
 
 
 def test_what_others_enqueued_is_a_message_too() -> None:

@@ -85,7 +85,7 @@ def jobs(outside: Outside, **query: Any) -> list[dict[str, Any]]:
 
 
 def result_of(outside: Outside, task_id: str) -> dict[str, Any]:
-    (job,) = jobs(outside, tag=f"id:{task_id}")
+    (job,) = jobs(outside, tag=f"id:{task_id}", queue_name="celery")
     meta: dict[str, Any] = json.loads(job["result"]["celery"])
     return meta
 
@@ -172,7 +172,7 @@ def test_rate_limits_hold_tasks_without_losing_them(project: Project, outside: O
 
 def test_a_worker_leaves_gossip_and_mingle_out(project: Project) -> None:
     with project.worker("solo") as running:
-        wait_until(lambda: " ready." in running.log, running.log)
+        running.wait_for(" ready.")
         assert "mingle" not in running.log
         assert "gossip" not in running.log.lower()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from spooled_contrib.kombu import shim
 from spooled_contrib.kombu.shim import TaskApp, TaskFailedError, shared_task
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
-from tests.kombu.test_celery import Worker
+from tests.kombu.test_celery import worker as celery_worker
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
@@ -213,19 +214,14 @@ def auto(error):
 def test_the_shim_sends_and_celery_runs(
     app: TaskApp, server: EmbeddedServer, tmp_path: Path, pool: str
 ) -> None:
-    import os
-
     (tmp_path / "app.py").write_text(CELERY, encoding="utf-8")
-    running = Worker(tmp_path, {**os.environ, "BROKER": url_of(server)}, pool)
-    try:
+    with celery_worker(tmp_path, {**os.environ, "BROKER": url_of(server)}, pool) as running:
         good, bad = app.tasks["add"].delay(20, two=22), app.tasks["auto"].delay("broken")
         wait_until(good.ready, running.log)
         assert good.get() == 42
         wait_until(bad.ready, running.log)
         with pytest.raises(TaskFailedError, match="ValueError: broken"):
             bad.get()
-    finally:
-        running.end()
 
 
 def test_it_needs_no_celery(server: EmbeddedServer) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = {"Flower", "`event_exchange`, `control_exchange`", "pools eventlet, gevent"}
+WITHOUT = {"Flower", "`event_exchange`, `control_exchange`"}
 
 
 def test_every_row_has_a_test() -> None:

@@ -209,6 +209,19 @@ def test_a_message_that_comes_back_while_it_is_worked_on_is_not_delivered_twice(
         outside.http.close()
 
 
+def test_a_message_is_gone_after_its_time_to_live() -> None:
+    with EmbeddedServer(clock=ManualClock(time.time())) as server, Connection(url_of(server)) as connection:
+        outside = Outside(server)
+        with connection.SimpleQueue("short") as queue:
+            queue.put(1, expiration=600)
+            (job,) = outside.http.get("/jobs", params={"queue_name": "short"}).json()
+            assert outside.job(job["id"])["expires_at"] is not None
+            server.advance(601)
+            with pytest.raises(queue.Empty):
+                queue.get(block=False)
+        outside.http.close()
+
+
 def test_an_ack_that_came_too_late_counts_when_the_message_comes_back() -> None:
     with EmbeddedServer(clock=ManualClock()) as server, Connection(url_of(server)) as connection:
         outside = Outside(server)
@@ -255,6 +268,36 @@ def test_an_outage_neither_loses_nor_doubles(server: EmbeddedServer, outside: Ou
         wait_until(lambda: looking.counts("q")["completed"] == 100)
         looking.http.close()
     assert sorted(got) == list(range(100))
+
+
+def test_what_is_worked_on_stays_with_its_process_through_a_long_outage(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        EmbeddedServer(db=str(tmp_path / "jobs.db")) as lasting,
+        Connection(url_of(lasting, "poll=0.1&lease=5")) as one,
+        Connection(url_of(lasting, "poll=0.1&lease=6")) as two,
+    ):
+        looking = Outside(lasting)
+        with one.SimpleQueue("long") as mine, two.SimpleQueue("long") as theirs:
+            mine.put("acked meanwhile")
+            mine.put("worked on")
+            acked, worked_on = mine.get(timeout=HOPELESS), mine.get(timeout=HOPELESS)
+            lasting.stop()
+            acked.ack()
+            wait_until(lambda: "could not be renewed in time" in caplog.text)
+            # Longer than both leases, and longer than a running server would need to see it.
+            ended = time.monotonic() + 4.0
+            wait_until(lambda: time.monotonic() > ended)
+            lasting.start()
+            wait_until(lambda: looking.counts("long")["completed"] == 1)
+            with pytest.raises(theirs.Empty):
+                theirs.get(timeout=1)
+            worked_on.ack()
+            wait_until(lambda: looking.counts("long")["completed"] == 2)
+        jobs = looking.http.get("/jobs", params={"queue_name": "long"}).json()
+        assert [looking.job(job["id"])["retry_count"] for job in jobs] == [0, 0]
+        looking.http.close()
 
 
 def test_drain_events_never_waits_longer_than_it_may(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from spooled_contrib.kombu import Transport
 from spooled_contrib.kombu._url import Address, Options, masked, parse
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
+from tests.waiting import HOPELESS
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,36 @@ def test_the_key_may_come_from_the_environment(
     monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
     with Connection(f"spooled+{server.url}") as connection:
         connection.connect()
+
+
+@pytest.mark.parametrize("text", ["{dead};{live}", "{live}"])
+def test_several_brokers_are_tried_one_after_the_other(server: EmbeddedServer, text: str) -> None:
+    dead, live = "spooled+http://:sp_test_somebody@127.0.0.1:9", url_of(server).partition("?")[0]
+    with Connection(text.format(dead=dead, live=live), transport_options={"poll": 0.1}) as connection:
+        connection.ensure_connection(interval_start=0)
+        connection.switch(live)
+        with connection.SimpleQueue("failover") as queue:
+            queue.put(1)
+            assert queue.get(timeout=HOPELESS).payload == 1
+        assert connection.as_uri() == live.replace(server.api_key, "**")
+        with connection.clone() as clone:
+            clone.connect()
+            assert clone.as_uri() == connection.as_uri()
+
+
+def test_kombu_hands_on_the_parts_of_another_broker() -> None:
+    """Without a host it is Spooled Cloud, as in a URL."""
+    connection = Connection("spooled://:sp_live_x@h")
+    connection.switch("spooled://:sp%2Flive@")
+    assert connection.transport.address() == Address("https://api.spooled.cloud", "sp/live", Options())
+    connection.switch("spooled+http://:k@[::1]:8080")
+    assert connection.transport.address() == Address("http://[::1]:8080", "k", Options())
+    assert connection.clone().transport.address() == connection.transport.address()
+
+
+def test_options_in_the_urls_of_several_brokers_are_refused_at_once(server: EmbeddedServer) -> None:
+    with pytest.raises(ValueError, match="belong into transport_options"):
+        Connection(f"{url_of(server)};{url_of(server)}").connect()
 
 
 def test_by_broker_transport_without_any_import() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,11 +11,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from spooled_contrib.server import DEVELOPMENT_KEY
+from tests.processes import Process
 
 MAIN = (
     "import argparse, sys; from spooled_contrib.server.command import add_server;"
@@ -25,8 +26,8 @@ MAIN = (
 )
 
 
-def command(*args):
-    return [sys.executable, "-W", "error", "-c", MAIN, "server", *args]
+def arguments(*args):
+    return ["-W", "error", "-c", MAIN, "server", *args]
 
 
 def environment(**extra):
@@ -36,7 +37,11 @@ def environment(**extra):
 
 def fails(*args, **extra):
     done = subprocess.run(
-        command(*args), env=environment(**extra), capture_output=True, text=True, timeout=30
+        [sys.executable, *arguments(*args)],
+        env=environment(**extra),
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -45,26 +50,15 @@ def fails(*args, **extra):
 
 @pytest.fixture
 def spawn():
-    processes = []
+    with ExitStack() as processes:
 
-    def start(*args, **extra):
-        process = subprocess.Popen(
-            command("--port", "0", *args),
-            env=environment(**extra),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
-        return process, json.loads(line)
+        def start(*args, **extra):
+            process = processes.enter_context(
+                Process(*arguments("--port", "0", *args), environment=environment(**extra), apart=True)
+            )
+            return process, json.loads(process.find(r"(?m)^\{.*\}$"))
 
-    yield start
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        process.communicate(timeout=20)
+        yield start
 
 
 def caller(url, key=DEVELOPMENT_KEY):
@@ -76,7 +70,7 @@ def caller(url, key=DEVELOPMENT_KEY):
 def test_one_line_of_json_says_where_it_listens(spawn):
     process, told = spawn()
     assert told["event"] == "listening"
-    assert told["pid"] == process.pid
+    assert told["pid"] == process.popen.pid
     assert told["url"] == f"http://127.0.0.1:{told['port']}"
     assert told["db"] == ":memory:"
     with caller(told["url"]) as http:
@@ -89,13 +83,12 @@ def test_a_signal_stops_it_cleanly_even_with_a_stream_open(spawn, number):
     with caller(told["url"]) as http, http.stream("GET", "/events") as stream:
         lines = stream.iter_lines()
         assert next(lines) == ": connected"
-        process.send_signal(number)
+        process.send(number)
         assert list(lines) == [""]
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert out == ""
-    assert "development key" in err
-    assert "Traceback" not in err
+    assert process.wait() == 0
+    assert len(process.lines) == 1
+    assert "development key" in process.log
+    assert "Traceback" not in process.log
 
 
 def test_flags_can_come_from_the_environment(spawn, tmp_path):
@@ -107,8 +100,8 @@ def test_flags_can_come_from_the_environment(spawn, tmp_path):
     with caller(f"http://127.0.0.1:{told['port']}", "a-key-of-my-own") as http:
         assert http.get("/jobs").status_code == 200
     process.terminate()
-    out, err = process.communicate(timeout=20)
-    assert "a-key-of-my-own" not in out + err
+    process.wait()
+    assert "a-key-of-my-own" not in process.log
 
 
 def test_limits_can_be_given(spawn):
@@ -199,10 +192,9 @@ def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
     with ThreadPoolExecutor(4) as threads:
         futures = [threads.submit(enqueue, number) for number in range(4)]
         assert enough.wait(20)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         for future in futures:
             future.result()
-    process.wait(20)
     _, told = spawn("--db", path)
     with caller(told["url"]) as http:
         for start in range(0, len(answered), 100):
@@ -220,6 +212,48 @@ def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
     (check,) = database.execute("PRAGMA integrity_check").fetchone()
     database.close()
     assert (broken, check) == (0, "ok")
+
+
+def test_a_plan_can_come_from_the_environment_and_a_flag_wins(spawn):
+    for arguments, plan in (((), "starter"), (("--plan", "pro"), "pro")):
+        _, told = spawn(*arguments, SPOOLED_SERVER_PLAN="starter")
+        with caller(told["url"]) as http:
+            assert http.get("/organizations/usage").json()["plan"] == plan
+
+
+def test_a_plan_that_there_is_not_is_refused():
+    assert fails("--plan", "gold")[0] == 2
+    code, message = fails("--port", "0", SPOOLED_SERVER_PLAN="gold")
+    assert (code, "gold" in message) == (2, True)
+
+
+def test_secrets_of_the_environment_open_metrics_and_administration(spawn):
+    process, told = spawn(SPOOLED_SERVER_METRICS_TOKEN="scrape-me", SPOOLED_SERVER_ADMIN_KEY="admin-secret")
+    with httpx.Client(base_url=told["url"], verify=False) as http:
+        assert http.get("/metrics").status_code == 401
+        assert http.get("/metrics", headers={"authorization": "Bearer scrape-me"}).status_code == 200
+        assert http.get("/api/v1/admin/stats", headers={"x-admin-key": "admin-secret"}).status_code == 200
+    process.terminate()
+    process.wait()
+    assert "scrape-me" not in process.log
+    assert "admin-secret" not in process.log
+
+
+def test_webhook_deliveries_survive_a_kill(spawn, tmp_path, receiver, eventually):
+    path = str(tmp_path / "jobs.db")
+    receiver.status = 500
+    process, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        body = {"name": "x", "url": receiver.url(), "events": ["job.created"]}
+        webhook = f"/outgoing-webhooks/{http.post('/outgoing-webhooks', json=body).json()['id']}/deliveries"
+        http.post("/jobs", json={"queue_name": "mail", "payload": 1})
+        (delivery,) = eventually(lambda: [row for row in http.get(webhook).json() if row["attempts"]])
+        process.kill()
+    receiver.status = 200
+    _, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        eventually(lambda: http.get(webhook).json()[0]["status"] == "success")
+    assert {request.json["id"] for request in receiver.requests} == {delivery["id"]}
 
 
 def test_a_missing_extra_is_told_in_one_line(tmp_path):

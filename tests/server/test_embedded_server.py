@@ -54,14 +54,34 @@ def test_a_file_is_kept_with_leases_keys_and_time(tmp_path, start_server, connec
     api = connect(server)
     key = api.post("/api-keys", {"name": "k"}).json()["key"]
     held, lost = api.create(priority=1), api.create()
-    job = api.claim_one(lease=60)
+    job = api.claim_one(lease=90)
     api.claim_one(lease=30)
     server.stop()
     clock.advance(30)
     server.start()
     other = api.with_key(key)
+    assert (other.status(held), other.status(lost)) == ("processing", "processing")
+    server.advance(30)
     assert (other.status(held), other.status(lost)) == ("processing", "pending")
     assert other.complete(job).status_code == 200
+
+
+def test_leases_that_ended_while_no_server_ran_get_another_thirty_seconds(tmp_path, start_server, connect):
+    clock = ManualClock()
+    server = start_server(db=str(tmp_path / "jobs.db"), clock=clock)
+    api = connect(server)
+    job_id = api.post("/jobs", {"queue_name": "q", "payload": 1}).json()["id"]
+    lease = {"queue_name": "q", "worker_id": "w", "lease_duration_secs": 5}
+    lease_id = api.post("/jobs/claim", lease).json()["jobs"][0]["lease_id"]
+    server.stop()
+    clock.advance(60)
+    server.start()
+    assert api.get(f"/jobs/{job_id}").json()["status"] == "processing"
+    ack = {"worker_id": "w", "lease_id": lease_id, "lease_duration_secs": 5}
+    server.advance(29)
+    assert api.post(f"/jobs/{job_id}/heartbeat", ack).status_code == 200
+    server.advance(5)
+    assert api.get(f"/jobs/{job_id}").json()["status"] == "pending"
 
 
 def test_stop_can_be_repeated_and_start_cannot(start_server):

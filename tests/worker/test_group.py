@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 from spooled import AsyncSpooledClient, AuthenticationError, SpooledClient
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup
 from spooled_contrib.server import EmbeddedServer
+from tests.processes import Process
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 
@@ -136,14 +134,12 @@ run_workers(*workers)
 print(*(worker.state.value for worker in workers))
 """
     job = outside.enqueue("b")
-    command = [sys.executable, "-c", program, server.api_key, server.url, str(signals)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "in\n"
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.stdout.readline() == "told\n"
+    with Process("-c", program, server.api_key, server.url, str(signals)) as process:
+        process.wait_for("in\n")
+        process.send(signal.SIGTERM)
+        process.wait_for("told\n")
         if signals == 2:
-            os.kill(process.pid, signal.SIGINT)
-        assert process.stdout.readline() == "stopped stopped\n"
-        assert process.wait(30) == 0
+            process.send(signal.SIGINT)
+        process.wait_for("stopped stopped\n")
+        assert process.wait() == 0
     assert ("spooled" in (outside.job(job)["result"] or {})) == (signals == 2)

@@ -5,13 +5,16 @@ Each sweep is one indexed search that finds nothing most of the time.
 
 from __future__ import annotations
 
-from spooled_contrib.server._rules import deletion, events, history
+from spooled_contrib.server._rules import counting, deletion, events, history, webhooks
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND
 
 WORKER_SILENCE = 120 * SECOND
 """A healthy or degraded worker is taken for dead when its last heartbeat is older than this."""
+
+DOWNTIME_GRACE = 30 * SECOND
+"""How long leases last at least from a start, because no server was there to renew them before."""
 
 ROWS_PER_SWEEP = 1000
 """Rows that one sweep takes at most, so that requests need not wait long for it. A sweep that reached it goes on."""
@@ -29,6 +32,18 @@ def activate_scheduled(tx: Tx) -> int:
     return tx.execute(
         "UPDATE jobs SET status = 'pending', updated_at = ? WHERE status = 'scheduled' AND scheduled_at <= ?",
         (tx.now, tx.now),
+    )
+
+
+def forgive_downtime(tx: Tx) -> int:
+    """At a server's start: give workers that could reach no server the time to say that they are still there.
+
+    Without this, the jobs of every worker that was busy during an outage longer than its leases would run twice.
+    """
+    until = tx.now + DOWNTIME_GRACE
+    return tx.execute(
+        "UPDATE jobs SET lease_expires_at = ? WHERE status = 'processing' AND lease_expires_at < ?",
+        (until, until),
     )
 
 
@@ -54,7 +69,10 @@ def recover_leases(tx: Tx) -> int:
             "retry_count": retries,
         }
         history.record(tx, job_id, event, worker_id, details)
+        counting.count(tx, counting.RETRIED if status == PENDING else counting.DEADLETTERED)
         events.touched(tx, organization_id, queue_name, job_id)
+        if status == DEADLETTER:
+            webhooks.job_died(tx, organization_id, queue_name, job_id, error)
     return len(rows)
 
 
@@ -73,16 +91,6 @@ def delete_expired_jobs(tx: Tx) -> int:
         tx,
         "expires_at IS NOT NULL AND expires_at <= ? AND status IN ('pending', 'scheduled', 'failed', 'deadletter')",
         (tx.now,),
-        limit=ROWS_PER_SWEEP,
-    )
-
-
-def delete_old_jobs(tx: Tx, retention: int) -> int:
-    """Completed and cancelled jobs that ended more than `retention` microseconds ago."""
-    return deletion.delete_jobs(
-        tx,
-        "completed_at IS NOT NULL AND completed_at < ? AND status IN ('completed', 'cancelled')",
-        (tx.now - retention,),
         limit=ROWS_PER_SWEEP,
     )
 

@@ -1,6 +1,5 @@
 import asyncio
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from django.db.models import F
 from shop.models import Order
 from spooled.worker import AsyncJobContext, JobContext
 from spooled_contrib.django import job
+from tests.waiting import wait_until
 
 
 @dataclass
@@ -36,8 +36,7 @@ def gate(ctx: JobContext[str]) -> int:
     """Waits until the test lets it go."""
     folder = Path(ctx.payload)
     (folder / f"begun-{os.getpid()}").touch()
-    while not (folder / "open").exists():
-        time.sleep(0.01)
+    wait_until((folder / "open").exists, "the test lets it go")
     return os.getpid()
 
 
