@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fastapi test-django check bench bench-fastapi bench-django fix constraints clean
+.PHONY: help demo test test-fastapi test-django fuzz check bench bench-fastapi bench-django bench-server fix constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -51,6 +51,9 @@ else
 	@$(NEXT)/bin/python -m pytest -n 2 tests/django tests/example_django
 endif
 
+fuzz: $(STAMP) ## Let Schemathesis loose on the server for ten minutes (FUZZ="--seconds 60 --seed 1")
+	@$(BIN)/python -m tests.server.fuzzing $(FUZZ)
+
 check: $(STAMP) ## Lint, format, types, and the generated sync client
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,6 +68,9 @@ bench-fastapi: $(STAMP) ## Measure an application's requests while its in-app wo
 
 bench-django: $(STAMP) ## Measure what the Django adapter costs
 	@$(BIN)/python -m benchmarks.django_worker $(BENCH)
+
+bench-server: $(STAMP) ## Load the server with 2,000 requests a second for a minute (BENCH="--quick")
+	@$(BIN)/python -m benchmarks.server_load $(BENCH)
 
 fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
 	$(BIN)/ruff check --fix .
@@ -81,4 +87,4 @@ constraints: ## Resolve the newest versions again and pin them in constraints.tx
 	touch $(STAMP)
 
 clean: ## Remove .venv and everything that can be made again
-	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis

@@ -6,12 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 BUFFERED_EVENTS = 100
 """Events kept for a listener that does not keep up; older ones are dropped, as the contract allows."""
+
+
+Carrier = Literal["stream", "socket", "watch"]
+"""How a listener hears: the organization's stream, a WebSocket, or the stream of one job or one queue."""
 
 
 class Event(Struct, frozen=True, gc=False):
@@ -45,7 +49,7 @@ class Subscription:
     queues: frozenset[str] | None
     queue_name: str | None = None
     job_id: str | None = None
-    silent_too: bool = False
+    carrier: Carrier = "watch"
 
     def __post_init__(self) -> None:
         self._buffer: deque[Event] = deque(maxlen=BUFFERED_EVENTS)
@@ -53,16 +57,18 @@ class Subscription:
         self.closed = False
 
     def offer(self, event: Event) -> None:
-        if not event.type and not self.silent_too:
-            return
-        if self.queues is not None and event.queue_name not in self.queues:
-            return
-        if self.queue_name is not None and event.queue_name != self.queue_name:
-            return
-        if self.job_id is not None and event.job_id != self.job_id:
-            return
-        self._buffer.append(event)
-        self._wake.set()
+        # A change without a type is only for those who watch what it happened to.
+        if (event.type or self.carrier == "watch") and self.wants(event):
+            self._buffer.append(event)
+            self._wake.set()
+
+    def wants(self, event: Event) -> bool:
+        """Whether the key may see it and the filter lets it through."""
+        return (
+            (self.queues is None or event.queue_name in self.queues)
+            and (self.queue_name is None or event.queue_name == self.queue_name)
+            and (self.job_id is None or event.job_id == self.job_id)
+        )
 
     def close(self) -> None:
         self.closed = True
@@ -95,10 +101,10 @@ class Hub:
     def listening(self) -> bool:
         return bool(self._by_organization)
 
-    def count(self, organization_id: str) -> int:
-        """How many public streams the organization has open."""
-        listeners = self._by_organization.get(organization_id, ())
-        return sum(not subscription.silent_too for subscription in listeners)
+    def count(self, organization_id: str, carrier: Carrier) -> int:
+        """How many listeners of that kind the organization has."""
+        listeners = tuple(self._by_organization.get(organization_id, ()))
+        return sum(subscription.carrier == carrier for subscription in listeners)
 
     def subscribe(self, subscription: Subscription) -> None:
         self._by_organization.setdefault(subscription.organization_id, set()).add(subscription)

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
-from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-KEEP_ALIVE_SECONDS = 75
+from spooled_contrib.server import _connections
+from spooled_contrib.server._connections import SpooledHttpProtocol
+from spooled_contrib.server._websockets import MAX_MESSAGE, SpooledWebSocketProtocol
+
+logger = logging.getLogger("spooled.server")
+
+KEEP_ALIVE_SECONDS = int(_connections.IDLE_SECONDS)
 """How long an idle connection stays open. Longer than clients keep theirs, so that they do the closing."""
 
 STOP_SECONDS = 5.0
@@ -28,38 +32,11 @@ STOP_SECONDS = 5.0
 
 BACKLOG = 2048
 
-_BAD_REQUEST = b'{"code":"BAD_REQUEST","message":"This is not a valid HTTP request"}'
+TICK_SECONDS = 1.0
+"""How often the Date header is set and connections are looked at."""
 
-
-class _JsonOnly:
-    """What uvicorn's protocols would do in plain text or in the log of the embedding program."""
-
-    transport: asyncio.Transport
-    access_log: bool
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.access_log = False
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - overrides
-        self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: "
-            + str(len(_BAD_REQUEST)).encode()
-            + b"\r\nconnection: close\r\n\r\n"
-            + _BAD_REQUEST
-        )
-        self.transport.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """A request for a WebSocket is answered like any other; that is nothing to warn about."""
-
-
-def _protocol() -> Callable[..., asyncio.Protocol]:
-    try:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-    except ImportError:
-        return type("JsonH11Protocol", (_JsonOnly, H11Protocol), {})
-    return type("JsonHttpToolsProtocol", (_JsonOnly, HttpToolsProtocol), {})
+UNREAD_SECONDS = 120
+"""How long a client may leave what was sent to it unread before the kernel ends the connection."""
 
 
 def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
@@ -71,6 +48,10 @@ def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socke
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit both. They are what ends a stream whose reader has fallen silent or off the network.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
         if family == socket.AF_INET6:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
@@ -89,7 +70,11 @@ class Listener:
         self._config = Config(
             app,
             loop="none",
-            ws="none",
+            ws=SpooledWebSocketProtocol,
+            ws_max_size=MAX_MESSAGE,
+            # The contract's pings are events; and small JSON is not worth a compressor for each connection.
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=True,
@@ -100,26 +85,28 @@ class Listener:
         )
         self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self._dating: asyncio.Task[None] | None = None
+        self._ticking: asyncio.Task[None] | None = None
 
     async def start(self, bound: socket.socket) -> None:
         """Accept connections from here on."""
         self._config.load()
         loop = asyncio.get_running_loop()
         self._set_date()
-        self._dating = loop.create_task(self._keep_date())
+        self._ticking = loop.create_task(self._tick())
 
         def protocol() -> asyncio.Protocol:
-            return _PROTOCOL(config=self._config, server_state=self._state, app_state={}, _loop=loop)
+            return SpooledHttpProtocol(
+                config=self._config, server_state=self._state, app_state={}, _loop=loop
+            )
 
         self._server = await loop.create_server(protocol, sock=bound, backlog=BACKLOG)
 
     async def stop(self) -> None:
         """Accept nothing more, finish the responses that are being sent, close everything."""
-        if self._dating is not None:
-            self._dating.cancel()
+        if self._ticking is not None:
+            self._ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._dating
+                await self._ticking
         if self._server is not None:
             self._server.close()
         for connection in list(self._state.connections):
@@ -134,14 +121,16 @@ class Listener:
         for connection in list(self._state.connections):
             connection.transport.close()
 
-    async def _keep_date(self) -> None:
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(TICK_SECONDS)
             self._set_date()
+            try:
+                _connections.overdue(self._state.connections, loop)
+            except Exception:
+                logger.exception("looking for connections that are overdue failed; it is tried again")
 
     def _set_date(self) -> None:
         # The Date header is about HTTP, not about jobs, so it shows the machine's time.
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
-
-
-_PROTOCOL = _protocol()

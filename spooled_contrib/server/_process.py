@@ -21,12 +21,16 @@ from spooled_contrib.server._settings import (
 )
 from spooled_contrib.server._storage import StorageUnavailableError
 
+MOST_FILES = 65_536
+"""Every connection is an open file, and shells commonly allow 1,024 of them."""
+
 CANNOT_SERVE = 1
 REFUSED = 2
 
 
 def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
+    _allow_many_connections()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(settings))
 
@@ -58,6 +62,20 @@ async def _serve(settings: ServerSettings) -> int:
     _say("stopping")
     await runtime.stop()
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Take as many files as this process may have without asking anybody."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Some systems have a lower limit of their own beside the one they tell.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announce(url: str, settings: ServerSettings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from spooled_contrib.server._settings import PLAN_NAMES
 
-_NEEDED = ("jwt", "starlette", "uvicorn")
+_NEEDED = ("httptools", "jwt", "starlette", "uvicorn", "websockets")
 
 
 def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:

@@ -264,3 +264,21 @@ def test_a_missing_extra_is_told_in_one_line(tmp_path):
     code, line = fails("--port", "0", PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
     assert code == 1
     assert line == 'spooled server: uvicorn not installed: pip install "spooled[server]"'
+
+
+def test_more_connections_than_a_shell_allows_are_taken():
+    resource = pytest.importorskip("resource")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowered = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, {hard})); {MAIN}"
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            Process("-c", lowered, "server", "--port", "0", environment=environment(), apart=True)
+        )
+        url = json.loads(process.find(r"(?m)^\{.*\}$"))["url"]
+        host, port = url.removeprefix("http://").split(":")
+        opened = [
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(200)
+        ]
+        for connection in opened:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert {connection.recv(12) for connection in opened} == {b"HTTP/1.1 200"}

@@ -195,31 +195,11 @@ def test_bytes_that_are_not_http_get_a_json_error(api, request_bytes):
     assert json.loads(body)["code"] == "BAD_REQUEST"
 
 
-def test_a_websocket_upgrade_is_answered_in_json(api):
-    response = api.http.get(
-        "/ws",
-        headers={
-            "connection": "Upgrade",
-            "upgrade": "websocket",
-            "sec-websocket-version": "13",
-            "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
-        },
-    )
-    assert error(response) == (404, "NOT_FOUND")
-
-
-def test_without_httptools_the_answers_are_the_same(start_server, connect, monkeypatch):
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    from spooled_contrib.server import _listener
-
-    fallback = type("Fallback", (_listener._JsonOnly, H11Protocol), {})
-    monkeypatch.setattr(_listener, "_PROTOCOL", fallback)
-    api = connect(start_server())
-    job_id = api.create(payload=[1])
-    assert api.job(job_id)["payload"] == [1]
-    test_bytes_that_are_not_http_get_a_json_error(api, b"nonsense\r\n\r\n")
-    test_a_websocket_upgrade_is_answered_in_json(api)
+def test_an_upgrade_to_anything_else_is_answered_in_json_and_ends_the_connection(api):
+    response = api.http.get("/jobs", headers={"connection": "Upgrade", "upgrade": "h2c"})
+    assert response.status_code == 200
+    assert response.json() == []
+    assert response.headers["connection"] == "close"
 
 
 def test_half_a_body_is_not_taken_for_a_whole_one(api, eventually):

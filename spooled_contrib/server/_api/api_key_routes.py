@@ -19,8 +19,14 @@ from spooled_contrib.server._rules.names import check_queue_name
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Queues = Annotated[list[str], Meta(max_length=50)]
+Name = Annotated[
+    str, Meta(min_length=1, max_length=100, extra_json_schema={"pattern": r"^[\p{L}\p{N} _.()\-]*$"})
+]
+Queue = Annotated[
+    str,
+    Meta(extra_json_schema={"maxLength": 100, "pattern": r"^(\*|[\p{L}\p{N}_][\p{L}\p{N}_.\-]*)$"}),
+]
+Queues = Annotated[list[Queue], Meta(max_length=50)]
 RateLimit = Annotated[int, Meta(ge=1, le=10_000)]
 
 _ABSENT = Raw(b"")

@@ -1,7 +1,8 @@
 """The ASGI application: find the route, let the caller in, run the handler, answer in JSON whatever happens.
 
 It is plain ASGI without a middleware stack: every layer around a handler costs each request, and the few things that
-all responses share are done here in one place. A handler may return a Starlette response; streams do.
+all responses share are done here in one place. A handler may return a `Talk`, which does the sending itself; streams
+and the WebSocket do.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import time
 import uuid
 from collections.abc import Iterable
 
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
@@ -22,7 +22,7 @@ from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
 from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
-from spooled_contrib.server._api.routing import Route, Router
+from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 
@@ -41,6 +41,10 @@ class SpooledApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        if scope["type"] == "websocket":
+            # A handshake is a GET request like any other, until somebody accepts it.
+            scope = {**scope, "method": "GET"}
+            send = _refusing_handshakes(send)
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -75,11 +79,12 @@ class SpooledApp:
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
-    ) -> Reply | Response:
+    ) -> Reply | Talk:
         request_id = api_version = authorization = None
         for name, value in scope["headers"]:
             if name == b"authorization":
-                authorization = value
+                # Of two, a proxy in front may have checked the other one.
+                authorization = value if authorization is None else b""
             elif name == b"x-request-id":
                 request_id = value
             elif name == b"x-api-version":
@@ -155,8 +160,19 @@ async def _send(reply: Reply, headers: list[Header], scope: Scope, send: Send) -
 
 def _with_headers(send: Send, headers: list[Header]) -> Send:
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in ("http.response.start", "websocket.accept"):
             message["headers"] = [*headers, *message.get("headers", [])]
+        await send(message)
+
+    return sending
+
+
+def _refusing_handshakes(send: Send) -> Send:
+    """Sends a response of HTTP to a handshake: nothing is upgraded then, and the client reads why."""
+
+    async def sending(message: Message) -> None:
+        if message["type"].startswith("http."):
+            message["type"] = f"websocket.{message['type']}"
         await send(message)
 
     return sending

@@ -28,6 +28,23 @@ NULL = Raw(b"null")
 
 Time = Annotated[datetime, Meta(tz=True)]
 
+QueueName = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 100,
+            "pattern": r"^[\p{L}\p{N}_][\p{L}\p{N}_.\-]*$",
+        }
+    ),
+]
+"""A queue's name. Only described here: `check_queue_name` complains in better words than the decoder would."""
+
+NO_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
+"""Describes what `check_text` sees to."""
+
+Line = Annotated[str, Meta(extra_json_schema=NO_NUL)]
+
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WRONG_TYPE = re.compile(r"Expected `.*`, got `.*`")

@@ -156,7 +156,10 @@ class Call:
         return decode(decoder, body)
 
     async def body(self) -> bytes | None:
-        """The whole body; None when it is larger than `MAX_BODY`."""
+        """The whole body; None when it is larger than `MAX_BODY`. One that says so is not waited for."""
+        length = self.header(b"content-length")
+        if length is not None and int(length) > MAX_BODY:
+            return None
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 message = await self._receive()
@@ -173,11 +176,11 @@ class Call:
     async def _rest_of_body(self, message: Message) -> bytes | None:
         chunks = bytearray()
         while message["type"] == "http.request":
-            # What is too much is read to its end, but not kept, so that the client gets to read the answer.
-            if len(chunks) <= MAX_BODY:
-                chunks += message.get("body", b"")
+            chunks += message.get("body", b"")
+            if len(chunks) > MAX_BODY:
+                return None
             if not message.get("more_body", False):
-                return bytes(chunks) if len(chunks) <= MAX_BODY else None
+                return bytes(chunks)
             message = await self._receive()
         # Half a body must not be taken for a whole one; nobody is left to read this.
         raise refuse.bad_request("The connection was closed before the end of the body")

@@ -16,19 +16,19 @@ from spooled_contrib.server._api.routing import Route
 from spooled_contrib.server._rules import dead_letters
 from spooled_contrib.server._rules.statuses import DEADLETTER
 
-QueueName = Annotated[str, Meta(max_length=100)]
+QueueName = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
 MOST_RETRIED = 100
 MOST_PURGED = 10_000
 
 
 class RetryBody(Struct):
     queue_name: QueueName | None = None
-    job_ids: list[str] | None = None
+    job_ids: list[bodies.Line] | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_RETRIED)] | None = None
 
 
 class PurgeBody(Struct):
-    confirm: bool
+    confirm: Annotated[bool, Meta(extra_json_schema={"const": True})]
     queue_name: QueueName | None = None
     older_than: bodies.Time | None = None
     limit: Annotated[int, Meta(ge=1, le=MOST_PURGED)] | None = None

@@ -21,7 +21,7 @@ class PriorityBody(Struct):
 
 
 class DependenciesBody(Struct):
-    depends_on: Annotated[list[str], Meta(min_length=1, max_length=100)]
+    depends_on: Annotated[list[bodies.Line], Meta(min_length=1, max_length=100)]
     dependency_mode: Literal["all", "any"] | None = None
 
 

@@ -18,11 +18,17 @@ from spooled_contrib.server._rules.names import check_queue_name
 Priority = Annotated[int, Meta(ge=-100, le=100)]
 MaxRetries = Annotated[int, Meta(ge=0, le=100)]
 Timeout = Annotated[int, Meta(ge=1, le=86_400)]
-Text255 = Annotated[str, Meta(max_length=255)]
+Text255 = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]
+
+
+_URL = {
+    "format": "uri",
+    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9]+(\\.[A-Za-z0-9]+)*(:[0-9]{1,4})?(/[A-Za-z0-9]*)*$",
+}
 
 
 class NewJobBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     payload: Raw
     priority: Priority | None = None
     max_retries: MaxRetries | None = None
@@ -32,7 +38,7 @@ class NewJobBody(Struct):
     idempotency_key: Text255 | None = None
     tags: Raw = bodies.NULL
     parent_job_id: Text255 | None = None
-    completion_webhook: Annotated[str, Meta(max_length=2048)] | None = None
+    completion_webhook: Annotated[str, Meta(max_length=2048, extra_json_schema=_URL)] | None = None
     completion_webhook_secret: Text255 | None = None
 
 
@@ -44,7 +50,7 @@ class BulkItem(Struct):
 
 
 class BulkBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     jobs: Annotated[list[BulkItem], Meta(min_length=1, max_length=100)]
     # The contract does not range-check these three; what no column can hold is refused all the same.
     default_priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None

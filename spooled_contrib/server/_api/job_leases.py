@@ -17,12 +17,12 @@ from spooled_contrib.server._rules.names import check_queue_name
 
 DEFAULT_LEASE_SECONDS = 30
 
-Text = Annotated[str, Meta(min_length=1, max_length=255)]
+Text = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=bodies.NO_NUL)]
 LeaseSeconds = Annotated[int, Meta(ge=5, le=3600)]
 
 
 class ClaimBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     worker_id: Text
     limit: Annotated[int, Meta(ge=1, le=100)] | None = None
     lease_duration_secs: LeaseSeconds | None = None
@@ -40,7 +40,7 @@ class FailBody(Struct):
     error: Annotated[str, Meta(min_length=1, max_length=2048)]
 
 
-class HeartbeatBody(Struct):
+class JobHeartbeatBody(Struct):
     worker_id: Text
     lease_id: Text
     lease_duration_secs: LeaseSeconds | None = None
@@ -53,7 +53,7 @@ class ClaimReply(Struct):
 _claim = Decoder(ClaimBody)
 _complete = Decoder(CompleteBody)
 _fail = Decoder(FailBody)
-_heartbeat = Decoder(HeartbeatBody)
+_heartbeat = Decoder(JobHeartbeatBody)
 
 
 async def claim_jobs(call: Call) -> Reply:
@@ -98,7 +98,7 @@ async def heartbeat_job(call: Call) -> Reply:
     return success()
 
 
-def _check_lease(body: CompleteBody | FailBody | HeartbeatBody) -> None:
+def _check_lease(body: CompleteBody | FailBody | JobHeartbeatBody) -> None:
     bodies.check_text(body.worker_id, "worker_id")
     bodies.check_text(body.lease_id, "lease_id")
 

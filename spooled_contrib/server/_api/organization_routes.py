@@ -20,13 +20,27 @@ from spooled_contrib.server._rules import organizations
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Email = Annotated[str, Meta(max_length=255)]
+_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"}
+
+Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+Email = Annotated[str, Meta(max_length=255, extra_json_schema=_EMAIL)]
+
+
+Slug = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 100,
+            "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        }
+    ),
+]
 
 
 class NewOrganizationBody(Struct):
     name: Name
-    slug: str
+    slug: Slug
     billing_email: Email | None = None
 
 

@@ -29,7 +29,7 @@ class ConfigBody(Struct):
 
 
 class PauseBody(Struct):
-    reason: Annotated[str, Meta(max_length=500)] | None = None
+    reason: Annotated[str, Meta(max_length=500, extra_json_schema=bodies.NO_NUL)] | None = None
 
 
 _config = Decoder(ConfigBody)
@@ -110,7 +110,7 @@ async def resume_queue(call: Call) -> Reply:
 
 async def delete_queue(call: Call) -> Reply:
     principal, name = call.principal, _name(call)
-    flag = call.query.get("delete_jobs", "false")
+    flag = call.query.get("delete_jobs") or "false"
     if flag not in ("true", "false"):
         raise refuse.invalid("delete_jobs", "must be true or false", code="format")
     await call.write(lambda tx: queues.delete(tx, principal, name, delete_jobs=flag == "true"))

@@ -19,14 +19,16 @@ from spooled_contrib.server._api import (
     organization_routes,
     queue_routes,
     schedule_routes,
+    sockets,
     streams,
     usage_routes,
     webhook_routes,
     worker_routes,
     workflow_routes,
 )
+from spooled_contrib.server._api.openapi.route import document_route
 
-ROUTES = [
+_CALLS = [
     *health_routes.ROUTES,
     *metrics_routes.ROUTES,
     *job_creation.ROUTES,
@@ -48,4 +50,7 @@ ROUTES = [
     *webhook_routes.ROUTES,
     *ingest_routes.ROUTES,
     *streams.ROUTES,
+    *sockets.ROUTES,
 ]
+
+ROUTES = [*_CALLS, document_route(_CALLS)]

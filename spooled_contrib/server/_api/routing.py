@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import unquote
 
 from msgspec import Struct
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
 
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from spooled_contrib.server._api.call import Call
     from spooled_contrib.server._api.reply import Reply
 
-Handler = Callable[["Call"], Awaitable["Reply | Response"]]
+
+class Talk(Protocol):
+    """An answer that is not written all at once: a stream, or a WebSocket. An ASGI application."""
+
+    status_code: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None: ...
+
+
+Handler = Callable[["Call"], Awaitable["Reply | Talk"]]
 Access = Literal["key", "jwt", "stream", "public", "admin", "open"]
 
 

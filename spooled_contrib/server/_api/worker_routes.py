@@ -20,27 +20,42 @@ from spooled_contrib.server._times import moment
 LEASE_SECONDS = 30
 HEARTBEAT_SECONDS = 10
 
-Text50 = Annotated[str, Meta(max_length=50)]
+Text50 = Annotated[str, Meta(max_length=50, extra_json_schema=bodies.NO_NUL)]
+
+
+HostName = Annotated[
+    str,
+    Meta(
+        extra_json_schema={
+            "minLength": 1,
+            "maxLength": 255,
+            "pattern": r"^[\p{L}\p{N}_]([\p{L}\p{N}_.\-]*[\p{L}\p{N}_])?$",
+        }
+    ),
+]
+WorkerId = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": 128, "pattern": r"^[A-Za-z0-9._\-]+$"})
+]
 
 
 class RegisterBody(Struct):
-    queue_name: str
-    hostname: str
-    worker_id: str | None = None
+    queue_name: bodies.QueueName
+    hostname: HostName
+    worker_id: WorkerId | None = None
     worker_type: Text50 | None = None
     max_concurrency: Annotated[int, Meta(ge=1, le=100)] | None = None
     metadata: Raw = bodies.NULL
     version: Text50 | None = None
 
 
-class HeartbeatBody(Struct):
+class WorkerHeartbeatBody(Struct):
     current_jobs: Annotated[int, Meta(ge=0, le=1000)]
     status: Literal["healthy", "degraded", "draining", "offline"] | None = None
     metadata: Raw = bodies.NULL
 
 
 _register = Decoder(RegisterBody)
-_heartbeat = Decoder(HeartbeatBody)
+_heartbeat = Decoder(WorkerHeartbeatBody)
 
 
 async def register(call: Call) -> Reply:

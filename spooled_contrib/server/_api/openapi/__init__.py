@@ -1,0 +1,1 @@
+"""The description of the interface that machines read: `GET /openapi.json`."""

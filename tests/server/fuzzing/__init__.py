@@ -1,0 +1,1 @@
+"""Schemathesis over the server's own description: `python -m tests.server.fuzzing --help`."""

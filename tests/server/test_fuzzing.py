@@ -1,0 +1,24 @@
+"""Schemathesis, bounded and always the same. `make fuzz` runs it for longer and differently each time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.server.fuzzing.__main__ import KEY, ROOT, command
+
+
+@pytest.mark.timeout(180)
+def test_the_server_is_as_it_describes_itself(start_server):
+    server = start_server(api_key=KEY)
+    run = subprocess.run(
+        command(server.url, "--seed", "1", "--max-examples", "5", "--generation-deterministic"),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr
+    assert "Stateful" in run.stdout
