@@ -139,6 +139,22 @@ def test_a_cookie_is_not_taken_from_other_sites(person: httpx.Client, headers: d
     assert person.post("/api/v1/jobs", json=body, headers={**same, **shown}).status_code == 201
 
 
+def test_a_websocket_of_another_site_is_refused(person: httpx.Client):
+    log_in(person)
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    refused = person.get("/api/v1/ws", headers={**upgrade, "origin": "https://evil.example"})
+    assert refused.status_code == 403
+    with person.stream(
+        "GET", "/api/v1/ws", headers={**upgrade, "origin": str(person.base_url).rstrip("/")}
+    ) as answer:
+        assert answer.status_code == 101
+
+
 def test_an_api_key_needs_no_token_and_wins_over_the_cookie(person: httpx.Client, outside: Outside):
     key, _ = outside.new_key("other")
     log_in(person)
