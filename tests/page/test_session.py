@@ -10,7 +10,7 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
-from spooled_contrib.server._attempts import MOST_FAILURES
+from spooled_contrib.server._rate import LOGINS_PER_MINUTE, PAGE_LOGINS_PER_MINUTE
 from tests.page.conftest import Outside
 
 
@@ -71,15 +71,16 @@ def test_no_key_at_all(person: httpx.Client):
     assert "Enter an API key." in answers[0].text
 
 
-def test_wrong_keys_are_rate_limited():
+@pytest.mark.parametrize(("many", "same"), [(PAGE_LOGINS_PER_MINUTE, False), (LOGINS_PER_MINUTE, True)])
+def test_wrong_keys_are_rate_limited_by_address_and_by_key(many: int, same: bool):
     clock = ManualClock()
-    with EmbeddedServer(clock=clock) as server, httpx.Client(base_url=server.url) as person:
-        for _ in range(MOST_FAILURES):
-            assert log_in(person, "sp_test_wrong-key").status_code == 401
-        refused = log_in(person)
+    with EmbeddedServer(clock=clock, plan="free") as server, httpx.Client(base_url=server.url) as person:
+        for n in range(many):
+            assert log_in(person, f"sp_test_wrong-key-{0 if same else n}").status_code == 401
+        refused = log_in(person, "sp_test_wrong-key-0")
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "60"
-        assert "Try again in 60 s" in refused.text
+        assert "try again in 60 s" in refused.text
         clock.advance(60)
         assert log_in(person).status_code == 303
 
@@ -136,6 +137,22 @@ def test_a_cookie_is_not_taken_from_other_sites(person: httpx.Client, headers: d
     assert log_in(person, headers=headers).status_code == 403
     same = {"origin": str(person.base_url), "sec-fetch-site": "same-origin"}
     assert person.post("/api/v1/jobs", json=body, headers={**same, **shown}).status_code == 201
+
+
+def test_a_websocket_of_another_site_is_refused(person: httpx.Client):
+    log_in(person)
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    refused = person.get("/api/v1/ws", headers={**upgrade, "origin": "https://evil.example"})
+    assert refused.status_code == 403
+    with person.stream(
+        "GET", "/api/v1/ws", headers={**upgrade, "origin": str(person.base_url).rstrip("/")}
+    ) as answer:
+        assert answer.status_code == 101
 
 
 def test_an_api_key_needs_no_token_and_wins_over_the_cookie(person: httpx.Client, outside: Outside):

@@ -269,3 +269,46 @@ def test_workers_and_parts_that_the_server_does_not_have(page: Any, outside: Out
         page.route(f"**/api/v1/{part}*", lambda route: route.fulfill(status=404, json=UNKNOWN))
         page.goto(f"/#/{part}")
         page.locator(f".empty:has-text('This server has no {part}.')").wait_for()
+
+
+def test_a_schedule_is_run_paused_and_resumed(page: Any, outside: Outside):
+    body = {
+        "name": "nightly",
+        "cron_expression": "0 3 * * *",
+        "timezone": "Europe/Amsterdam",
+        "queue_name": "reports",
+        "payload_template": {"job_type": "report"},
+    }
+    which = outside.call("POST", "/schedules", body, 201)["id"]
+    page.goto("/#/schedules")
+    row = page.locator(f"tr[data-key='{which}']")
+    row.locator("button:has-text('Pause')").click()
+    row.locator(".chip:has-text('paused')").wait_for()
+    assert outside.call("GET", f"/schedules/{which}")["is_active"] is False
+    row.locator("button:has-text('Resume')").click()
+    row.locator(".chip:has-text('active')").wait_for()
+    row.locator("a:has-text('nightly')").click()
+    page.locator(".empty:has-text('It has not run yet')").wait_for()
+    page.click("button:has-text('Run now')")
+    page.locator("tr:has(.chip.is-pending)").click()
+    page.locator("h1:has-text('report')").wait_for()
+
+
+def test_a_workflow_is_followed_and_cancelled(page: Any, outside: Outside):
+    jobs = [
+        {"key": "fetch", "queue_name": "etl", "payload": {"job_type": "fetch"}},
+        {"key": "load", "queue_name": "etl", "payload": {"job_type": "load"}, "depends_on": ["fetch"]},
+    ]
+    which = outside.call("POST", "/workflows", {"name": "nightly load", "jobs": jobs})["workflow_id"]
+    page.goto("/#/workflows")
+    page.click("a:has-text('nightly load')")
+    page.locator(".node.is-pending").nth(1).wait_for()
+    outside.ack("complete", outside.claim("etl"))
+    page.locator(".node.is-completed .name:has-text('fetch')").wait_for()
+    page.click("button:has-text('Cancel')")
+    confirm(page, "Cancel the workflow")
+    page.locator("h1 .chip.is-cancelled").wait_for()
+    assert outside.call("GET", f"/workflows/{which}")["status"] == "cancelled"
+    page.locator(".node.is-cancelled").click()
+    page.locator("h1:has-text('load')").wait_for()
+    assert page.locator("section:has-text('Waits for') li").count() == 1

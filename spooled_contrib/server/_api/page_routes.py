@@ -15,6 +15,8 @@ from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.page_files import file_reply, html_reply, page_files, redirect
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route, no_route
+from spooled_contrib.server._keys import key_hash
+from spooled_contrib.server._rate import LOGINS_PER_MINUTE, MINUTE, PAGE_LOGINS_PER_MINUTE
 from spooled_contrib.server._rules import organizations, overview
 from spooled_contrib.server._settings import DEVELOPMENT_KEY
 from spooled_contrib.server._times import SECOND, moment
@@ -50,11 +52,6 @@ async def login(call: Call) -> Reply:
     """Works as a plain form: the answer is the page, or the form again with what was wrong."""
     if not page_session.is_same_origin(call):
         return _login_page(call, "That form was not this server's own. Use this one.", 403)
-    address = (call.scope.get("client") or ("", 0))[0]
-    wait = call.services.attempts.wait(address)
-    if wait > 0:
-        text = f"Too many wrong keys. Try again in {wait} s."
-        return _login_page(call, text, 429, [(b"retry-after", str(wait).encode())])
     body = await call.body() or b""
     try:
         fields = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
@@ -65,11 +62,15 @@ async def login(call: Call) -> Reply:
         return _login_page(call, "Enter an API key.", 400)
     gate = call.services.gate
     try:
+        gate.limiter.check_window("page-login", call.address, PAGE_LOGINS_PER_MINUTE, MINUTE)
+        gate.limiter.check_window("login", key_hash(key), LOGINS_PER_MINUTE, MINUTE)
         if key.startswith("eyJ"):
             raise refuse.unauthorized("Log in with an API key, not with a token")
         known = await gate.authenticate(key)
     except refuse.RefusalError as refusal:
-        call.services.attempts.note_failure(address)
+        if refusal.status == 429:
+            wait = (refusal.headers or {})["retry-after"]
+            return _login_page(call, f"{refusal.message}.", 429, [(b"retry-after", wait.encode())])
         return _login_page(call, f"{refusal.message}. Check it, or make a new one with another key.", 401)
     token = gate.mint(known, "access", str(uuid.uuid4()))
     return redirect("/", [page_session.set_cookie(call, token)])
