@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-import uuid
 from collections.abc import Iterable
 
 from starlette.types import Message, Receive, Scope, Send
@@ -20,6 +19,7 @@ from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import RateState
 
 logger = logging.getLogger("spooled.server")
@@ -77,7 +77,7 @@ class SpooledApp:
             elif name == b"x-api-version":
                 api_version = value
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-            request_id = str(uuid.uuid4()).encode()
+            request_id = new_id().encode()
         headers.append((b"x-request-id", request_id))
         route, parameters = self._router.find(scope["method"], raw_path)
         if api_version is not None and api_version != b"1" and api_version.isdigit():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import events, history, quotas
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
@@ -97,7 +97,7 @@ def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int,
 
 def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout: int) -> CreatedJob:
     gated = job.parent_job_id is not None and _parent_is_open(tx, organization_id, job)
-    job_id = str(uuid.uuid4())
+    job_id = new_id()
     now = tx.now
     status = status_at_birth(job.scheduled_at, now)
     params = (
