@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from spooled.clock import Clock, ManualClock, SystemClock
 from spooled_contrib.server._runtime import Runtime
-from spooled_contrib.server._settings import Limits, ServerSettings
+from spooled_contrib.server._settings import Limits, Plan, ServerSettings
 
 _Started = Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]]
 
@@ -37,12 +37,19 @@ class EmbeddedServer:
         db: SQLite file, or `:memory:` for one that ends with `stop()`.
         api_key: The server's own key, with full access to its "development" organization. Default: `DEVELOPMENT_KEY`.
         clock: Where all time comes from. With a `ManualClock` nothing happens by itself: see `advance`.
-        limits: A plan to enforce. Default: unlimited.
+        plan: One of Spooled's plans to enforce: "free", "starter", "pro" or "enterprise". With one, the routes that
+            need no key are rate limited too. Default: unlimited.
+        limits: Limits of your own; with a plan, they take the place of the plan's.
         synchronous: "NORMAL" survives the death of the process, "FULL" also a power cut, at the price of an fsync for
             each group of writes.
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
-        admin_key: Accepted in `X-Admin-Key` for creating organizations when registration is closed.
-        retention_days: Completed and cancelled jobs are deleted this long after they ended.
+        admin_key: Accepted in `X-Admin-Key` for everything under `/admin`, and for creating organizations when
+            registration is closed. Default: nobody may.
+        metrics_token: What `/metrics` wants to see as a bearer. Default: anybody may read them.
+        retention_days: Completed and cancelled jobs are deleted this long after they ended, and logs of webhooks too.
+            Default: what the plan says, else 30.
+        allow_private_webhooks: Whether webhooks may call this machine and private networks. Default: public addresses
+            only, because whoever may create a webhook can make the server send requests.
     """
 
     def __init__(
@@ -53,21 +60,27 @@ class EmbeddedServer:
         db: str = ":memory:",
         api_key: str | None = None,
         clock: Clock | None = None,
+        plan: Plan | None = None,
         limits: Limits | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         open_registration: bool | None = None,
         admin_key: str | None = None,
-        retention_days: float = 30.0,
+        metrics_token: str | None = None,
+        retention_days: float | None = None,
+        allow_private_webhooks: bool = False,
     ) -> None:
         self._options: dict[str, Any] = {
             "host": host,
             "db": str(db),
             "api_key": api_key,
+            "plan": plan,
             "limits": limits or Limits(),
             "synchronous": synchronous,
             "open_registration": open_registration,
             "admin_key": admin_key,
+            "metrics_token": metrics_token,
             "retention_days": retention_days,
+            "allow_private_webhooks": allow_private_webhooks,
         }
         self._port = port
         self._clock: Clock = clock or SystemClock()
@@ -137,9 +150,10 @@ class EmbeddedServer:
     def advance(self, seconds: float) -> None:
         """Move the manual clock, and do before returning everything that has become due.
 
-        Due are: jobs whose time has come, leases that ended, jobs that expired, workers that fell silent, dependants of
-        jobs that ended, and retention. To see a state that nobody has reacted to yet, move the clock itself instead:
-        `server.clock.advance(seconds)`.
+        Due are: jobs whose time has come, schedules (one job each, however many of its times have passed), leases that
+        ended, jobs that expired, workers that fell silent, dependants of jobs that ended, retention, and webhook
+        deliveries, each of which is attempted once. To see a state that nobody has reacted to yet, move the clock
+        itself instead: `server.clock.advance(seconds)`.
 
         Raises:
             TypeError: the server has another clock; time cannot be moved.

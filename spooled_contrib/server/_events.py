@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ class Event(Struct, frozen=True, gc=False):
 
     `type` is empty for a change that the public stream does not announce (a claim, a recovered lease). It only wakes
     the streams that watch that one job, which then read its status.
+
+    An event without an organization is for the server itself; see `Hub.inside`.
     """
 
     organization_id: str
@@ -29,6 +32,13 @@ class Event(Struct, frozen=True, gc=False):
     job_id: str
     type: str = ""
     data: dict[str, Any] = {}
+
+
+TALLY = "tally"
+"""Type of an event for `/metrics`: `data` says how much to add to what."""
+
+DELIVERIES_DUE = Event("", "", "", "deliveries.due")
+"""Webhook deliveries were written."""
 
 
 @dataclass(eq=False)
@@ -84,6 +94,8 @@ class Hub:
     def __init__(self) -> None:
         self._by_organization: dict[str, set[Subscription]] = {}
         self._closed = False
+        self.inside: dict[str, Callable[[dict[str, Any]], None]] = {}
+        """Who is called, by type, with the data of an event that is for the server itself."""
 
     @property
     def listening(self) -> bool:
@@ -108,6 +120,10 @@ class Hub:
 
     def publish(self, events: list[Event]) -> None:
         for event in events:
+            if not event.organization_id:
+                if event.type in self.inside:
+                    self.inside[event.type](event.data)
+                continue
             for subscription in self._by_organization.get(event.organization_id, ()):
                 subscription.offer(event)
 

@@ -12,6 +12,11 @@ def new_api_key() -> str:
     return "sp_test_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode("ascii")
 
 
+def new_webhook_token() -> str:
+    """`whk_` and 24 random bytes as unpadded base64url."""
+    return "whk_" + base64.urlsafe_b64encode(secrets.token_bytes(24)).rstrip(b"=").decode("ascii")
+
+
 def key_hash(key: str) -> str:
     """What the database holds instead of the key.
 

@@ -74,6 +74,10 @@ def unauthorized(message: str) -> RefusalError:
     return RefusalError(401, "UNAUTHORIZED", message)
 
 
+def authentication_failed(message: str) -> RefusalError:
+    return RefusalError(401, "AUTHENTICATION_FAILED", message)
+
+
 def access_denied(message: str) -> RefusalError:
     return RefusalError(403, "ACCESS_DENIED", message)
 
@@ -95,7 +99,7 @@ def lease_expired(message: str) -> RefusalError:
     return RefusalError(409, "LEASE_EXPIRED", message)
 
 
-def payload_too_large(current: int, limit: int, plan: str) -> RefusalError:
+def payload_too_large(current: int, limit: int, plan: str, upgrade_to: str | None) -> RefusalError:
     return RefusalError(
         413,
         "PAYLOAD_TOO_LARGE",
@@ -105,13 +109,26 @@ def payload_too_large(current: int, limit: int, plan: str) -> RefusalError:
             "current": current,
             "limit": limit,
             "plan": plan,
-            "upgrade_to": None,
+            "upgrade_to": upgrade_to,
         },
     )
 
 
-def quota_exceeded(resource: str, current: int, limit: int, plan: str) -> RefusalError:
+def feature_disabled(feature: str, plan: str, upgrade_to: str | None) -> RefusalError:
+    """The plan has none of it at all."""
+    return RefusalError(
+        403,
+        "FEATURE_DISABLED",
+        f"The plan {plan} has no {feature.replace('_', ' ')}",
+        extras={"error": "feature_disabled", "feature": feature, "plan": plan, "upgrade_to": upgrade_to},
+    )
+
+
+def quota_exceeded(
+    resource: str, current: int, limit: int, plan: str, upgrade_to: str | None
+) -> RefusalError:
     """A plan's cap. Trying again does not help, so there is no Retry-After."""
+    upgrade = {} if upgrade_to is None else {"upgrade_to": upgrade_to}
     return RefusalError(
         429,
         "QUOTA_EXCEEDED",
@@ -122,6 +139,7 @@ def quota_exceeded(resource: str, current: int, limit: int, plan: str) -> Refusa
             "current": current,
             "limit": limit,
             "plan": plan,
+            **upgrade,
         },
     )
 

@@ -8,20 +8,32 @@ import itertools
 import logging
 import secrets
 import socket
+from functools import partial
 
 from spooled.clock import Clock, ManualClock
 from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
-from spooled_contrib.server._events import Hub
+from spooled_contrib.server._events import DELIVERIES_DUE, TALLY, Hub
 from spooled_contrib.server._listener import Listener, bind
+from spooled_contrib.server._metrics import Metrics
+from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._rate import RateLimiter
-from spooled_contrib.server._rules import dependencies, organizations, sweeps
-from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, resolve
+from spooled_contrib.server._rules import (
+    dependencies,
+    organizations,
+    retention,
+    schedule_runs,
+    sweeps,
+    workflows,
+)
+from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, is_loopback, resolve
 from spooled_contrib.server._storage import Storage, Tx
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 from spooled_contrib.server._times import SECOND
+from spooled_contrib.server._webhooks.courier import Courier
+from spooled_contrib.server._webhooks.sender import Sender
 
 logger = logging.getLogger("spooled.server")
 
@@ -62,25 +74,36 @@ class Runtime:
         async with contextlib.AsyncExitStack() as undo:
             undo.callback(bound.close)
             self._hub = Hub()
+            self._metrics = Metrics()
+            self._hub.inside[TALLY] = self._metrics.tally
             self._storage = SqliteStorage(
                 settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
             )
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
-            services = await self._services(registration_is_open)
+            sender = Sender(self._clock, allow_private=settings.allow_private_webhooks)
+            self._courier = Courier(self._storage, self._clock, sender)
+            undo.push_async_callback(self._courier.stop)
+            services = await self._services(registration_is_open, sender)
             await self._storage.write(sweeps.forgive_downtime)
-            await self.sweep()
+            await self._sweep_rules()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
+        if not isinstance(self._clock, ManualClock):
+            self._hub.inside[DELIVERIES_DUE.type] = lambda _: self._courier.wake()
+            self._courier.start()
         host, port = address[0], bound.getsockname()[1]
         return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
 
-    async def _services(self, registration_is_open: bool) -> Services:
-        settings, limits = self._settings, self._settings.limits
+    async def _services(self, registration_is_open: bool, sender: Sender) -> Services:
+        settings = self._settings
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
-        limiter = RateLimiter(self._clock, limits.requests_per_second, limits.bucket)
+        # On this machine alone, and without a plan to try out, strangers are the developer's own tests.
+        limiter = RateLimiter(self._clock, public=settings.plan is not None or not is_loopback(settings.host))
+        self._plans = Plans(settings.effective_limits)
+        await self._load_plans()
         self._gate = Gate(self._storage, self._clock, limiter, secret)
         await self._gate.load()
         return Services(
@@ -90,6 +113,9 @@ class Runtime:
             hub=self._hub,
             clock=self._clock,
             gate=self._gate,
+            sender=sender,
+            plans=self._plans,
+            metrics=self._metrics,
             started_at=self._clock.monotonic(),
         )
 
@@ -101,31 +127,66 @@ class Runtime:
         self._hub.close()
         await self._listener.stop()
         await self._gate.settle()
+        await self._courier.stop()
         await self._storage.close()
 
     async def sweep(self) -> None:
-        """Do now what time has made due."""
+        """Do now what time has made due, webhook deliveries included."""
+        await self._sweep_rules()
+        await self._courier.deliver_due()
+
+    async def _sweep_rules(self) -> None:
         await self._sweep_due()
         # After the leases: what a lost lease killed takes its dependants along.
         await self._storage.write(dependencies.sweep)
+        # And after the dependants: a workflow ends when none of them is left.
+        while await self._storage.write(workflows.sweep) >= workflows.WORKFLOWS_PER_SWEEP:
+            pass
+        await self._load_plans()
         await self._clean()
 
     async def _sweep_due(self) -> None:
         while await self._storage.write(sweeps.run_frequent) >= sweeps.ROWS_PER_SWEEP:
             pass
+        await self._fire_schedules()
+
+    async def _fire_schedules(self) -> None:
+        # Only what is due now, each once: new due times that come meanwhile must not keep the other sweeps waiting.
+        find_due = partial(schedule_runs.find_due, until=round(self._clock.now() * SECOND))
+        while due := await self._storage.read(find_due):
+            # Handed over together, they are committed together, and yet one that fails harms no other.
+            outcomes = await asyncio.gather(
+                *(
+                    self._storage.write(partial(schedule_runs.fire, plans=self._plans, due=one))
+                    for one in due
+                ),
+                return_exceptions=True,
+            )
+            for one, outcome in zip(due, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    logger.error(
+                        "schedule %s could not fire; it is tried again with the next sweep",
+                        one.schedule_id,
+                        exc_info=outcome,
+                    )
+            # A full turn may have left some over. One in which nothing moved would only repeat itself.
+            if len(due) < schedule_runs.SCHEDULES_PER_TURN or not any(fired is True for fired in outcomes):
+                return
 
     async def _clean(self) -> None:
         now = self._clock.monotonic()
         if now - self._cleaned_at < CLEANING_SECONDS:
             return
         self._cleaned_at = now
-        retention = round(self._settings.retention_days * 86_400 * SECOND)
-        while (
-            await self._storage.write(lambda tx: sweeps.delete_old_jobs(tx, retention))
-            >= sweeps.ROWS_PER_SWEEP
-        ):
+        plans = self._plans
+        while await self._storage.write(lambda tx: retention.run(tx, plans)) >= sweeps.ROWS_PER_SWEEP:
             pass
         await self._storage.write(sweeps.forget_ended_sessions)
+
+    async def _load_plans(self) -> None:
+        # Another server on the same database may have changed them.
+        changes = self._plans.changes
+        self._plans.load(await self._storage.read(organizations.plans), changes)
 
     async def _sweep_forever(self) -> None:
         # A manual clock stands still between two moves, and each move sweeps: nothing would ever be due here, and a
@@ -136,7 +197,7 @@ class Runtime:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
                 # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
-                await (self.sweep() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
+                await (self._sweep_rules() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
             except Exception:
                 logger.exception("a sweep failed; it is tried again in %s s", SWEEP_SECONDS)
 

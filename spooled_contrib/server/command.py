@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from spooled_contrib.server._settings import PLAN_NAMES
+
 _NEEDED = ("httptools", "jwt", "starlette", "uvicorn", "websockets")
 
 
@@ -33,7 +35,7 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port_number,
         default=os.environ.get("SPOOLED_SERVER_PORT") or "8080",
         help="port to listen on; 0 picks a free one (default: %(default)s; environment: SPOOLED_SERVER_PORT)",
     )
@@ -62,6 +64,17 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let anybody create an organization (default: only when listening on this machine)",
     )
     parser.add_argument(
+        "--allow-private-webhooks",
+        action="store_true",
+        help="let webhooks call this machine and private networks, not only public addresses",
+    )
+    parser.add_argument(
+        "--plan",
+        choices=PLAN_NAMES,
+        default=os.environ.get("SPOOLED_SERVER_PLAN") or None,
+        help="enforce the limits of one of Spooled's plans (default: unlimited; environment: SPOOLED_SERVER_PLAN)",
+    )
+    parser.add_argument(
         "--requests-per-second",
         type=_positive(float),
         metavar="N",
@@ -78,13 +91,9 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = missing_packages("server")
     if missing:
-        print(  # noqa: T201
-            f'spooled server: {", ".join(missing)} not installed: pip install "spooled[server]"',
-            file=sys.stderr,
-        )
-        return 1
+        return missing
     from spooled_contrib.server._process import serve
     from spooled_contrib.server._settings import Limits, ServerSettings
 
@@ -95,13 +104,29 @@ def run(args: argparse.Namespace) -> int:
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,
+        plan=args.plan,
+        metrics_token=os.environ.get("SPOOLED_SERVER_METRICS_TOKEN") or None,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
+        allow_private_webhooks=args.allow_private_webhooks,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),
     )
     return serve(settings)
 
 
-def _port(text: str) -> int:
+def missing_packages(command: str) -> int:
+    """Say what is not installed; the exit code, 0 when nothing is missing."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if not missing:
+        return 0
+    print(  # noqa: T201
+        f'spooled {command}: {", ".join(missing)} not installed: pip install "spooled[server]"',
+        file=sys.stderr,
+    )
+    return 1
+
+
+def port_number(text: str) -> int:
+    """A port from the command line."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
     return int(text)

@@ -13,6 +13,7 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
+from tests.server.receiver import Receiver
 
 _numbers = itertools.count(1)
 # Building a TLS context for each client would take longer than most tests, and nothing here speaks TLS.
@@ -108,6 +109,25 @@ class Api:
         self._others.append(other)
         return other
 
+    def hook(self, url: str, *events: str, **fields: Any) -> str:
+        """An outgoing webhook; its id."""
+        body = {"name": "hook", "url": url, "events": list(events), **fields}
+        response = self.post("/outgoing-webhooks", body)
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def webhook(self, webhook_id: str) -> dict[str, Any]:
+        response = self.get(f"/outgoing-webhooks/{webhook_id}")
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def deliveries(self, webhook_id: str, **params: Any) -> list[dict[str, Any]]:
+        response = self.get(f"/outgoing-webhooks/{webhook_id}/deliveries", **params)
+        assert response.status_code == 200, response.text
+        found: list[dict[str, Any]] = response.json()
+        return found
+
     def close(self) -> None:
         self.http.close()
         for other in self._others:
@@ -179,6 +199,20 @@ def connect() -> Iterator[Callable[[EmbeddedServer], Api]]:
 def timed(start_server: Callable[..., EmbeddedServer], connect: Callable[[EmbeddedServer], Api]) -> Api:
     """A server whose clock only the test moves: `timed.server.advance(seconds)`."""
     return connect(start_server(clock=ManualClock()))
+
+
+@pytest.fixture
+def hooked(start_server: Callable[..., EmbeddedServer], connect: Callable[[EmbeddedServer], Api]) -> Api:
+    """Like `timed`, and webhooks may call this machine."""
+    return connect(start_server(clock=ManualClock(), allow_private_webhooks=True))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server that webhooks are delivered to."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture

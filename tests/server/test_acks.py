@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from spooled_contrib.server._rules import dependencies, workflows
+
 VERBS = ("complete", "fail", "heartbeat")
 
 
@@ -249,3 +251,13 @@ def test_heartbeats_of_a_job_change_nothing_about_its_worker(timed):
     timed.server.advance(20)
     timed.ack("heartbeat", job)
     assert timed.get("/workers/w1").json()["last_heartbeat"] == "2026-01-01T00:00:00Z"
+
+
+def test_completing_a_job_by_itself_costs_no_statement_for_workflows_or_dependants(api, monkeypatch):
+    def never(*_):
+        raise AssertionError("this job has no workflow and no dependants")
+
+    monkeypatch.setattr(workflows, "job_completed", never)
+    monkeypatch.setattr(dependencies, "job_completed", never)
+    api.create()
+    assert api.complete(api.claim_one()).status_code == 200

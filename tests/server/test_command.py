@@ -214,6 +214,48 @@ def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
     assert (broken, check) == (0, "ok")
 
 
+def test_a_plan_can_come_from_the_environment_and_a_flag_wins(spawn):
+    for arguments, plan in (((), "starter"), (("--plan", "pro"), "pro")):
+        _, told = spawn(*arguments, SPOOLED_SERVER_PLAN="starter")
+        with caller(told["url"]) as http:
+            assert http.get("/organizations/usage").json()["plan"] == plan
+
+
+def test_a_plan_that_there_is_not_is_refused():
+    assert fails("--plan", "gold")[0] == 2
+    code, message = fails("--port", "0", SPOOLED_SERVER_PLAN="gold")
+    assert (code, "gold" in message) == (2, True)
+
+
+def test_secrets_of_the_environment_open_metrics_and_administration(spawn):
+    process, told = spawn(SPOOLED_SERVER_METRICS_TOKEN="scrape-me", SPOOLED_SERVER_ADMIN_KEY="admin-secret")
+    with httpx.Client(base_url=told["url"], verify=False) as http:
+        assert http.get("/metrics").status_code == 401
+        assert http.get("/metrics", headers={"authorization": "Bearer scrape-me"}).status_code == 200
+        assert http.get("/api/v1/admin/stats", headers={"x-admin-key": "admin-secret"}).status_code == 200
+    process.terminate()
+    process.wait()
+    assert "scrape-me" not in process.log
+    assert "admin-secret" not in process.log
+
+
+def test_webhook_deliveries_survive_a_kill(spawn, tmp_path, receiver, eventually):
+    path = str(tmp_path / "jobs.db")
+    receiver.status = 500
+    process, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        body = {"name": "x", "url": receiver.url(), "events": ["job.created"]}
+        webhook = f"/outgoing-webhooks/{http.post('/outgoing-webhooks', json=body).json()['id']}/deliveries"
+        http.post("/jobs", json={"queue_name": "mail", "payload": 1})
+        (delivery,) = eventually(lambda: [row for row in http.get(webhook).json() if row["attempts"]])
+        process.kill()
+    receiver.status = 200
+    _, told = spawn("--db", path, "--allow-private-webhooks")
+    with caller(told["url"]) as http:
+        eventually(lambda: http.get(webhook).json()[0]["status"] == "success")
+    assert {request.json["id"] for request in receiver.requests} == {delivery["id"]}
+
+
 def test_a_missing_extra_is_told_in_one_line(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as util\nfind = util.find_spec\n"

@@ -48,7 +48,7 @@ def test_only_api_version_1_is_valid_and_nonsense_is_ignored(api, version, statu
 
 
 def test_an_unknown_path_is_not_found(api):
-    response = api.get("/schedules")
+    response = api.get("/nothing")
     assert error(response) == (404, "NOT_FOUND")
     assert response.json()["message"] == "No route matches this path"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_contrib.server._api.bodies import explain
-from spooled_contrib.server._api.organization_routes import usage_report
+from spooled_contrib.server._api.usage_routes import usage_report
 from spooled_contrib.server._principal import scope_of
 from spooled_contrib.server._rate import Bucket
 from spooled_contrib.server._rules.acks import backoff_seconds, explain_miss
@@ -278,7 +278,7 @@ def test_the_decoders_complaints_become_the_contracts_errors(complaint, status, 
 
 @given(st.integers(0, 1000), st.one_of(st.none(), st.integers(0, 1000)))
 def test_a_usage_report_warns_from_half_of_a_cap(current, cap):
-    report = usage_report({"active_jobs": current}, Limits(active_jobs=cap), 30)
+    report = usage_report({"active_jobs": current}, Limits(active_jobs=cap))
     used = report["usage"]["active_jobs"]
     assert used["is_disabled"] == (cap == 0)
     warned = [warning["resource"] for warning in report["warnings"]]

@@ -161,6 +161,13 @@ class Gate:
         if key is not None:
             self._by_hash.pop(key.hash, None)
 
+    def forget_organization(self, organization_id: str) -> None:
+        """All keys of an organization were changed."""
+        self._changes += 1
+        for key in [*self._by_id.values()]:
+            if key.principal.organization_id == organization_id:
+                self.forget(key.id)
+
     async def revoke_session(self, claims: _sessions.Claims) -> None:
         """End a login: its access and refresh tokens are worth nothing from now on."""
         expires_at = (claims.iat + _sessions.REFRESH_SECONDS + _sessions.ACCESS_SECONDS) * SECOND

@@ -10,17 +10,19 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
+import time
 from collections.abc import Iterable
 
 from starlette.types import Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
-from spooled_contrib.server._rate import RateState
+from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 
 logger = logging.getLogger("spooled.server")
 
@@ -40,6 +42,7 @@ class SpooledApp:
             # A handshake is a GET request like any other, until somebody accepts it.
             scope = {**scope, "method": "GET"}
             send = _refusing_handshakes(send)
+        started = time.perf_counter()
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -56,13 +59,21 @@ class SpooledApp:
         except Exception:
             logger.exception("%s %s failed", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
+        status = response.status if isinstance(response, Reply) else response.status_code
         if isinstance(response, Reply):
             await _send(response, headers, scope, send)
         elif scope["method"] == "HEAD":
             # A stream has no end that a HEAD could wait for.
-            await _send(Reply(response.status_code), headers, scope, send)
+            await _send(Reply(status), headers, scope, send)
         else:
+            self._count(scope, status, started)
             await response(scope, receive, _with_headers(send, headers))
+            return
+        self._count(scope, status, started)
+
+    def _count(self, scope: Scope, status: int, started: float) -> None:
+        # A stream counts when it begins: how long somebody listens says nothing about the server.
+        self._services.metrics.answered(scope["method"], status, time.perf_counter() - started)
 
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
@@ -85,21 +96,28 @@ class SpooledApp:
                 f"API version {api_version.decode()} is not supported; send 1 or no version"
             )
         call = Call(self._services, scope, receive, parameters)
-        if route.access != "public":
-            rate = await self._admit(call, route, authorization)
-            if rate is not None:
-                headers += _rate_headers(rate)
+        rate = await self._admit(call, route, authorization)
+        if rate is not None:
+            headers += _rate_headers(rate)
         return await route.handler(call)
 
     async def _admit(self, call: Call, route: Route, authorization: bytes | None) -> RateState | None:
         gate = self._services.gate
+        if route.access == "open":
+            return None
+        if route.access == "public":
+            return gate.limiter.check_address(call.address)
+        if route.access == "admin":
+            gate.limiter.check_window("admin", call.address, ADMIN_PER_MINUTE, MINUTE)
+            require_admin_key(call)
+            return None
         bearer = _bearer(call, route, authorization)
         if route.access == "jwt" and not bearer.startswith("eyJ"):
             raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")
         key = await gate.authenticate(bearer)
         call.principal = key.principal
         call.bearer = bearer
-        rate = gate.limiter.check_organization(key.principal.organization_id)
+        rate = gate.limiter.check_organization(key.principal.organization_id, call.limits)
         if key.rate_limit is not None:
             gate.limiter.check_key(key.id, key.rate_limit)
         return rate
@@ -122,7 +140,7 @@ def _rate_headers(rate: RateState) -> list[Header]:
         (b"x-ratelimit-limit", str(rate.limit).encode()),
         (b"x-ratelimit-remaining", str(rate.remaining).encode()),
         (b"x-ratelimit-reset", str(rate.reset_at).encode()),
-        (b"x-ratelimit-scope", b"organization"),
+        (b"x-ratelimit-scope", rate.scope.encode()),
     ]
 
 

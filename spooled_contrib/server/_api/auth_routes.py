@@ -14,6 +14,8 @@ from spooled_contrib.server._api.bodies import decode
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route
+from spooled_contrib.server._keys import key_hash
+from spooled_contrib.server._rate import LOGINS_PER_MINUTE, MINUTE
 from spooled_contrib.server._rules import organizations
 from spooled_contrib.server._sessions import ACCESS_SECONDS, REFRESH_SECONDS, Claims
 from spooled_contrib.server._times import SECOND, moment
@@ -48,6 +50,7 @@ async def login(call: Call) -> Reply:
     if body.api_key.startswith("eyJ"):
         raise refuse.unauthorized("Log in with an API key, not with a token")
     gate = call.services.gate
+    gate.limiter.check_window("login", key_hash(body.api_key), LOGINS_PER_MINUTE, MINUTE)
     key = await gate.authenticate(body.api_key)
     sid = str(uuid.uuid4())
     return json_reply(
@@ -109,7 +112,7 @@ async def me(call: Call) -> Reply:
                 "id": row[0],
                 "name": row[1],
                 "slug": row[2],
-                "plan_tier": row[3],
+                "plan_tier": call.limits.tier,
                 "billing_email": row[4],
             },
         }

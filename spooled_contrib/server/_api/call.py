@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,9 @@ from starlette.types import Message, Receive, Scope
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.bodies import MAX_BODY, decode
 from spooled_contrib.server._principal import Principal
+from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._times import micros
 
 if TYPE_CHECKING:
     from spooled_contrib.server._api.services import Services
@@ -45,6 +48,17 @@ class Call:
         self.bearer = ""
         self._receive = receive
         self._query: dict[str, str] | None = None
+
+    @property
+    def address(self) -> str:
+        """The network address of whoever is connected. Behind a proxy that is the proxy."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    @property
+    def limits(self) -> Limits:
+        """What the caller's organization may use."""
+        return self.services.plans.of(self.principal.organization_id)
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
         return await self.services.storage.write(operation)
@@ -94,6 +108,21 @@ class Call:
             raise refuse.invalid(name, f"must have at most {longest} characters", code="length")
         if "\0" in value:
             raise refuse.invalid(name, "must not contain a NUL character", code="format")
+        return value
+
+    def time(self, name: str) -> int | None:
+        """A query parameter as a time, in microseconds since the epoch; None when absent or empty."""
+        text = self.text(name, 1024)
+        if text is None:
+            return None
+        try:
+            # A client that forgets to encode its "+" sends a space.
+            time = datetime.fromisoformat(text.replace(" ", "+"))
+        except ValueError:
+            time = None
+        value = None if time is None or time.tzinfo is None else micros(time)
+        if value is None:
+            raise refuse.invalid(name, "must be an RFC 3339 time with an offset", code="format")
         return value
 
     @property

@@ -54,14 +54,13 @@ async def retry_dead_letters(call: Call) -> Reply:
         )
     for index, job_id in enumerate(body.job_ids or ()):
         bodies.check_text(job_id, f"job_ids[{index}]")
-    principal, limits = call.principal, call.services.settings.limits
-    retried = await call.write(
+    principal, limits = call.principal, call.limits
+    retried, skipped = await call.write(
         lambda tx: dead_letters.retry(
             tx, principal, limits, queue_name=body.queue_name, job_ids=body.job_ids, limit=limit
         )
     )
-    # Nothing is ever skipped here: there is no cap on workflows.
-    return json_reply({"retried_count": len(retried), "retried_jobs": retried, "skipped_jobs": []})
+    return json_reply({"retried_count": len(retried), "retried_jobs": retried, "skipped_jobs": skipped})
 
 
 async def purge_dead_letters(call: Call) -> Reply:

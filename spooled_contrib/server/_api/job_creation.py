@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
-from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api import bodies
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Reply, json_reply
 from spooled_contrib.server._api.routing import Route
+from spooled_contrib.server._api.webhook_bodies import check_target
 from spooled_contrib.server._rules import creation
 from spooled_contrib.server._rules.names import check_queue_name
 
@@ -89,7 +88,9 @@ async def create_job(call: Call) -> Reply:
     tags = bodies.json_text(body.tags, "tags", bodies.MAX_JSON_MEMBER)
     for field in ("idempotency_key", "parent_job_id", "completion_webhook", "completion_webhook_secret"):
         bodies.check_text(getattr(body, field), field)
-    _check_url(body.completion_webhook)
+    if body.completion_webhook is not None:
+        # What the name resolves to is looked at when it is called: a job is made too often to wait for a resolver.
+        check_target(call, body.completion_webhook, "completion_webhook")
     job = creation.NewJob(
         queue_name=body.queue_name,
         payload=payload,
@@ -105,7 +106,7 @@ async def create_job(call: Call) -> Reply:
         completion_webhook=body.completion_webhook,
         completion_webhook_secret=body.completion_webhook_secret,
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     (made,) = await call.write(lambda tx: creation.create_jobs(tx, principal, limits, [job]))
     return json_reply(CreateReply(made.id, made.created), 201 if made.created else 200)
 
@@ -114,7 +115,7 @@ async def create_jobs(call: Call) -> Reply:
     body = await call.json(_bulk)
     check_queue_name(body.queue_name)
     jobs = [_item(index, item, body) for index, item in enumerate(body.jobs)]
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     made = await call.write(lambda tx: creation.create_jobs(tx, principal, limits, jobs))
     return json_reply(
         BulkReply(
@@ -151,18 +152,6 @@ def job_type(payload: Any) -> str:
             # Lists and searches show it; a database that cannot hold NUL in a text gets none.
             return value.replace("\0", "\ufffd")
     return ""
-
-
-def _check_url(url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise refuse.invalid("completion_webhook", "must be an http or https URL", code="format")
 
 
 ROUTES = [

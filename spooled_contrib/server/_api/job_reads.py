@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from spooled_contrib.server import _refusals as refuse
@@ -13,7 +12,7 @@ from spooled_contrib.server._api.routing import Route
 from spooled_contrib.server._rules import dependencies, history, reading
 from spooled_contrib.server._rules.statuses import ALL
 from spooled_contrib.server._storage import Row, Tx
-from spooled_contrib.server._times import micros, moment
+from spooled_contrib.server._times import moment
 
 _LONGEST_TEXT = 1024
 MOST_IDS = 100
@@ -38,8 +37,8 @@ def job_filter(call: Call) -> reading.JobFilter:
         queue_name=queue_parameter(call),
         search=call.text("q", _LONGEST_TEXT),
         job_type=call.text("job_type", _LONGEST_TEXT),
-        created_after=_time(call, "created_after"),
-        created_before=_time(call, "created_before"),
+        created_after=call.time("created_after"),
+        created_before=call.time("created_before"),
         tag=call.text("tag", _LONGEST_TEXT),
         order_by=_choice(call, "order_by", reading.ORDERS, "created_at"),
         descending=_choice(call, "order_dir", ("asc", "desc"), "desc") == "desc",
@@ -71,21 +70,6 @@ def _choice(call: Call, name: str, choices: Any, default: str) -> str:
     if text not in choices:
         raise refuse.invalid(name, f"{text!r} is not one of {', '.join(sorted(choices))}", code="format")
     return text
-
-
-def _time(call: Call, name: str) -> int | None:
-    text = call.text(name, _LONGEST_TEXT)
-    if text is None:
-        return None
-    try:
-        # A plus sign that was not percent-encoded arrives as a space.
-        time = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        time = None
-    value = micros(time) if time is not None and time.tzinfo is not None else None
-    if value is None:
-        raise refuse.invalid(name, "must be an RFC 3339 time with an offset", code="format")
-    return value
 
 
 async def get_job(call: Call) -> Reply:

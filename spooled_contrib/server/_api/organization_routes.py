@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import json
-import secrets
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api import bodies
+from spooled_contrib.server._api.admin_key import admin_key_matches
 from spooled_contrib.server._api.call import Call
-from spooled_contrib.server._api.reply import Reply, json_reply
+from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route
-from spooled_contrib.server._keys import new_api_key
-from spooled_contrib.server._rules import organizations, quotas
-from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._keys import new_api_key, new_webhook_token
+from spooled_contrib.server._rate import HOUR, MINUTE, SLUG_CHECKS_PER_HOUR, SLUG_CHECKS_PER_MINUTE
+from spooled_contrib.server._rules import organizations
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
-
-UNLIMITED_RATE = 1_000_000
-"""The usage report has no word for "no rate limit", so it gets a number that nobody reaches."""
-
-WARN_FROM_PERCENT = 50.0
-"""On the free tier a warning appears from half of a cap on."""
-
 
 Slug = Annotated[
     str,
@@ -39,35 +30,61 @@ Slug = Annotated[
         }
     ),
 ]
-_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"}
+Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=255,
+        extra_json_schema={"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"},
+    ),
+]
 
 
 class NewOrganizationBody(Struct):
-    name: Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+    name: Name
     slug: Slug
-    billing_email: Annotated[str, Meta(max_length=255, extra_json_schema=_EMAIL)] | None = None
+    billing_email: Email | None = None
+
+
+class ChangeBody(Struct):
+    name: Name | None = None
+    billing_email: Email | None = None
+    settings: Raw = bodies.NULL
+
+
+class NameBody(Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 _new = Decoder(NewOrganizationBody)
+_change = Decoder(ChangeBody)
+_name = Decoder(NameBody)
 
 
 async def create_organization(call: Call) -> Reply:
     _check_registration(call)
-    body = await call.json(_new)
+    return await create(call, await call.json(_new))
+
+
+async def create(call: Call, body: NewOrganizationBody, plan: str | None = None) -> Reply:
+    """Make the organization that the body asks for, and its first key. Who asks was checked.
+
+    Args:
+        plan: The plan to put it on, instead of the server's.
+    """
     bodies.check_text(body.name, "name")
     organizations.check_slug(body.slug)
     email = body.billing_email
-    bodies.check_text(email, "billing_email")
-    if email is not None and not _looks_like_email(email):
-        raise refuse.invalid("billing_email", "must be an e-mail address", code="format")
+    check_email(email)
     key = new_api_key()
-    webhook_token = "whk_" + base64.urlsafe_b64encode(secrets.token_bytes(24)).decode("ascii")
     organization, first_key = await call.write(
-        lambda tx: organizations.create(tx, body.name, body.slug, email, key, webhook_token)
+        lambda tx: organizations.create(tx, body.name, body.slug, email, key, new_webhook_token(), plan)
     )
+    if plan is not None:
+        call.services.plans.set(organization[0], plan, None)
     return json_reply(
         {
-            "organization": _organization(organization),
+            "organization": _shown(call, organization),
             "api_key": {
                 "id": first_key[0],
                 "key": key,
@@ -80,101 +97,52 @@ async def create_organization(call: Call) -> Reply:
 
 
 def _check_registration(call: Call) -> None:
-    if call.services.registration_is_open:
-        return
-    wanted, sent = call.services.settings.admin_key, call.header(b"x-admin-key")
-    if wanted is None or sent is None or not hmac.compare_digest(wanted.encode(), sent):
+    if not call.services.registration_is_open and not admin_key_matches(call):
         raise refuse.access_denied("Registration is closed on this server; a valid X-Admin-Key is needed")
 
 
-def _looks_like_email(text: str) -> bool:
-    local, at, domain = text.rpartition("@")
-    return bool(local and at and domain) and not any(char.isspace() for char in text)
+def check_email(email: str | None, field: str = "billing_email") -> None:
+    """Refuse what cannot be an e-mail address. None is none."""
+    if email is None:
+        return
+    bodies.check_text(email, field)
+    local, at, domain = email.rpartition("@")
+    if not (local and at and domain) or any(char.isspace() for char in email):
+        raise refuse.invalid(field, "must be an e-mail address", code="format")
+
+
+def _shown(call: Call, row: Row) -> dict[str, Any]:
+    plans = call.services.plans
+    return {**organization_object(row, plans.of(row[0]).tier), "custom_limits": plans.custom.get(row[0])}
 
 
 async def list_organizations(call: Call) -> Reply:
     row = await call.read(lambda tx: organizations.get(tx, call.principal.organization_id))
-    found = _organization(row)
+    found = _shown(call, row)
     return json_reply([{name: found[name] for name in ("id", "name", "slug", "plan_tier", "created_at")}])
 
 
 async def get_organization(call: Call) -> Reply:
     if call.parameters[0] != call.principal.organization_id:
         raise refuse.not_found()
-    return json_reply(
-        _organization(await call.read(lambda tx: organizations.get(tx, call.principal.organization_id)))
-    )
+    row = await call.read(lambda tx: organizations.get(tx, call.principal.organization_id))
+    return json_reply(_shown(call, row))
 
 
-async def get_usage(call: Call) -> Reply:
-    call.principal.require_unrestricted()
-    counts = await call.read(lambda tx: organizations.usage(tx, call.principal.organization_id))
-    return json_reply(
-        usage_report(counts, call.services.settings.limits, call.services.settings.retention_days)
-    )
+def organization_object(row: Row, tier: str) -> dict[str, Any]:
+    """An organization as responses show it.
 
-
-def usage_report(counts: dict[str, int], limits: Limits, retention_days: float) -> dict[str, Any]:
-    """What is used of each cap, and warnings for the ones that are close."""
-    caps = {
-        "jobs_today": limits.jobs_per_day,
-        "active_jobs": limits.active_jobs,
-        "queues": limits.queues,
-        "workers": limits.workers,
-        "api_keys": limits.api_keys,
-        "schedules": None,
-        "workflows": None,
-        "webhooks": None,
-    }
-    usage = {name: _used(counts.get(name, 0), cap) for name, cap in caps.items()}
-    warnings = [
-        {
-            "resource": name,
-            "message": f"{used['current']} of {used['limit']} {name.replace('_', ' ')} are in use",
-            "severity": "critical" if used["percentage"] >= 100.0 else "warning",
-        }
-        for name, used in usage.items()
-        if used["percentage"] is not None and used["percentage"] >= WARN_FROM_PERCENT
-    ]
-    days = max(1, round(retention_days))
-    return {
-        "plan": quotas.PLAN,
-        "plan_display_name": quotas.PLAN.title(),
-        "limits": {
-            "tier": quotas.PLAN,
-            "display_name": quotas.PLAN.title(),
-            "max_jobs_per_day": limits.jobs_per_day,
-            "max_active_jobs": limits.active_jobs,
-            "max_queues": limits.queues,
-            "max_workers": limits.workers,
-            "max_api_keys": limits.api_keys,
-            "max_schedules": None,
-            "max_workflows": None,
-            "max_webhooks": None,
-            "max_payload_size_bytes": limits.payload_bytes or bodies.MAX_PAYLOAD,
-            "rate_limit_requests_per_second": round(limits.requests_per_second or UNLIMITED_RATE),
-            "rate_limit_burst": limits.bucket or UNLIMITED_RATE,
-            "job_retention_days": days,
-            "history_retention_days": days,
-        },
-        "usage": usage,
-        "warnings": warnings,
-    }
-
-
-def _used(current: int, limit: int | None) -> dict[str, Any]:
-    percentage = None if not limit else round(100.0 * current / limit, 2)
-    return {"current": current, "limit": limit, "percentage": percentage, "is_disabled": limit == 0}
-
-
-def _organization(row: Row) -> dict[str, Any]:
+    Args:
+        row: `organizations.COLUMNS`.
+        tier: The plan that it is on.
+    """
     # The webhook token lives among the settings, but it is a secret.
     settings = {name: value for name, value in json.loads(row[5]).items() if name != "webhook_token"}
     return {
         "id": row[0],
         "name": row[1],
         "slug": row[2],
-        "plan_tier": row[3],
+        "plan_tier": tier,
         "billing_email": row[4],
         "settings": settings,
         "custom_limits": None,
@@ -188,9 +156,73 @@ def _organization(row: Row) -> dict[str, Any]:
     }
 
 
+async def change_organization(call: Call) -> Reply:
+    organization_id = _own(call)
+    body = await call.json(_change)
+    bodies.check_text(body.name, "name")
+    check_email(body.billing_email)
+    found = bodies.json_text(body.settings, "settings", bodies.MAX_JSON_MEMBER)
+    settings = None if found is None else found[1]
+    if settings is not None and not isinstance(settings, dict):
+        raise refuse.invalid("settings", "must be an object")
+    row = await call.write(
+        lambda tx: organizations.change(tx, organization_id, body.name, body.billing_email, settings)
+    )
+    return json_reply(_shown(call, row))
+
+
+async def delete_organization(call: Call) -> Reply:
+    organization_id = _own(call)
+    await call.write(lambda tx: organizations.delete(tx, organization_id))
+    call.services.gate.forget_organization(organization_id)
+    return Reply(NO_CONTENT)
+
+
+async def list_members(call: Call) -> Reply:
+    """This server knows keys, not persons, so nobody is a member."""
+    organization_id = _own(call)
+    await call.read(lambda tx: organizations.get(tx, organization_id))
+    return json_reply([])
+
+
+def _own(call: Call) -> str:
+    """The organization in the path, when it is the caller's and the key may administer it."""
+    call.principal.require_unrestricted()
+    if call.parameters[0] != call.principal.organization_id:
+        raise refuse.not_found()
+    return call.principal.organization_id
+
+
+async def check_slug(call: Call) -> Reply:
+    limiter = call.services.gate.limiter
+    limiter.check_window("slug-minute", call.address, SLUG_CHECKS_PER_MINUTE, MINUTE)
+    limiter.check_window("slug-hour", call.address, SLUG_CHECKS_PER_HOUR, HOUR)
+    slug = call.query.get("slug", "")
+    try:
+        organizations.check_slug(slug)
+    except refuse.RefusalError as refusal:
+        return json_reply({"available": False, "valid": False, "error": refusal.message})
+    suggestion = await call.read(lambda tx: organizations.free_slug(tx, slug))
+    if suggestion == slug:
+        return json_reply({"available": True, "valid": True})
+    return json_reply(
+        {"available": False, "valid": True, "error": "The slug is taken", "suggestion": suggestion}
+    )
+
+
+async def generate_slug(call: Call) -> Reply:
+    body = await call.json(_name)
+    slug = organizations.slug_of(body.name)
+    return json_reply({"slug": await call.read(lambda tx: organizations.free_slug(tx, slug))})
+
+
 ROUTES = [
     Route("POST", "/api/v1/organizations", create_organization, "public"),
     Route("GET", "/api/v1/organizations", list_organizations),
-    Route("GET", "/api/v1/organizations/usage", get_usage),
+    Route("GET", "/api/v1/organizations/check-slug", check_slug, "public"),
+    Route("POST", "/api/v1/organizations/generate-slug", generate_slug, "public"),
     Route("GET", "/api/v1/organizations/{id}", get_organization),
+    Route("PUT", "/api/v1/organizations/{id}", change_organization),
+    Route("DELETE", "/api/v1/organizations/{id}", delete_organization),
+    Route("GET", "/api/v1/organizations/{id}/members", list_members),
 ]

@@ -69,7 +69,7 @@ async def configure_queue(call: Call) -> Reply:
         enabled=body.enabled,
         settings=None if settings is None else settings[1],
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     row = await call.write(lambda tx: queues.configure(tx, principal, limits, name, change))
     return json_reply(_config_object(row))
 

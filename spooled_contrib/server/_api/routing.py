@@ -25,14 +25,15 @@ class Talk(Protocol):
 
 
 Handler = Callable[["Call"], Awaitable["Reply | Talk"]]
-Access = Literal["key", "jwt", "stream", "public"]
+Access = Literal["key", "jwt", "stream", "public", "admin", "open"]
 
 
 class Route(Struct, frozen=True):
     """One call of the contract.
 
     `access` says what a caller must show: "key" an API key or access token, "jwt" an access token, "stream" the same
-    as "key" but also as a query parameter, "public" nothing.
+    as "key" but also as a query parameter, "admin" the server's admin key, "public" nothing. "open" is public too, and
+    is not counted: a health check must not be refused because somebody else asks a lot.
     """
 
     method: str

@@ -76,7 +76,7 @@ async def register(call: Call) -> Reply:
         metadata="{}" if metadata is None else metadata[0],
         version=body.version,
     )
-    principal, limits = call.principal, call.services.settings.limits
+    principal, limits = call.principal, call.limits
     worker_id = await call.write(lambda tx: workers.register(tx, principal, limits, worker))
     return json_reply(
         {

@@ -6,7 +6,15 @@ import random
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import dependencies, events, history
+from spooled_contrib.server._rules import (
+    counting,
+    deliveries,
+    dependencies,
+    events,
+    history,
+    webhooks,
+    workflows,
+)
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING, PROCESSING, TERMINAL
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND, text
@@ -56,20 +64,33 @@ def complete(
     scope, names = principal.queue_condition()
     rows = tx.change(
         f"UPDATE jobs SET status = 'completed', result = ?, completed_at = ?, updated_at = ? WHERE {_FENCE}{scope} "  # noqa: S608
-        "RETURNING queue_name, started_at, has_dependents",
+        "RETURNING queue_name, started_at, has_dependents, workflow_id, completion_webhook, completion_webhook_secret",
         (result, now, now, job_id, organization_id, worker_id, lease_id, now, *names),
     )
     if not rows:
         raise _miss(tx, principal, job_id, worker_id, lease_id)
-    queue_name, started_at, has_dependents = rows[0]
+    queue_name, started_at, has_dependents, workflow_id, url, secret = rows[0]
     history.record(tx, job_id, "completed", worker_id, {"organization_id": organization_id})
     tx.execute(
         "UPDATE workers SET jobs_processed = jobs_processed + 1 WHERE id = ? AND organization_id = ?",
         (worker_id, organization_id),
     )
+    # The row says whether there is anything more to do, so that a job by itself costs no further statement.
+    if workflow_id is not None:
+        workflows.job_completed(tx, workflow_id)
     if has_dependents:
         dependencies.job_completed(tx, job_id)
+    counting.completed(tx, started_at)
     events.job_completed(tx, organization_id, queue_name, job_id, started_at, result)
+    data = {
+        "job_id": job_id,
+        "queue_name": queue_name,
+        "status": "completed",
+        "result": deliveries.result_json(result),
+    }
+    webhooks.emit(tx, organization_id, webhooks.JOB_COMPLETED, data)
+    if url is not None:
+        deliveries.enqueue(tx, organization_id, webhooks.JOB_COMPLETED, (data,), url=url, secret=secret)
 
 
 def fail(tx: Tx, principal: Principal, job_id: str, worker_id: str, lease_id: str, error: str) -> None:
@@ -78,10 +99,14 @@ def fail(tx: Tx, principal: Principal, job_id: str, worker_id: str, lease_id: st
     now = tx.now
     scope, names = principal.queue_condition()
     fence = (job_id, organization_id, worker_id, lease_id, now, *names)
-    row = tx.select_one(f"SELECT queue_name, retry_count, max_retries FROM jobs WHERE {_FENCE}{scope}", fence)  # noqa: S608
+    row = tx.select_one(
+        "SELECT queue_name, retry_count, max_retries, completion_webhook, completion_webhook_secret FROM jobs "  # noqa: S608
+        f"WHERE {_FENCE}{scope}",
+        fence,
+    )
     if row is None:
         raise _miss(tx, principal, job_id, worker_id, lease_id)
-    queue_name, retry_count, max_retries = row
+    queue_name, retry_count, max_retries, url, secret = row
     if retry_count < max_retries:
         # Up to half a second of jitter keeps jobs that failed together from coming back together.
         next_run = now + backoff_seconds(retry_count) * SECOND + random.randrange(500) * 1000  # noqa: S311
@@ -106,8 +131,14 @@ def fail(tx: Tx, principal: Principal, job_id: str, worker_id: str, lease_id: st
         "UPDATE workers SET jobs_failed = jobs_failed + 1 WHERE id = ? AND organization_id = ?",
         (worker_id, organization_id),
     )
+    counting.count(tx, counting.FAILED)
+    counting.count(tx, counting.RETRIED if status == PENDING else counting.DEADLETTERED)
     events.status_changed(tx, organization_id, queue_name, job_id, PROCESSING, status)
     events.job_failed(tx, organization_id, queue_name, job_id, error, retry_count)
+    if status == DEADLETTER:
+        data = webhooks.job_died(tx, organization_id, queue_name, job_id, error)
+        if url is not None:
+            deliveries.enqueue(tx, organization_id, webhooks.JOB_FAILED, (data,), url=url, secret=secret)
 
 
 def heartbeat(

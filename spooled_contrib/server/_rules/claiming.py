@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history
+from spooled_contrib.server._rules import events, history, webhooks
 from spooled_contrib.server._storage import Row, Tx
 from spooled_contrib.server._times import SECOND
 
@@ -87,6 +87,12 @@ def claim(
             )
             for row in rows
         ],
+    )
+    webhooks.emit_each(
+        tx,
+        organization_id,
+        webhooks.JOB_STARTED,
+        ({"job_id": row[0], "queue_name": queue_name, "worker_id": worker_id} for row in rows),
     )
     if tx.listening:
         for row in rows:

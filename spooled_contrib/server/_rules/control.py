@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history
+from spooled_contrib.server._rules import counting, events, history, webhooks, workflows
 from spooled_contrib.server._rules.reading import get_job
 from spooled_contrib.server._rules.statuses import CANCELLED, PENDING, REVIVABLE, WAITING
 from spooled_contrib.server._storage import Row, Tx
@@ -21,6 +21,12 @@ def cancel(tx: Tx, principal: Principal, job_id: str) -> None:
     )
     history.record(tx, job_id, "cancelled", None, {"organization_id": principal.organization_id})
     events.status_changed(tx, principal.organization_id, queue_name, job_id, status, CANCELLED)
+    webhooks.emit(
+        tx,
+        principal.organization_id,
+        webhooks.JOB_CANCELLED,
+        {"job_id": job_id, "queue_name": queue_name, "status": CANCELLED, "old_status": status},
+    )
 
 
 def retry(tx: Tx, principal: Principal, job_id: str) -> Row:
@@ -28,19 +34,28 @@ def retry(tx: Tx, principal: Principal, job_id: str) -> Row:
     queue_name, status = _place(tx, principal, job_id)
     if status not in REVIVABLE:
         raise refuse.conflict(f"Job is {status}; only failed and deadletter jobs can be retried")
-    revive(tx, principal.organization_id, job_id)
+    revive(tx, principal.organization_id, queue_name, job_id, status)
     events.status_changed(tx, principal.organization_id, queue_name, job_id, status, PENDING)
     return get_job(tx, principal, job_id)
 
 
-def revive(tx: Tx, organization_id: str, job_id: str) -> None:
+def revive(tx: Tx, organization_id: str, queue_name: str, job_id: str, old_status: str) -> None:
     """`scheduled_at`, `started_at` and `result` stay as they were."""
-    tx.execute(
+    rows = tx.change(
         "UPDATE jobs SET status = 'pending', ready = 0, retry_count = 0, last_error = NULL, updated_at = ? "
-        "WHERE id = ?",
+        "WHERE id = ? RETURNING workflow_id",
         (tx.now, job_id),
     )
+    if rows[0][0] is not None:
+        workflows.job_revived(tx, rows[0][0])
     history.record(tx, job_id, "retried", None, {"organization_id": organization_id})
+    counting.count(tx, counting.RETRIED)
+    webhooks.emit(
+        tx,
+        organization_id,
+        webhooks.JOB_RETRIED,
+        {"job_id": job_id, "queue_name": queue_name, "status": PENDING, "old_status": old_status},
+    )
 
 
 def set_priority(tx: Tx, principal: Principal, job_id: str, priority: int) -> int:

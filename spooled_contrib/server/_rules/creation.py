@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history, quotas
+from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
@@ -34,6 +35,10 @@ class NewJob(Struct, kw_only=True):
     parent_job_id: str | None = None
     completion_webhook: str | None = None
     completion_webhook_secret: str | None = None
+    workflow_id: str | None = None
+    dependency_mode: str = "all"
+    waits: bool = False
+    """Gated from birth; whoever makes the job adds the edges."""
 
 
 class CreatedJob(Struct, frozen=True):
@@ -46,9 +51,9 @@ class CreatedJob(Struct, frozen=True):
 _COLUMNS = (
     "id, organization_id, queue_name, status, ready, payload, job_type, priority, retry_count, max_retries, "
     "timeout_seconds, created_at, updated_at, scheduled_at, expires_at, tags, parent_job_id, completion_webhook, "
-    "completion_webhook_secret, idempotency_key, dependency_mode, dependencies_met"
+    "completion_webhook_secret, idempotency_key, workflow_id, dependency_mode, dependencies_met"
 )
-_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {', '.join('?' * 11)}, 'all', ?)"  # noqa: S608
+_INSERT = f"INSERT INTO jobs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, {', '.join('?' * 14)})"  # noqa: S608
 # One statement decides between "new" and "known", so that two equal keys cannot both be new. The existing row keeps
 # everything but its updated_at.
 _INSERT_OR_FIND = (
@@ -62,10 +67,22 @@ def status_at_birth(scheduled_at: int | None, now: int) -> str:
     return SCHEDULED if scheduled_at is not None and scheduled_at > now else PENDING
 
 
-def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[NewJob]) -> list[CreatedJob]:
+def create_jobs(
+    tx: Tx,
+    principal: Principal,
+    limits: Limits,
+    jobs: Sequence[NewJob],
+    *,
+    source: str | None = None,
+    queue_cap: bool = True,
+) -> list[CreatedJob]:
     """Make jobs that all go to the same queue. All or nothing.
 
     Checks in the contract's order: scope, payload size, daily and active quota, queue cap, parent.
+
+    Args:
+        source: Where they come from when not from a client, for webhooks: `cron`, `incoming_webhook`, ...
+        queue_cap: Whether a queue that they bring into being counts against the plan.
     """
     organization_id = principal.organization_id
     queue_name = jobs[0].queue_name
@@ -75,19 +92,52 @@ def create_jobs(tx: Tx, principal: Principal, limits: Limits, jobs: Sequence[New
         if limits.payload_bytes is not None:
             quotas.check_payload(len(job.payload.encode()), limits)
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
-    quotas.check_queue(tx, organization_id, limits, queue_name)
-    max_retries, timeout = _queue_defaults(tx, organization_id, queue_name)
-    created = [_create(tx, organization_id, job, max_retries, timeout) for job in jobs]
+    if queue_cap:
+        quotas.check_queue(tx, organization_id, limits, queue_name)
+    return insert_jobs(tx, organization_id, jobs, events.Origin(source=source) if source else events.CLIENT)
+
+
+def insert_jobs(
+    tx: Tx, organization_id: str, jobs: Sequence[NewJob], origin: events.Origin = events.CLIENT
+) -> list[CreatedJob]:
+    """Make jobs, of any queues, of which scope and quotas were checked."""
+    queues = {job.queue_name for job in jobs}
+    defaults = {name: queue_defaults(tx, organization_id, name) for name in queues}
+    created = [_create(tx, organization_id, job, *defaults[job.queue_name]) for job in jobs]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
     quotas.count_jobs_today(tx, organization_id, len(new))
-    details = {"organization_id": organization_id, "queue_name": queue_name}
-    history.record_many(tx, "created", [(made.id, None, details) for made, _ in new])
+    details = {name: {"organization_id": organization_id, "queue_name": name} for name in queues}
+    history.record_many(tx, "created", [(made.id, None, details[job.queue_name]) for made, job in new])
     for made, job in new:
-        events.job_created(tx, organization_id, queue_name, made.id, job.priority)
+        events.job_created(tx, organization_id, job.queue_name, made.id, job.priority)
+    if new:
+        counting.count(tx, counting.ENQUEUED, len(new))
+        webhooks.emit_each(
+            tx,
+            organization_id,
+            webhooks.JOB_CREATED,
+            (created_data(made.id, job, tx.now, origin) for made, job in new),
+        )
     return created
 
 
-def _queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:
+def created_data(job_id: str, job: NewJob, now: int, origin: events.Origin) -> dict[str, Any]:
+    """What webhooks are told about a new job."""
+    data: dict[str, Any] = {
+        "job_id": job_id,
+        "queue_name": job.queue_name,
+        "priority": job.priority,
+        "status": status_at_birth(job.scheduled_at, now),
+    }
+    for name in ("source", "schedule_id", "workflow_id"):
+        value = getattr(origin, name)
+        if value is not None:
+            data[name] = value
+    return data
+
+
+def queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, int]:
+    """`max_retries` and `timeout_seconds` of a job that does not say."""
     row = tx.select_one(
         "SELECT max_retries, default_timeout FROM queue_config WHERE organization_id = ? AND queue_name = ?",
         (organization_id, queue_name),
@@ -105,7 +155,7 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         organization_id,
         job.queue_name,
         status,
-        int(status == PENDING and not gated),
+        int(status == PENDING and not gated and not job.waits),
         job.payload,
         job.job_type,
         job.priority,
@@ -120,7 +170,9 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         job.completion_webhook,
         job.completion_webhook_secret,
         job.idempotency_key,
-        int(not gated),
+        job.workflow_id,
+        job.dependency_mode,
+        int(not gated and not job.waits),
     )
     if job.idempotency_key is None:
         tx.execute(_INSERT, params)

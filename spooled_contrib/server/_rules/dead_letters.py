@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import control, deletion, events, quotas
+from spooled_contrib.server._rules.statuses import DEADLETTER
 from spooled_contrib.server._settings import Limits
-from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._storage import Row, Tx
 
 
 def retry(
@@ -19,8 +20,12 @@ def retry(
     queue_name: str | None,
     job_ids: Sequence[str] | None,
     limit: int,
-) -> list[str]:
-    """Revive dead letters; their ids. `job_ids` wins over `queue_name`; without ids the oldest go first."""
+) -> tuple[list[str], list[str]]:
+    """Revive dead letters. `job_ids` wins over `queue_name`; without ids the oldest go first.
+
+    Returns:
+        The ids of those that were revived, and of steps that stay because the plan has no room for their workflows.
+    """
     if principal.queues is not None:
         if queue_name is None or job_ids is not None:
             raise refuse.access_denied(
@@ -36,14 +41,15 @@ def retry(
         where += " AND queue_name = ?"
         params.append(queue_name)
     rows = tx.select(
-        f"SELECT id, queue_name FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?",  # noqa: S608
+        f"SELECT id, queue_name, workflow_id FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?",  # noqa: S608
         (*params, limit),
     )
+    rows, skipped = _that_fit(tx, organization_id, limits, rows)
     if not rows:
-        return []
+        return [], skipped
     quotas.check_new_jobs(tx, organization_id, limits, len(rows))
-    for job_id, job_queue in rows:
-        control.revive(tx, organization_id, job_id)
+    for job_id, job_queue, _ in rows:
+        control.revive(tx, organization_id, job_queue, job_id, DEADLETTER)
         # Children that still wait for it are gated again.
         tx.execute(
             "UPDATE jobs SET dependencies_met = 0, ready = 0, updated_at = ? WHERE parent_job_id = ? "
@@ -51,7 +57,27 @@ def retry(
             (tx.now, job_id, organization_id),
         )
         events.touched(tx, organization_id, job_queue, job_id)
-    return [job_id for job_id, _ in rows]
+    return [job_id for job_id, _, _ in rows], skipped
+
+
+def _that_fit(tx: Tx, organization_id: str, limits: Limits, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Leave out steps of failed workflows that would run again beyond the plan's cap; the rest, and their ids."""
+    steps = {row[2] for row in rows if row[2] is not None}
+    if limits.workflows is None or not steps:
+        return rows, []
+    marks = ", ".join("?" * len(steps))
+    failed = {
+        row[0]
+        for row in tx.select(
+            f"SELECT id FROM workflows WHERE status = 'failed' AND id IN ({marks})",  # noqa: S608
+            list(steps),
+        )
+    }
+    room = max(0, limits.workflows - quotas.workflows(tx, organization_id))
+    # The oldest dead letters decide which workflows get the room.
+    waking = [workflow_id for workflow_id in dict.fromkeys(row[2] for row in rows) if workflow_id in failed]
+    asleep = set(waking[room:])
+    return [row for row in rows if row[2] not in asleep], [row[0] for row in rows if row[2] in asleep]
 
 
 def purge(tx: Tx, principal: Principal, *, queue_name: str | None, older_than: int | None, limit: int) -> int:

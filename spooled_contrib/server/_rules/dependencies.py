@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import events, history
+from spooled_contrib.server._rules import events, history, webhooks
 from spooled_contrib.server._rules.statuses import CANCELLED, COMPLETED, NEVER_COMPLETES
 from spooled_contrib.server._storage import Row, Tx
 from spooled_contrib.server._times import SECOND
@@ -161,6 +161,18 @@ def _sweep_level(tx: Tx) -> int:
             tx, job_id, "cancelled", None, {"organization_id": organization_id, "reason": decision}
         )
         events.status_changed(tx, organization_id, queue_name, job_id, status, CANCELLED)
+        webhooks.emit(
+            tx,
+            organization_id,
+            webhooks.JOB_CANCELLED,
+            {
+                "job_id": job_id,
+                "queue_name": queue_name,
+                "status": CANCELLED,
+                "old_status": status,
+                "reason": "parent_failed" if decision == PARENT_LOST else "dependency_failed",
+            },
+        )
     return decided
 
 

@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from spooled_contrib.server._events import Event
+from spooled_contrib.server._rules import webhooks
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import text
+
+
+class Origin(Struct, frozen=True):
+    """What made a job, other than a client that asked for it: `source` is "cron" or "schedule_trigger"."""
+
+    source: str | None = None
+    schedule_id: str | None = None
+    workflow_id: str | None = None
+
+
+CLIENT = Origin()
 
 
 def job_created(tx: Tx, organization_id: str, queue_name: str, job_id: str, priority: int) -> None:
@@ -62,3 +75,17 @@ def touched(tx: Tx, organization_id: str, queue_name: str, job_id: str) -> None:
     """A change that the public stream does not announce; it only wakes streams of this job."""
     if tx.listening:
         tx.emit(Event(organization_id, queue_name, job_id))
+
+
+def schedule_triggered(
+    tx: Tx, organization_id: str, queue_name: str, schedule_id: str, job_id: str, source: str
+) -> None:
+    """A schedule made a job, by its time or by hand. The real-time streams do not announce it."""
+    data = {"schedule_id": schedule_id, "job_id": job_id, "queue_name": queue_name, "source": source}
+    webhooks.emit(tx, organization_id, webhooks.SCHEDULE_TRIGGERED, data)
+
+
+def workflow_ended(tx: Tx, organization_id: str, workflow_id: str, status: str) -> None:
+    """A workflow was completed or has failed. The real-time streams do not announce it."""
+    data = {"workflow_id": workflow_id, "status": status}
+    webhooks.emit(tx, organization_id, f"workflow.{status}", data)

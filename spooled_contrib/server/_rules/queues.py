@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import deletion, quotas
+from spooled_contrib.server._rules import deletion, quotas, webhooks
 from spooled_contrib.server._rules.creation import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
@@ -181,6 +181,8 @@ def pause(tx: Tx, principal: Principal, queue_name: str, reason: str | None) -> 
         raise refuse.not_found()
     settings = {"paused": True, "paused_at": text(tx.now), "paused_reason": reason}
     _upsert(tx, principal.organization_id, queue_name, QueueChange(enabled=False, settings=settings))
+    data = {"queue_name": queue_name, "reason": reason}
+    webhooks.emit(tx, principal.organization_id, webhooks.QUEUE_PAUSED, data)
 
 
 def paused_seconds(settings: Any, now: int) -> int:
@@ -209,6 +211,8 @@ def resume(tx: Tx, principal: Principal, queue_name: str) -> int:
         queue_name,
         QueueChange(enabled=True, settings={"paused": False, "paused_at": None, "paused_reason": None}),
     )
+    data = {"queue_name": queue_name, "paused_duration_secs": duration}
+    webhooks.emit(tx, principal.organization_id, webhooks.QUEUE_RESUMED, data)
     return duration
 
 

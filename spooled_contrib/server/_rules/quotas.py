@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from spooled_contrib.server import _plans as plans
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 
 PLAN = "free"
-"""The tier that every organization is created with. The server's own limits override the tier's numbers."""
+"""What the row of a new organization says. What applies to it, and what is reported, is in `Plans`."""
+
+FEATURES = frozenset({"schedules", "workflows", "webhooks"})
+"""What a plan can be without."""
 
 _MICROS_PER_DAY = 86_400_000_000
 
@@ -45,7 +51,9 @@ def queues(tx: Tx, organization_id: str) -> int:
     return _count(
         tx,
         "SELECT COUNT(*) FROM (SELECT queue_name FROM jobs WHERE organization_id = ? "
-        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ?) AS names",
+        "UNION SELECT queue_name FROM queue_config WHERE organization_id = ? "
+        "UNION SELECT queue_name FROM schedules WHERE organization_id = ? AND is_active = 1) AS names",
+        organization_id,
         organization_id,
         organization_id,
     )
@@ -65,34 +73,86 @@ def api_keys(tx: Tx, organization_id: str) -> int:
     )
 
 
+def schedules(tx: Tx, organization_id: str) -> int:
+    return _count(
+        tx, "SELECT COUNT(*) FROM schedules WHERE organization_id = ? AND is_active = 1", organization_id
+    )
+
+
+def workflows(tx: Tx, organization_id: str) -> int:
+    """Only live ones count: what has ended takes nothing from anybody."""
+    return _count(
+        tx,
+        "SELECT COUNT(*) FROM workflows WHERE organization_id = ? AND status IN ('pending', 'running')",
+        organization_id,
+    )
+
+
+def webhooks(tx: Tx, organization_id: str) -> int:
+    return _count(
+        tx, "SELECT COUNT(*) FROM webhooks WHERE organization_id = ? AND enabled = 1", organization_id
+    )
+
+
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
-        _check("jobs_per_day", jobs_today(tx, organization_id), adding, limits.jobs_per_day)
+        check_cap(limits, "jobs_per_day", jobs_today(tx, organization_id), adding)
     if limits.active_jobs is not None:
         check_active_jobs(tx, organization_id, limits, adding)
 
 
 def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     if limits.active_jobs is not None:
-        _check("active_jobs", active_jobs(tx, organization_id), adding, limits.active_jobs)
+        check_cap(limits, "active_jobs", active_jobs(tx, organization_id), adding)
 
 
 def check_queue(tx: Tx, organization_id: str, limits: Limits, queue_name: str) -> None:
     """A queue that exists is never refused."""
-    if limits.queues is None or queue_exists(tx, organization_id, queue_name):
+    check_queues(tx, organization_id, limits, [queue_name])
+
+
+def check_queues(tx: Tx, organization_id: str, limits: Limits, queue_names: Sequence[str]) -> None:
+    """Several at once, each named once; all or nothing."""
+    if limits.queues is None:
         return
-    _check("queues", queues(tx, organization_id), 1, limits.queues)
+    adding = sum(
+        not queue_exists(tx, organization_id, name) and not _is_scheduled(tx, organization_id, name)
+        for name in queue_names
+    )
+    if adding:
+        check_cap(limits, "queues", queues(tx, organization_id), adding)
 
 
 def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.workers is not None:
-        _check("workers", workers(tx, organization_id), 1, limits.workers)
+        check_cap(limits, "workers", workers(tx, organization_id), 1)
 
 
 def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.api_keys is not None:
-        _check("api_keys", api_keys(tx, organization_id), 1, limits.api_keys)
+        check_cap(limits, "api_keys", api_keys(tx, organization_id), 1)
+
+
+def check_webhook(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.webhooks is not None:
+        check_cap(limits, "webhooks", webhooks(tx, organization_id), 1)
+
+
+def check_schedule(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.schedules is not None:
+        check_cap(limits, "schedules", schedules(tx, organization_id), 1)
+
+
+def check_feature(limits: Limits, resource: str) -> None:
+    """A cap of 0 means that the plan does not have the feature at all: 403."""
+    if getattr(limits, resource) == 0:
+        check_cap(limits, resource, 0, 1)
+
+
+def check_workflow(tx: Tx, organization_id: str, limits: Limits) -> None:
+    if limits.workflows is not None:
+        check_cap(limits, "workflows", workflows(tx, organization_id), 1)
 
 
 def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
@@ -111,9 +171,22 @@ def queue_exists(tx: Tx, organization_id: str, queue_name: str) -> bool:
     )
 
 
+def _is_scheduled(tx: Tx, organization_id: str, queue_name: str) -> bool:
+    """The target of an active schedule counts as a queue before its first job is made."""
+    return (
+        tx.select_one(
+            "SELECT 1 FROM schedules WHERE organization_id = ? AND queue_name = ? AND is_active = 1 LIMIT 1",
+            (organization_id, queue_name),
+        )
+        is not None
+    )
+
+
 def check_payload(size: int, limits: Limits) -> None:
     if limits.payload_bytes is not None and size > limits.payload_bytes:
-        raise refuse.payload_too_large(size, limits.payload_bytes, PLAN)
+        raise refuse.payload_too_large(
+            size, limits.payload_bytes, limits.tier, plans.upgrade(limits, "payload_bytes", size)
+        )
 
 
 def _count(tx: Tx, sql: str, *params: object) -> int:
@@ -121,6 +194,16 @@ def _count(tx: Tx, sql: str, *params: object) -> int:
     return int(row[0]) if row is not None else 0
 
 
-def _check(resource: str, current: int, adding: int, limit: int) -> None:
-    if current + adding > limit:
-        raise refuse.quota_exceeded(resource, current, limit, PLAN)
+def check_cap(limits: Limits, resource: str, current: int, adding: int) -> None:
+    """Hold one of the counts in `Limits` to its limit.
+
+    Raises:
+        RefusalError: 429 when there would be too many; 403 when the plan has none of this feature.
+    """
+    limit = getattr(limits, resource)
+    if limit is None or current + adding <= limit:
+        return
+    larger = plans.upgrade(limits, resource, current + adding)
+    if limit == 0 and resource in FEATURES:
+        raise refuse.feature_disabled(resource, limits.tier, larger)
+    raise refuse.quota_exceeded(resource, current, limit, limits.tier, larger)

@@ -5,7 +5,7 @@ Each sweep is one indexed search that finds nothing most of the time.
 
 from __future__ import annotations
 
-from spooled_contrib.server._rules import deletion, events, history
+from spooled_contrib.server._rules import counting, deletion, events, history, webhooks
 from spooled_contrib.server._rules.statuses import DEADLETTER, PENDING
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND
@@ -69,7 +69,10 @@ def recover_leases(tx: Tx) -> int:
             "retry_count": retries,
         }
         history.record(tx, job_id, event, worker_id, details)
+        counting.count(tx, counting.RETRIED if status == PENDING else counting.DEADLETTERED)
         events.touched(tx, organization_id, queue_name, job_id)
+        if status == DEADLETTER:
+            webhooks.job_died(tx, organization_id, queue_name, job_id, error)
     return len(rows)
 
 
@@ -88,16 +91,6 @@ def delete_expired_jobs(tx: Tx) -> int:
         tx,
         "expires_at IS NOT NULL AND expires_at <= ? AND status IN ('pending', 'scheduled', 'failed', 'deadletter')",
         (tx.now,),
-        limit=ROWS_PER_SWEEP,
-    )
-
-
-def delete_old_jobs(tx: Tx, retention: int) -> int:
-    """Completed and cancelled jobs that ended more than `retention` microseconds ago."""
-    return deletion.delete_jobs(
-        tx,
-        "completed_at IS NOT NULL AND completed_at < ? AND status IN ('completed', 'cancelled')",
-        (tx.now - retention,),
         limit=ROWS_PER_SWEEP,
     )
 

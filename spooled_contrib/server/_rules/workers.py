@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._rules import quotas
+from spooled_contrib.server._rules import quotas, webhooks
 from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
@@ -68,6 +68,12 @@ def register(tx: Tx, principal: Principal, limits: Limits, worker: NewWorker) ->
             tx.now,
         ),
     )
+    webhooks.emit(
+        tx,
+        organization_id,
+        webhooks.WORKER_REGISTERED,
+        {"worker_id": worker_id, "queue_name": worker.queue_name, "hostname": worker.hostname},
+    )
     return worker_id
 
 
@@ -91,7 +97,10 @@ def heartbeat(
 
 def deregister(tx: Tx, principal: Principal, worker_id: str) -> None:
     """Mark a worker as gone. Jobs whose lease is live stay with it: it must ack them before it leaves."""
-    _row(tx, principal, worker_id)
+    worker = _row(tx, principal, worker_id)
+    if worker[7] != OFFLINE:
+        data = {"worker_id": worker_id, "queue_name": worker[2]}
+        webhooks.emit(tx, principal.organization_id, webhooks.WORKER_DEREGISTERED, data)
     tx.execute(
         "UPDATE workers SET status = 'offline', current_jobs = 0, updated_at = ? WHERE id = ?",
         (tx.now, worker_id),

@@ -146,5 +146,123 @@ CREATE TABLE job_history (
 CREATE INDEX job_history_by_job ON job_history (job_id, seq);
 """
 
-STEPS: tuple[str, ...] = (INITIAL,)
+SCHEDULES_AND_WORKFLOWS = """
+CREATE TABLE schedules (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT,
+    cron_expression TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    queue_name TEXT NOT NULL,
+    payload_template TEXT NOT NULL,
+    job_type TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    max_retries INTEGER NOT NULL,
+    timeout_seconds INTEGER NOT NULL,
+    is_active INTEGER NOT NULL,
+    last_run_at INTEGER,
+    next_run_at INTEGER,
+    run_count INTEGER NOT NULL,
+    tags TEXT,
+    metadata TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX schedules_by_organization ON schedules (organization_id, seq);
+CREATE INDEX schedules_due ON schedules (next_run_at) WHERE is_active = 1;
+CREATE TABLE schedule_runs (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    schedule_id TEXT NOT NULL,
+    job_id TEXT,
+    status TEXT NOT NULL,
+    error_message TEXT,
+    started_at INTEGER NOT NULL,
+    completed_at INTEGER
+);
+CREATE INDEX schedule_runs_by_schedule ON schedule_runs (schedule_id, seq);
+CREATE INDEX schedule_runs_by_start ON schedule_runs (started_at);
+CREATE TABLE workflows (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    description TEXT,
+    status TEXT NOT NULL,
+    total_jobs INTEGER NOT NULL,
+    completed_jobs INTEGER NOT NULL,
+    failed_jobs INTEGER NOT NULL,
+    metadata TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    started_at INTEGER,
+    completed_at INTEGER
+);
+CREATE INDEX workflows_by_organization ON workflows (organization_id, seq);
+CREATE INDEX workflows_live ON workflows (organization_id) WHERE status IN ('pending', 'running');
+CREATE INDEX workflows_by_completion ON workflows (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX jobs_by_workflow ON jobs (workflow_id, status) WHERE workflow_id IS NOT NULL;
+"""
+
+WEBHOOKS = """
+CREATE TABLE webhooks (
+    id TEXT PRIMARY KEY,
+    organization_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    url TEXT NOT NULL,
+    events TEXT NOT NULL,
+    secret TEXT,
+    format TEXT NOT NULL,
+    enabled INTEGER NOT NULL,
+    failure_count INTEGER NOT NULL DEFAULT 0,
+    last_triggered_at INTEGER,
+    last_status TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX webhooks_by_organization ON webhooks (organization_id, created_at);
+CREATE INDEX webhooks_enabled ON webhooks (organization_id) WHERE enabled = 1;
+CREATE TABLE webhook_deliveries (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    webhook_id TEXT,
+    url TEXT,
+    secret TEXT,
+    event TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER NOT NULL,
+    claim TEXT,
+    status_code INTEGER,
+    response_body TEXT,
+    error TEXT,
+    created_at INTEGER NOT NULL,
+    delivered_at INTEGER
+);
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at, seq) WHERE status = 'pending';
+CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id, seq);
+CREATE INDEX webhook_deliveries_by_creation ON webhook_deliveries (created_at);
+CREATE TABLE ingest_deliveries (
+    seq {serial},
+    id TEXT NOT NULL UNIQUE,
+    organization_id TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    matched_queue TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX ingest_deliveries_by_organization ON ingest_deliveries (organization_id, seq);
+CREATE INDEX ingest_deliveries_by_creation ON ingest_deliveries (created_at);
+ALTER TABLE organizations ADD COLUMN assigned_plan TEXT;
+ALTER TABLE organizations ADD COLUMN custom_limits TEXT;
+ALTER TABLE organizations ADD COLUMN deleted_at INTEGER;
+"""
+
+STEPS: tuple[str, ...] = (INITIAL, SCHEDULES_AND_WORKFLOWS, WEBHOOKS)
 """Step n brings a database from version n to version n + 1."""
