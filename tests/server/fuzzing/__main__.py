@@ -47,11 +47,10 @@ def main() -> int:
             "0",
             "--api-key",
             KEY,
-            "--admin-key",
-            KEY,
         ],
         stdout=subprocess.PIPE,
         cwd=ROOT,
+        env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": KEY},
     )
     try:
         assert server.stdout is not None
