@@ -80,6 +80,8 @@ def _allow_many_connections() -> None:
 
 def _announce(url: str, settings: ServerSettings) -> None:
     _say(f"listening on {url}")
+    if settings.page:
+        _say(f"open {url}/ in a browser to see queues and jobs")
     if settings.effective_key == DEVELOPMENT_KEY:
         _say(f"the API key is the public development key: {DEVELOPMENT_KEY}")
     if settings.db == ":memory:":

@@ -15,6 +15,7 @@ from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._attempts import LoginAttempts
 from spooled_contrib.server._events import DELIVERIES_DUE, TALLY, Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._metrics import Metrics
@@ -108,6 +109,7 @@ class Runtime:
         await self._gate.load()
         return Services(
             settings=settings,
+            attempts=LoginAttempts(self._clock),
             registration_is_open=registration_is_open,
             storage=self._storage,
             hub=self._hub,

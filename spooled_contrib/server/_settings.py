@@ -92,6 +92,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 0
+    page: bool = True
     db: str = ":memory:"
     api_key: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)

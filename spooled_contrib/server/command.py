@@ -46,6 +46,12 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="SQLite file, or :memory: to keep nothing (default: %(default)s; environment: SPOOLED_SERVER_DB)",
     )
     parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve a page for people at / (default: yes)",
+    )
+    parser.add_argument(
         "--api-key",
         metavar="KEY",
         default=os.environ.get("SPOOLED_SERVER_API_KEY") or None,
@@ -101,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         db=args.db,
+        page=args.page,
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,

@@ -18,6 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
+from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
@@ -31,18 +33,18 @@ _API_VERSION: Header = (b"x-api-version", b"1")
 
 
 class SpooledApp:
-    """Serves the routes it is given."""
+    """Serves the routes it is given, and the page unless it is switched off."""
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
-        self._router = Router(routes)
+        self._router = Router([*routes, *(PAGE_ROUTES if services.settings.page else ())])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
         if scope["type"] == "websocket":
             # A handshake is a GET request like any other, until somebody accepts it.
             scope = {**scope, "method": "GET"}
             send = _refusing_handshakes(send)
-        started = time.perf_counter()
         headers: list[Header] = []
         raw_path: bytes = scope["raw_path"]
         if raw_path.startswith(b"/api/v1"):
@@ -132,6 +134,9 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
         for name, value in call.query.items():
             if name in ("token", "api_key"):
                 return value
+    token = bearer_of_cookie(call)
+    if token is not None:
+        return token
     raise refuse.unauthorized("Send the header Authorization: Bearer <API key or access token>")
 
 

@@ -20,6 +20,12 @@ from spooled_contrib.server._rules import organizations
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
+_EMAIL = {"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"}
+
+Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+Email = Annotated[str, Meta(max_length=255, extra_json_schema=_EMAIL)]
+
+
 Slug = Annotated[
     str,
     Meta(
@@ -28,14 +34,6 @@ Slug = Annotated[
             "maxLength": 100,
             "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
         }
-    ),
-]
-Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
-Email = Annotated[
-    str,
-    Meta(
-        max_length=255,
-        extra_json_schema={"pattern": r"^[^\s\u0000-\u001f\u0085]+@[^@\s\u0000-\u001f\u0085]+$"},
     ),
 ]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
+from spooled_contrib.server._attempts import LoginAttempts
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._metrics import Metrics
 from spooled_contrib.server._plans import Plans
@@ -19,6 +20,7 @@ class Services:
     """The parts of one running server."""
 
     settings: ServerSettings
+    attempts: LoginAttempts
     registration_is_open: bool
     storage: Storage
     hub: Hub
