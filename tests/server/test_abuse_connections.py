@@ -179,6 +179,16 @@ class TestABadClient:
                 api.get("/health/live")
         assert api.get("/jobs").status_code == 200
 
+    def test_that_is_reset_in_the_middle_of_events_is_no_error(self, api, raw, eventually, caplog):
+        hub = api.server._runtime._hub
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for _ in range(20):
+            api.post("/jobs/bulk", {"queue_name": "mail", "jobs": [{"payload": 1}] * 100})
+        raw.close()
+        api.post("/jobs/bulk", {"queue_name": "mail", "jobs": [{"payload": 1}] * 100})
+        assert eventually(lambda: hub.count(api.organization_id, "socket") == 0)
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
     def test_that_leaves_without_a_word_is_forgotten(self, api, raw, eventually):
         hub = api.server._runtime._hub
         assert hub.count(api.organization_id, "socket") == 1

@@ -11,7 +11,6 @@ import logging
 import re
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterable
 
 from starlette.types import Message, Receive, Scope, Send
@@ -24,6 +23,7 @@ from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 from spooled_contrib.server._storage import StorageFailedError
 
@@ -91,7 +91,7 @@ class SpooledApp:
             elif name == b"x-api-version":
                 api_version = value
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-            request_id = str(uuid.uuid4()).encode()
+            request_id = new_id().encode()
         headers.append((b"x-request-id", request_id))
         route, parameters = self._router.find(scope["method"], raw_path)
         if api_version is not None and api_version != b"1" and api_version.isdigit():

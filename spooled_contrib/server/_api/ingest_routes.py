@@ -23,9 +23,9 @@ RESERVED_QUEUES = frozenset({"admin", "system", "internal", "root", "default"})
 
 
 class IngestBody(Struct):
-    queue_name: str
+    queue_name: bodies.QueueName
     payload: Raw
-    event_type: Annotated[str, Meta(max_length=100)] | None = None
+    event_type: Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)] | None = None
     idempotency_key: Text255 | None = None
     priority: Priority | None = None
 

@@ -19,17 +19,17 @@ from spooled_contrib.server._rules.names import check_queue_name
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Description = Annotated[str, Meta(max_length=1000)]
-CronText = Annotated[str, Meta(min_length=9, max_length=100)]
-ZoneText = Annotated[str, Meta(max_length=100)]
+Name = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=bodies.NO_NUL)]
+Description = Annotated[str, Meta(max_length=1000, extra_json_schema=bodies.NO_NUL)]
+CronText = Annotated[str, Meta(min_length=9, max_length=100, extra_json_schema=bodies.NO_NUL)]
+ZoneText = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
 _TEXTS = ("name", "description", "cron_expression", "timezone")
 
 
 class NewScheduleBody(Struct):
     name: Name
     cron_expression: CronText
-    queue_name: str
+    queue_name: bodies.QueueName
     payload_template: Raw
     description: Description | None = None
     timezone: ZoneText | None = None

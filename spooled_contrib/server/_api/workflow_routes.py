@@ -22,8 +22,10 @@ from spooled_contrib.server._times import moment
 
 
 class StepBody(Struct):
-    key: Annotated[str, Meta(min_length=1, max_length=100)]
-    queue_name: str
+    key: Annotated[
+        str, Meta(min_length=1, max_length=100, extra_json_schema={"pattern": r"^[\p{L}\p{N}_\-]*$"})
+    ]
+    queue_name: bodies.QueueName
     payload: Raw
     depends_on: list[str] | None = None
     dependency_mode: Literal["all", "any"] | None = None
@@ -34,9 +36,11 @@ class StepBody(Struct):
 
 
 class NewWorkflowBody(Struct):
-    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    name: Annotated[
+        str, Meta(min_length=1, max_length=255, extra_json_schema={"pattern": r"^[\p{L}\p{N} _.:()\-]*$"})
+    ]
     jobs: Annotated[list[StepBody], Meta(min_length=1, max_length=100)]
-    description: Annotated[str, Meta(max_length=1000)] | None = None
+    description: Annotated[str, Meta(max_length=1000, extra_json_schema=bodies.NO_NUL)] | None = None
     metadata: Raw = bodies.NULL
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
@@ -181,7 +181,7 @@ def _row(
     """The values of `_COLUMNS`; the first is the new id."""
     status = status_at_birth(job.scheduled_at, now)
     return (
-        str(uuid.uuid4()),
+        new_id(),
         organization_id,
         job.queue_name,
         status,

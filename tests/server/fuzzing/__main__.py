@@ -25,6 +25,8 @@ def command(url: str, *options: str) -> list[str]:
         f"{url}/openapi.json",
         "--header",
         f"Authorization: Bearer {KEY}",
+        "--header",
+        f"X-Admin-Key: {KEY}",
         "--checks",
         "all",
         "--no-color",
@@ -38,9 +40,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what to repeat (default: another one each time)")
     arguments = parser.parse_args()
     server = subprocess.Popen(
-        [str(Path(sys.executable).with_name("spooled")), "server", "--port", "0", "--api-key", KEY],
+        [
+            str(Path(sys.executable).with_name("spooled")),
+            "server",
+            "--port",
+            "0",
+            "--api-key",
+            KEY,
+        ],
         stdout=subprocess.PIPE,
         cwd=ROOT,
+        env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": KEY},
     )
     try:
         assert server.stdout is not None

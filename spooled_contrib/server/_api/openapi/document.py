@@ -200,7 +200,7 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 def _errors(route: Route, operation: Operation) -> set[int]:
     errors = {400, 500, *operation.errors}
-    if route.access != "public":
+    if route.access not in ("public", "open"):
         errors |= {401, 429}
     if _PARAMETER.search(route.path):
         errors.add(404)
