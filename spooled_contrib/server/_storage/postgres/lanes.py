@@ -1,60 +1,28 @@
 """Threads that run operations on PostgreSQL in groups, each thread on a connection of its own.
 
-Like the SQLite lane: what arrives together shares a transaction, and a group in which an operation fails after it had
-changed something is rolled back and taken apart. Two things are different here.
-
-Several transactions run at once, of this server and of others, so a group may have to wait for a row. A group holds
-many rows, and two groups can want each other's; so a group waits only briefly before it is taken apart, and a single
-operation that meets a deadlock runs again.
-
-The connection can be lost. What was not yet being committed runs again on a new one. When it is lost during the commit,
-nobody can know whether the operations happened, and their callers are told that the database failed.
+Like the SQLite lane: what arrives together shares a transaction, and all of its waiters are resolved by one wake-up of
+the loop. While one thread waits for its commit, the next one works.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
-import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
-
-import psycopg
-from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import Row, StorageFailedError, Tx
+from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._storage.groups import Done, Waiter
-from spooled_contrib.server._storage.postgres import messages
 from spooled_contrib.server._storage.postgres.connecting import Address
-from spooled_contrib.server._storage.postgres.sql import to_driver
-from spooled_contrib.server._storage.postgres.tx import PostgresTx
-
-logger = logging.getLogger("spooled.server")
+from spooled_contrib.server._storage.postgres.seat import Seat, Server
 
 T = TypeVar("T")
 
 LARGEST_GROUP = 128
 """Operations in one transaction. Bounds how long rows are held, and how much is done again when it fails."""
-
-GROUP_PATIENCE = "250ms"
-"""How long a group waits for a row before it is taken apart. Shorter than PostgreSQL's look for deadlocks (1 s)."""
-
-SINGLE_PATIENCE = "10s"
-TRIES = 6
-
-_DEADLOCK = (DeadlockDetected, SerializationFailure)
-_CONTENTION = (*_DEADLOCK, LockNotAvailable)
-
-READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
-
-
-def writing(patience: str) -> tuple[str, ...]:
-    """How a writing transaction begins."""
-    return "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", f"SET LOCAL lock_timeout = '{patience}'"
 
 
 class Lanes:
@@ -104,7 +72,7 @@ class Lanes:
             self._gathering = []
 
     def _run(self) -> None:
-        seat = _Seat(self._address, self._server, self._clock, self._hub)
+        seat = Seat(self._address, self._server, self._clock, self._hub)
         while (group := self._queue.get()) is not None:
             last = False
             while len(group) < LARGEST_GROUP:
@@ -116,163 +84,11 @@ class Lanes:
                     last = True
                     break
                 group = group + more
-            self._loop.call_soon_threadsafe(self._resolve, seat.run(group))
+            for done in seat.run(group):
+                self._loop.call_soon_threadsafe(self._resolve, done)
             if last:
                 break
         seat.close()
 
     def _resolve(self, done: Done) -> None:
         done.resolve(self._hub)
-
-
-class Server:
-    """How writers send messages in the name of their server."""
-
-    def __init__(self, server_id: str, channel: str) -> None:
-        self.id = server_id
-        self.channel = channel
-        self.interest = (
-            f"SELECT EXISTS (SELECT 1 FROM servers WHERE listening = 1 AND id <> '{server_id}' "  # noqa: S608
-            "AND seen_at > now() - interval '30 seconds')"
-        )
-        """Asks whether another server has somebody listening."""
-
-
-class _Seat:
-    """One thread's connection, replaced when it is lost."""
-
-    def __init__(self, address: Address, server: Server | None, clock: Clock, hub: Hub) -> None:
-        self._address = address
-        self._server = server
-        self._clock = clock
-        self._hub = hub
-        self._connection: psycopg.Connection[Row] | None = None
-        self._tx: PostgresTx
-        self._group_begin = READING if server is None else writing(GROUP_PATIENCE)
-        self._single_begin = READING if server is None else writing(SINGLE_PATIENCE)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-    def run(self, group: list[Waiter]) -> Done:
-        """Run a group, taken apart when it has to be. Raises nothing: failures belong to their waiters."""
-        if len(group) > 1:
-            try:
-                return self._attempt(group, self._group_begin)
-            except _FailedError as failure:
-                if failure.uncertain:
-                    return Done([(future, None, failure.told()) for _, future in group])
-                if isinstance(failure.cause, _CONTENTION):
-                    logger.info(
-                        "%d operations run one by one, as their rows are in use: %s",
-                        len(group),
-                        failure.cause,
-                    )
-        done = Done()
-        for number, waiter in enumerate(group):
-            try:
-                done.add(self._alone(waiter))
-            except _FailedError as failure:
-                # Without a database nobody gets further, and each try to connect may take seconds.
-                failed = group[number:] if self._connection is None else [waiter]
-                done.outcomes += [(future, None, failure.told()) for _, future in failed]
-                if self._connection is None:
-                    break
-        return done
-
-    def _alone(self, waiter: Waiter) -> Done:
-        """Run one operation, again where it met a deadlock or a lost connection before its commit."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._attempt([waiter], self._single_begin)
-            except _FailedError as failure:
-                # A row that was waited for in vain is not waited for again: the caller has waited long enough.
-                again = isinstance(failure.cause, _DEADLOCK) or (failure.lost and attempt == 1)
-                if failure.uncertain or not again or attempt == TRIES:
-                    raise
-                if not failure.lost:
-                    logger.warning("an operation runs again (try %d): %s", attempt + 1, failure.cause)
-                    threading.Event().wait(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
-        raise AssertionError("the last try returns or raises")
-
-    def _attempt(self, group: list[Waiter], begin: Sequence[str]) -> Done:
-        committing = False
-        done = Done()
-        try:
-            connection, tx = self._ready()
-            with connection.pipeline():
-                tx.start(begin, None if self._server is None else self._server.interest, self._hub.listening)
-                self._run_operations(group, tx, done)
-                if self._server is not None:
-                    self._write_shared(self._server, tx, done)
-                committing = True
-                tx.send("COMMIT")
-        except Exception as error:
-            lost = self._undo(error)
-            raise _FailedError(error, lost=lost, uncertain=lost and committing) from error
-        return done
-
-    def _run_operations(self, group: list[Waiter], tx: PostgresTx, done: Done) -> None:
-        for operation, future in group:
-            tx.begin()
-            try:
-                done.outcomes.append((future, operation(tx), None))
-            except Exception as error:
-                if tx.wrote or isinstance(error, psycopg.Error):
-                    raise
-                done.outcomes.append((future, None, error))
-            else:
-                done.events += tx.events
-                done.told += tx.told
-
-    def _write_shared(self, server: Server, tx: PostgresTx, done: Done) -> None:
-        """What all operations write together, right before the commit."""
-        for sql, params in tx.tallies.statements():
-            tx.send(to_driver(sql), params)
-        # What is for the server itself has no organization, and is nobody else's business.
-        shared = [event for event in done.events if event.organization_id]
-        if done.told or shared:
-            for part in messages.pack(server.id, done.told, shared):
-                tx.send("SELECT pg_notify(%s, %s)", (server.channel, part))
-
-    def _ready(self) -> tuple[psycopg.Connection[Row], PostgresTx]:
-        if self._connection is None:
-            self._connection = self._address.connect()
-            self._tx = PostgresTx(self._connection, self._clock)
-        return self._connection, self._tx
-
-    def _undo(self, error: Exception) -> bool:
-        """Roll back; whether the connection is lost."""
-        connection = self._connection
-        if connection is None:
-            logger.warning("no connection to the database %s: %s", self._address.shown, error)
-            return False
-        try:
-            if not connection.closed:
-                connection.execute("ROLLBACK")
-                return False
-        except psycopg.Error as second:
-            logger.debug("rolling back failed: %s", second)
-        logger.warning("the connection to the database %s was lost: %s", self._address.shown, error)
-        connection.close()
-        self._connection = None
-        return True
-
-
-class _FailedError(Exception):
-    """A transaction did not come to its end."""
-
-    def __init__(self, cause: Exception, *, lost: bool, uncertain: bool) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.lost = lost
-        self.uncertain = uncertain
-
-    def told(self) -> Exception:
-        """What the waiter gets."""
-        if not isinstance(self.cause, psycopg.Error):
-            return self.cause
-        told = StorageFailedError(str(self.cause))
-        told.__cause__ = self.cause
-        return told

@@ -13,9 +13,10 @@ from spooled.clock import Clock, SystemClock
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._storage.postgres.connecting import Address
-from spooled_contrib.server._storage.postgres.lanes import Lanes, Server
+from spooled_contrib.server._storage.postgres.lanes import Lanes
 from spooled_contrib.server._storage.postgres.migrating import migrate
 from spooled_contrib.server._storage.postgres.peers import Peers
+from spooled_contrib.server._storage.postgres.seat import Server
 from spooled_contrib.server._storage.postgres.shared_clock import SharedClock
 
 T = TypeVar("T")
