@@ -163,6 +163,16 @@ class TestOrganizations:
         own = admin("DELETE", f"/organizations/{api.organization_id}?hard_delete=true")
         assert refused(own) == (409, "CONFLICT")
 
+    def test_that_are_deleted_for_good_leave_no_schedule_that_fires(self, run):
+        api, admin = run()
+        organization_id, key = organization(admin)
+        other = api.with_key(key)
+        schedule = {"name": "n", "cron_expression": "* * * * *", "queue_name": "q", "payload_template": 1}
+        assert other.post("/schedules", schedule).status_code == 201
+        assert admin("DELETE", f"/organizations/{organization_id}?hard_delete=true").status_code == 204
+        api.server.advance(60)
+        assert admin("GET", "/stats").json()["jobs"]["pending"] == 0
+
     def test_can_be_given_a_key(self, run):
         api, admin = run()
         organization_id, _ = organization(admin)
