@@ -56,6 +56,6 @@ def _delete_old_history(tx: Tx, whose: str, params: Sequence[str], before: int) 
     return tx.execute(
         "DELETE FROM job_history WHERE seq IN (SELECT seq FROM job_history WHERE created_at < ? "  # noqa: S608
         "AND seq < (SELECT COALESCE(MIN(seq), 0) FROM job_history) + ? "
-        f"AND job_id IN (SELECT id FROM jobs WHERE {whose}) ORDER BY seq LIMIT ?)",
+        f"AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_history.job_id AND {whose}) ORDER BY seq LIMIT ?)",
         (before, _WALK, *params, ROWS_PER_SWEEP),
     )
