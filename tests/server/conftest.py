@@ -51,6 +51,10 @@ class Api:
     def get(self, path: str, **params: Any) -> httpx.Response:
         return self.http.get(path, params=params)
 
+    def get_with_host(self, host: str) -> int:
+        """The status of a harmless call that names the server so."""
+        return self.http.get("/jobs", headers={"host": host}).status_code
+
     def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return self.http.post(path, json={} if body is None else body, **options)
 

@@ -42,7 +42,7 @@ def test_a_thousand_idle_connections_stop_nobody(start_server, connect, many_fil
         for _ in range(20):
             api.complete((api.create(), api.claim_one())[1])
         for connection in idle[1::2]:
-            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
         for connection in idle[1::2]:
             assert connection.recv(12) == b"HTTP/1.1 200"
     assert api.get("/jobs/stats").json()["completed"] == 20
@@ -65,13 +65,13 @@ def test_clients_that_hang_up_leave_nothing_behind(api, eventually):
 
 
 def plain(api, path):
-    return f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n\r\n".encode()
 
 
 def handshake(api, path="/api/v1/ws"):
     key = base64.b64encode(os.urandom(16)).decode()
     return (
-        f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\nconnection: upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\nconnection: upgrade\r\n"
         f"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n"
     ).encode()
 

@@ -33,6 +33,8 @@ def test_health_follows_the_worker(
     assert (running.worker.health.state, running.worker.health.is_ready()) == (WorkerState.IDLE, False)
     with running:
         wait_until(lambda: running.worker.health.is_ready())
+        # It is ready when it has registered, a moment before its first claim.
+        wait_until(lambda: running.worker.health.last_claim_at and running.worker.health.last_heartbeat_at)
         health = running.worker.health
         assert health.worker_id == running.worker.worker_id
         assert health.last_claim_at is not None

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.hosts import Hosts
 from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
 from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
@@ -25,6 +26,7 @@ from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
+from spooled_contrib.server._settings import DEVELOPMENT_KEY
 from spooled_contrib.server._storage import StorageFailedError
 
 logger = logging.getLogger("spooled.server")
@@ -38,6 +40,7 @@ class SpooledApp:
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
+        self._hosts = Hosts() if services.settings.effective_key == DEVELOPMENT_KEY else None
         self._router = Router([*routes, *(PAGE_ROUTES if services.settings.page else ())])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +84,7 @@ class SpooledApp:
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
     ) -> Reply | Talk:
-        request_id = api_version = authorization = None
+        request_id = api_version = authorization = host = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 # Of two, a proxy in front may have checked the other one.
@@ -90,9 +93,13 @@ class SpooledApp:
                 request_id = value
             elif name == b"x-api-version":
                 api_version = value
+            elif name == b"host" and self._hosts is not None:
+                host = value
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = new_id().encode()
         headers.append((b"x-request-id", request_id))
+        if host is not None and self._hosts is not None:
+            self._hosts.check(host)
         route, parameters = self._router.find(scope["method"], raw_path)
         if api_version is not None and api_version != b"1" and api_version.isdigit():
             raise refuse.bad_request(
