@@ -18,10 +18,18 @@ from spooled_contrib.server._webhooks import targets
 RESOLVE_SECONDS = 5.0
 """How long the creation of a webhook waits for a resolver."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Url = Annotated[str, Meta(max_length=2048)]
-Events = Annotated[list[str], Meta(min_length=1, max_length=100)]
-Secret = Annotated[str, Meta(max_length=255)]
+# Only described here, like the events and the formats: `targets` says what is wrong with one in better words.
+URL = {
+    "format": "uri",
+    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9]+(\\.[A-Za-z0-9]+)*(:[0-9]{1,4})?(/[A-Za-z0-9]*)*$",
+}
+
+Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
+Url = Annotated[str, Meta(max_length=2048, extra_json_schema=URL)]
+Event = Annotated[str, Meta(extra_json_schema={"enum": sorted(webhooks.EVENTS)})]
+Events = Annotated[list[Event], Meta(min_length=1, max_length=100)]
+Secret = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]
+Format = Annotated[str, Meta(extra_json_schema={"enum": sorted(webhooks.FORMATS)})]
 
 
 class NewWebhookBody(Struct):
@@ -30,7 +38,7 @@ class NewWebhookBody(Struct):
     events: Events
     secret: Secret | None = None
     enabled: bool | None = None
-    format: str | None = None
+    format: Format | None = None
 
 
 class ChangeBody(Struct):
@@ -39,7 +47,7 @@ class ChangeBody(Struct):
     events: Events | None = None
     secret: Secret | UnsetType | None = UNSET
     enabled: bool | None = None
-    format: str | None = None
+    format: Format | None = None
 
 
 _new = Decoder(NewWebhookBody)

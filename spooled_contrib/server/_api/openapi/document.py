@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -29,7 +29,16 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "admin": [{"adminKey": []}],
 }
 
-_SCHEMES = {
+_ERRORS: dict[str, tuple[int, ...]] = {
+    "key": (401, 429),
+    "jwt": (401, 429),
+    "stream": (401, 429),
+    "public": (429,),
+    "open": (),
+    "admin": (401, 403, 429),
+}
+
+_SCHEMES: dict[str, dict[str, str]] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
@@ -37,7 +46,23 @@ _SCHEMES = {
     },
     "token": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for streams only"},
     "apiKey": {"type": "apiKey", "in": "query", "name": "api_key", "description": "Another name of `token`"},
-    "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
+    "adminKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Admin-Key",
+        "description": "The key of those who run the server",
+    },
+    "webhookToken": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Webhook-Token",
+        "description": "The organization's token from /api/v1/organizations/webhook-token",
+    },
+    "metricsToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "Only on a server that was started with a metrics token",
+    },
 }
 
 
@@ -105,12 +130,18 @@ class _Schemas:
                     default = () if field.required else (field.default,)
                     fields.append((field.encode_name, field.type, *default))
                 elif bytes(field.default):
-                    fields.append((field.encode_name, Any, None))
+                    fields.append((field.encode_name, _described(field.type), None))
                 # A member whose default is no JSON at all is one that must not be sent.
             self._mirrors[body] = msgspec.defstruct(
                 body.__name__, fields, module=body.__module__, kw_only=True
             )
         return self._mirrors[body]
+
+
+def _described(type_: Any) -> Any:
+    """Raw JSON as what is said about it, or as anything."""
+    about = getattr(type_, "__metadata__", ())
+    return Annotated[Any, *about] if about else Any
 
 
 def _key(wanted: Any) -> str:
@@ -138,6 +169,8 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 
 def _security(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.security:
+        return [{name: []} for name in operation.security]
     if operation.extra_security:
         either: list[dict[str, list[str]]] = [{name: []} for name in operation.extra_security]
         return [{}, *either]
@@ -199,9 +232,7 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 
 def _errors(route: Route, operation: Operation) -> set[int]:
-    errors = {400, 500, *operation.errors}
-    if route.access != "public":
-        errors |= {401, 429}
+    errors = {400, 500, *operation.errors, *_ERRORS[route.access]}
     if _PARAMETER.search(route.path):
         errors.add(404)
     if operation.body is not None:

@@ -10,9 +10,13 @@ from typing import Final
 
 from spooled_contrib.server._api.openapi import (
     account_operations,
+    admin_operations,
     job_operations,
     queue_operations,
+    schedule_operations,
     service_operations,
+    webhook_operations,
+    workflow_operations,
 )
 from spooled_contrib.server._api.openapi.operation import Operation
 
@@ -20,5 +24,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
     **service_operations.OPERATIONS,
     **job_operations.OPERATIONS,
     **queue_operations.OPERATIONS,
+    **schedule_operations.OPERATIONS,
+    **workflow_operations.OPERATIONS,
     **account_operations.OPERATIONS,
+    **webhook_operations.OPERATIONS,
+    **admin_operations.OPERATIONS,
 }
