@@ -131,7 +131,7 @@ def _check_limits(limits: dict[str, Any]) -> None:
 
 async def delete_organization(call: Call) -> Reply:
     organization_id = call.parameters[0]
-    flag = call.query.get("hard_delete", "false")
+    flag = call.query.get("hard_delete") or "false"
     if flag not in ("true", "false"):
         raise refuse.invalid("hard_delete", "must be true or false", code="format")
     rule = administration.delete_for_good if flag == "true" else organizations.delete

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.server.fuzzing import ADMIN_KEY, KEY
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-KEY = "sp_test_the-key-of-the-server-that-is-fuzzed-00"
 
 
 def command(url: str, *options: str) -> list[str]:
@@ -41,6 +42,7 @@ def main() -> int:
         [str(Path(sys.executable).with_name("spooled")), "server", "--port", "0", "--api-key", KEY],
         stdout=subprocess.PIPE,
         cwd=ROOT,
+        env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": ADMIN_KEY},
     )
     try:
         assert server.stdout is not None

@@ -201,7 +201,7 @@ def _parameters(route: Route, operation: Operation, schemas: _Schemas) -> Iterat
             "name": query.name,
             "in": "query",
             "required": query.required,
-            "allowEmptyValue": True,  # an empty one counts as absent
+            "allowEmptyValue": not query.required,  # an empty one counts as absent
             "description": query.about,
             "schema": schemas.of(query.type),
         }
