@@ -13,7 +13,7 @@ from tests.server.fuzzing.__main__ import ROOT, command
 
 @pytest.mark.timeout(180)
 def test_the_server_is_as_it_describes_itself(start_server):
-    server = start_server(api_key=KEY, admin_key=ADMIN_KEY)
+    server = start_server(api_key=KEY, admin_key=ADMIN_KEY, allow_private_webhooks=True)
     run = subprocess.run(
         command(server.url, "--seed", "1", "--max-examples", "5", "--generation-deterministic"),
         cwd=ROOT,

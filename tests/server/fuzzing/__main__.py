@@ -39,7 +39,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="what to repeat (default: another one each time)")
     arguments = parser.parse_args()
     server = subprocess.Popen(
-        [str(Path(sys.executable).with_name("spooled")), "server", "--port", "0", "--api-key", KEY],
+        [
+            str(Path(sys.executable).with_name("spooled")),
+            "server",
+            "--port",
+            "0",
+            "--api-key",
+            KEY,
+            "--allow-private-webhooks",
+        ],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": ADMIN_KEY},
