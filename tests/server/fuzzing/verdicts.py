@@ -25,7 +25,9 @@ _SEMANTIC = {
     # JSON Schema cannot say "in the future" or "an id of a job in the queue that is named beside it".
     "must be in the future",
     "must name a job in the queue",
-    # Nor "a range that rises", "a time zone that there is", or "a key of another step".
+    # Nor "as many as the member beside it says", "a range that rises", "a time zone that there is", or "a key of
+    # another step".
+    "job_ids: has",
     "is not a rising range",
     "is neither an IANA time zone nor an offset",
     "is no job of this workflow",
