@@ -144,6 +144,13 @@ class TestOrganizations:
         api.server.advance(40 * 86_400)
         assert api.status(job_id) == "completed"
 
+    def test_that_may_send_no_payload_at_all_are_told_so(self, run):
+        api, admin = run()
+        limits = {"max_payload_size_bytes": 0}
+        admin("PATCH", f"/organizations/{api.organization_id}", json={"custom_limits": limits})
+        assert refused(api.post("/jobs", {"queue_name": "mail", "payload": 1})) == (413, "PAYLOAD_TOO_LARGE")
+        assert api.get("/organizations/usage").json()["limits"]["max_payload_size_bytes"] == 0
+
     def test_are_only_closed_when_the_flag_is_empty(self, run):
         _, admin = run()
         organization_id, _ = organization(admin)

@@ -44,6 +44,26 @@ def test_operations_have_ids_of_their_own_and_words():
     assert all(operation["summary"] for _, operation in operations())
 
 
+@pytest.mark.parametrize(
+    ("name", "schemes", "refusals"),
+    [
+        ("GET /api/v1/schedules", ["bearer"], {"400", "401", "429", "500"}),
+        ("GET /api/v1/admin/stats", ["adminKey"], {"400", "401", "403", "429", "500"}),
+        ("POST /api/v1/webhooks/{organization_id}/custom", ["webhookToken"], {"401", "404", "413", "429"}),
+        ("GET /api/v1/organizations/check-slug", [], {"400", "429", "500"}),
+        ("GET /health", [], {"400", "500"}),
+    ],
+)
+def test_a_route_says_what_it_wants_to_see_and_how_it_refuses(name, schemes, refusals):
+    operation = dict(operations())[name]
+    assert [scheme for either in operation["security"] for scheme in either] == schemes
+    assert set(schemes) <= set(DOCUMENT["components"]["securitySchemes"])
+    assert refusals <= set(operation["responses"])
+    if operation["responses"].keys() & {"401"}:
+        assert schemes
+    assert ("429" in operation["responses"]) == ("429" in refusals)
+
+
 def test_every_reference_leads_somewhere():
     text = str(DOCUMENT)
     schemas = re.findall(r"#/components/schemas/([\w.]+)", text)
