@@ -15,55 +15,11 @@ from msgspec import Raw, Struct
 from spooled_contrib.server._api.openapi.operation import Empty, Operation
 from spooled_contrib.server._api.openapi.operations import OPERATIONS
 from spooled_contrib.server._api.openapi.replies import ErrorReply
+from spooled_contrib.server._api.openapi.security import ERRORS, SCHEMES, security_of
 from spooled_contrib.server._api.routing import Route
 
 _REFS = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"{(\w+)}")
-
-_SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "key": [{"bearer": []}],
-    "jwt": [{"bearer": []}],
-    "stream": [{"bearer": []}, {"token": []}, {"apiKey": []}],
-    "public": [],
-    "open": [],
-    "admin": [{"adminKey": []}],
-}
-
-_ERRORS: dict[str, tuple[int, ...]] = {
-    "key": (401, 429),
-    "jwt": (401, 429),
-    "stream": (401, 429),
-    "public": (429,),
-    "open": (),
-    "admin": (401, 403, 429),
-}
-
-_SCHEMES: dict[str, dict[str, str]] = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, or an access token from /api/v1/auth/login",
-    },
-    "token": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for streams only"},
-    "apiKey": {"type": "apiKey", "in": "query", "name": "api_key", "description": "Another name of `token`"},
-    "adminKey": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Admin-Key",
-        "description": "The key of those who run the server",
-    },
-    "webhookToken": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-Webhook-Token",
-        "description": "The organization's token from /api/v1/organizations/webhook-token",
-    },
-    "metricsToken": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "Only on a server that was started with a metrics token",
-    },
-}
 
 
 def name_of(route: Route) -> str:
@@ -95,7 +51,7 @@ def build(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "description": "Unknown members of requests are ignored. Every error has `code` and `message`.",
         },
         "paths": paths,
-        "components": {"schemas": schemas.components, "securitySchemes": _SCHEMES},
+        "components": {"schemas": schemas.components, "securitySchemes": SCHEMES},
     }
 
 
@@ -155,7 +111,7 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
         "tags": [_tag(route)],
         "parameters": list(_parameters(route, operation, schemas)),
         "responses": _responses(route, operation, schemas),
-        "security": _security(route, operation),
+        "security": security_of(route, operation),
     }
     about = inspect.getdoc(route.handler)
     if about:
@@ -166,15 +122,6 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
             "content": {"application/json": {"schema": schemas.of_body(operation.body)}},
         }
     return found
-
-
-def _security(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
-    if operation.security:
-        return [{name: []} for name in operation.security]
-    if operation.extra_security:
-        either: list[dict[str, list[str]]] = [{name: []} for name in operation.extra_security]
-        return [{}, *either]
-    return _SECURITY[route.access]
 
 
 def _handler_name(route: Route) -> str:
@@ -232,7 +179,7 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 
 def _errors(route: Route, operation: Operation) -> set[int]:
-    errors = {400, 500, *operation.errors, *_ERRORS[route.access]}
+    errors = {400, 500, *operation.errors, *ERRORS[route.access]}
     if _PARAMETER.search(route.path):
         errors.add(404)
     if operation.body is not None:
