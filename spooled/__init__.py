@@ -42,11 +42,13 @@ if TYPE_CHECKING:
         is_spooled_error,
     )
     from spooled.models import ClaimedJob, Job, JobSummary, Page
+    from spooled.realtime import AsyncSpooledRealtime, SpooledRealtime
     from spooled.worker import AsyncSpooledWorker, SpooledWorker
 
 # Where each public name lives. A name in `__all__` is here and in the imports above.
 _HOME = {
     "AsyncSpooledClient": "spooled._async.client",
+    "AsyncSpooledRealtime": "spooled.realtime",
     "AsyncSpooledWorker": "spooled.worker",
     "AuthenticationError": "spooled.errors",
     "AuthorizationError": "spooled.errors",
@@ -72,6 +74,7 @@ _HOME = {
     "SpooledClient": "spooled._sync.client",
     "SpooledClientConfig": "spooled.config",
     "SpooledError": "spooled.errors",
+    "SpooledRealtime": "spooled.realtime",
     "SpooledWorker": "spooled.worker",
     "TimeoutError": "spooled.errors",
     "UnsupportedOperationError": "spooled.errors",
@@ -82,6 +85,7 @@ _HOME = {
 
 __all__ = [
     "AsyncSpooledClient",
+    "AsyncSpooledRealtime",
     "AsyncSpooledWorker",
     "AuthenticationError",
     "AuthorizationError",
@@ -107,6 +111,7 @@ __all__ = [
     "SpooledClient",
     "SpooledClientConfig",
     "SpooledError",
+    "SpooledRealtime",
     "SpooledWorker",
     "TimeoutError",
     "UnsupportedOperationError",

@@ -62,6 +62,16 @@ class CircuitBreakerConfig:
     timeout: float = 30.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CircuitBreakerStats:
+    """What a circuit breaker would say. There is none, so it never opens."""
+
+    state: str = "closed"
+    failure_count: int = 0
+    success_count: int = 0
+    last_failure_time: float | None = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ClientConfig:
     """The options of a client. Frozen; `replace()` makes a changed copy.
@@ -86,8 +96,9 @@ class ClientConfig:
         auto_refresh_token: Whether a 401 uses `refresh_token`. SPOOLED_AUTO_REFRESH_TOKEN.
         debug: Log every request to the logger `spooled.http` at level DEBUG. SPOOLED_DEBUG.
         circuit_breaker: No effect, see `CircuitBreakerConfig`.
-        ws_url: Accepted for the official SDK's sake; no part of this package uses it. SPOOLED_WS_URL.
-        grpc_address: As `ws_url`. SPOOLED_GRPC_ADDRESS.
+        ws_url: Where WebSockets connect to. Default: `base_url`'s server. SPOOLED_WS_URL.
+        grpc_address: Accepted for the official SDK's sake; no part of this package uses it.
+            SPOOLED_GRPC_ADDRESS.
     """
 
     api_key: str | None = None
@@ -113,6 +124,7 @@ class ClientConfig:
         for name in ("api_key", "access_token", "refresh_token", "admin_key"):
             settle(self, name, rules.credential(name, getattr(self, name)))
         settle(self, "base_url", rules.base_url(self.base_url))
+        settle(self, "ws_url", rules.ws_url(self.ws_url))
         rules.number("timeout", self.timeout, 0.0, above=True)
         rules.number("connect_timeout", self.connect_timeout, 0.0, above=True)
         rules.number("max_retry_after", self.max_retry_after, 0.0)

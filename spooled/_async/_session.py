@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from spooled._http._rate_limit import RateLimitInfo, rate_limit_of
 from spooled._http._retry import delay_before_retry, may_replay
 from spooled._http._transport import AsyncTransport
 from spooled._http._waiting import AsyncLock, async_sleep
+from spooled.clock import Clock, SystemClock
 from spooled.config import ClientConfig, RetryConfig
 from spooled.errors import AuthenticationError, SpooledError, create_error_from_response
 from spooled.models import Page
@@ -38,13 +39,20 @@ class AsyncSession:
     Args:
         config: Address, credentials, timeouts, retries.
         transport: Where requests go. Closed together with the session.
+        clock: What tells when an access token ends.
+
+    Attributes:
+        config: The options in force.
+        rate_limit: What the latest response said about it.
+        credentials: What requests carry now.
     """
 
-    def __init__(self, config: ClientConfig, transport: AsyncTransport) -> None:
+    def __init__(self, config: ClientConfig, transport: AsyncTransport, clock: Clock | None = None) -> None:
         self.config = config
+        self._clock = clock or SystemClock()
         self.rate_limit: RateLimitInfo | None = None
         self._transport = transport
-        self._credentials = Credentials(config)
+        self.credentials = Credentials(config, self._clock.now())
         self._refreshing = AsyncLock()
 
     async def call(
@@ -58,6 +66,7 @@ class AsyncSession:
         replay: bool | None = None,
         timeout: float | None = None,
         retry: RetryConfig | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> T:
         """Send a request, again if need be, and read the answer.
 
@@ -70,13 +79,22 @@ class AsyncSession:
             replay: Whether sending it twice does no harm. Default: by method, so not for POST.
             timeout: Seconds for each attempt in total. Default: the configuration's.
             retry: Default: the configuration's. `RetryConfig(max_retries=0)` means one attempt.
+            headers: Sent as well, lower-case names; they win over the usual ones. They hold a credential of
+                this call's own, so its refusal does not renew the session's token.
 
         Raises:
             SpooledError: See the subclasses.
         """
         return decode(
             await self.exchange(
-                method, path, query=query, body=body, replay=replay, timeout=timeout, retry=retry
+                method,
+                path,
+                query=query,
+                body=body,
+                replay=replay,
+                timeout=timeout,
+                retry=retry,
+                headers=headers,
             ),
             into,
         )
@@ -91,6 +109,7 @@ class AsyncSession:
         replay: bool | None = None,
         timeout: float | None = None,
         retry: RetryConfig | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         """As `call`, but the successful response itself."""
         config = self.config
@@ -99,14 +118,16 @@ class AsyncSession:
         renewed = False
         attempt = 1
         while True:
-            credentials = self._credentials
+            credentials = self.credentials
+            await self.renew_if_due()
             bearer = credentials.bearer
+            usual = credentials.headers if data is None else credentials.headers_with_body
             request = Request(
                 method,
                 path,
                 tuple(query) if query else (),
                 data,
-                credentials.headers if data is None else credentials.headers_with_body,
+                {**usual, **headers} if headers else usual,
                 config.timeout if timeout is None else timeout,
             )
             error: SpooledError
@@ -114,7 +135,7 @@ class AsyncSession:
                 try:
                     return await self._attempt(request)
                 except AuthenticationError:
-                    if renewed or not await self._renew(bearer):
+                    if renewed or headers or not await self.renew(bearer):
                         raise
                     renewed = True
                     continue
@@ -160,12 +181,30 @@ class AsyncSession:
             self.rate_limit = rate_limit_of(response.headers)
         if 200 <= response.status < 300:
             return response
-        body = self._credentials.hide(response.body)
+        body = self.credentials.hide(response.body, request.headers)
         raise create_error_from_response(response.status, body, response.headers)
 
-    async def _renew(self, refused: str | None) -> bool:
-        """Get a new access token in place of `refused`, once for all calls that were refused with it."""
-        credentials = self._credentials
+    async def renew_if_due(self) -> None:
+        """Get a new access token when the old one is about to end, if that can be had."""
+        if not self.credentials.due(self._clock.now()):
+            return
+        try:
+            await self.renew(self.credentials.bearer)
+        except SpooledError as error:
+            # The old token may still do. When the server refuses it, renewing is tried again.
+            self.credentials.good_until = None
+            _log.info("the access token could not be renewed before its end: %s", error)
+
+    async def renew(self, refused: str | None) -> bool:
+        """Get a new access token in place of `refused`, once for all calls that were refused with it.
+
+        Returns:
+            Whether there is a new one.
+
+        Raises:
+            SpooledError: The request for it failed.
+        """
+        credentials = self.credentials
         if not credentials.can_refresh():
             return False
         async with self._refreshing:
@@ -183,5 +222,5 @@ class AsyncSession:
                 # Final: asking again with the same token would only repeat this for every call.
                 credentials.refresh_token = None
                 return False
-            credentials.use(token)
+            credentials.use(token, self._clock.now())
             return True

@@ -6,8 +6,15 @@ from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
 from spooled._http._parameters import takes_mapping
 from spooled._http._paths import API
-from spooled._http._rules import body
-from spooled.models import LoginResponse, Me, RefreshResponse, ValidateTokenResponse
+from spooled._http._rules import body, query
+from spooled.models import (
+    CheckEmailResponse,
+    LoginResponse,
+    Me,
+    RefreshResponse,
+    StartEmailLoginResponse,
+    ValidateTokenResponse,
+)
 
 
 class AsyncAuth:
@@ -74,3 +81,28 @@ class AsyncAuth:
         """
         sent = body(fields.TOKENS, required=("token",), token=token)
         return await self._session.call("POST", f"{API}/auth/validate", ValidateTokenResponse, body=sent)
+
+    async def start_email_login(self, email: str) -> StartEmailLoginResponse:
+        """Send a mail with a link to log in to the dashboard.
+
+        Args:
+            email: Whose address.
+
+        Raises:
+            RateLimitError: Too many mails.
+            SpooledError: As every call.
+        """
+        sent = body(fields.LOGIN, required=("email",), email=email)
+        return await self._session.call("POST", f"{API}/auth/email/start", StartEmailLoginResponse, body=sent)
+
+    async def check_email(self, email: str) -> CheckEmailResponse:
+        """Whether somebody has signed up with an address.
+
+        Args:
+            email: The address.
+
+        Raises:
+            SpooledError: As every call.
+        """
+        asked = query(fields.LOGIN, required=("email",), email=email)
+        return await self._session.call("GET", f"{API}/auth/check-email", CheckEmailResponse, query=asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,24 @@ from spooled._async.queues import AsyncQueues
 from spooled._async.workers import AsyncWorkers
 from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
-from spooled.config import ClientConfig
+from spooled.config import CircuitBreakerStats, ClientConfig
+from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from typing import Self, Unpack
+    from typing import Literal, NoReturn, Self, Unpack
 
     import httpx
 
+    from spooled._async.admin import AsyncAdmin
+    from spooled._async.billing import AsyncBilling
+    from spooled._async.dashboard import AsyncDashboard
+    from spooled._async.ingest import AsyncIngest
+    from spooled._async.metrics import AsyncMetrics
+    from spooled._async.schedules import AsyncSchedules
+    from spooled._async.webhooks import AsyncWebhooks
+    from spooled._async.workflows import AsyncWorkflows
     from spooled._http._transport import AsyncTransport
+    from spooled.realtime import AsyncSpooledRealtime
 
 
 class AsyncSpooledClient:
@@ -46,10 +57,18 @@ class AsyncSpooledClient:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
         queues: Configure and pause queues.
         workers: Register workers.
-        health: Whether the server is well.
-        auth: Login sessions.
+        schedules: Jobs that a cron expression creates.
+        workflows: Jobs that wait for each other; `workflows.jobs` is about single ones.
+        webhooks: Addresses that are told about events.
+        ingest: Jobs out of other people's webhooks.
         api_keys: API keys.
         organizations: Organisations and their plans.
+        auth: Login sessions.
+        billing: The subscription.
+        dashboard: Everything at a glance.
+        health: Whether the server is well.
+        metrics: Numbers for Prometheus.
+        admin: Administration of a whole server, with `admin_key`.
 
     Raises:
         TypeError: An option is unknown.
@@ -87,10 +106,68 @@ class AsyncSpooledClient:
         self.jobs = AsyncJobs(self._session)
         self.queues = AsyncQueues(self._session)
         self.workers = AsyncWorkers(self._session)
-        self.health = AsyncHealth(self._session)
-        self.auth = AsyncAuth(self._session)
         self.api_keys = AsyncApiKeys(self._session)
         self.organizations = AsyncOrganizations(self._session)
+        self.auth = AsyncAuth(self._session)
+        self.health = AsyncHealth(self._session)
+
+    # Imported when they are used: most programs need none of these.
+
+    @cached_property
+    def schedules(self) -> AsyncSchedules:
+        """Jobs that a cron expression creates."""
+        from spooled._async.schedules import AsyncSchedules
+
+        return AsyncSchedules(self._session)
+
+    @cached_property
+    def workflows(self) -> AsyncWorkflows:
+        """Jobs that wait for each other; `workflows.jobs` is about single ones."""
+        from spooled._async.workflows import AsyncWorkflows
+
+        return AsyncWorkflows(self._session)
+
+    @cached_property
+    def webhooks(self) -> AsyncWebhooks:
+        """Addresses that are told about events."""
+        from spooled._async.webhooks import AsyncWebhooks
+
+        return AsyncWebhooks(self._session)
+
+    @cached_property
+    def ingest(self) -> AsyncIngest:
+        """Jobs out of other people's webhooks."""
+        from spooled._async.ingest import AsyncIngest
+
+        return AsyncIngest(self._session)
+
+    @cached_property
+    def billing(self) -> AsyncBilling:
+        """The subscription."""
+        from spooled._async.billing import AsyncBilling
+
+        return AsyncBilling(self._session)
+
+    @cached_property
+    def dashboard(self) -> AsyncDashboard:
+        """Everything at a glance."""
+        from spooled._async.dashboard import AsyncDashboard
+
+        return AsyncDashboard(self._session)
+
+    @cached_property
+    def metrics(self) -> AsyncMetrics:
+        """Numbers for Prometheus."""
+        from spooled._async.metrics import AsyncMetrics
+
+        return AsyncMetrics(self._session)
+
+    @cached_property
+    def admin(self) -> AsyncAdmin:
+        """Administration of a whole server, with `admin_key`."""
+        from spooled._async.admin import AsyncAdmin
+
+        return AsyncAdmin(self._session)
 
     @property
     def config(self) -> ClientConfig:
@@ -105,6 +182,57 @@ class AsyncSpooledClient:
     def rate_limit(self) -> RateLimitInfo | None:
         """What the latest response said about the rate limit; None when none said anything."""
         return self._session.rate_limit
+
+    def realtime(
+        self,
+        type: Literal["websocket", "sse"] = "websocket",  # noqa: A002 - the official name
+        auto_reconnect: bool = True,
+        max_reconnect_attempts: int = 10,
+        reconnect_delay: float = 1.0,
+        max_reconnect_delay: float = 30.0,
+    ) -> AsyncSpooledRealtime:
+        """Events of the server as they happen, with this client's credentials. Not connected yet.
+
+        Args:
+            type: `websocket` needs the extra `realtime`; `sse` needs nothing.
+            auto_reconnect: Whether a lost connection is made again.
+            max_reconnect_attempts: How often in a row.
+            reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
+            max_reconnect_delay: The longest wait in seconds.
+
+        Raises:
+            ModuleNotFoundError: The extra `realtime` is not installed.
+            ConfigurationError: An argument has a bad value.
+        """
+        from spooled.realtime import AsyncSpooledRealtime
+
+        return AsyncSpooledRealtime(
+            self,
+            type,
+            auto_reconnect=auto_reconnect,
+            max_reconnect_attempts=max_reconnect_attempts,
+            reconnect_delay=reconnect_delay,
+            max_reconnect_delay=max_reconnect_delay,
+        )
+
+    @property
+    def grpc(self) -> NoReturn:
+        """Not there: this package talks HTTP only.
+
+        Raises:
+            UnsupportedOperationError: Always.
+        """
+        raise UnsupportedOperationError(
+            "client.grpc is not part of this package",
+            hint="Use client.jobs: every operation of the gRPC service exists over HTTP, and workers use that.",
+        )
+
+    def get_circuit_breaker_stats(self) -> CircuitBreakerStats:
+        """That there is no circuit breaker, in the official SDK's terms: always closed, never a failure."""
+        return CircuitBreakerStats()
+
+    def reset_circuit_breaker(self) -> None:
+        """Do nothing: there is no circuit breaker."""
 
     async def get_jwt_token(self, force_refresh: bool = False) -> str | None:
         """A JWT in exchange for the API key; kept, and renewed a minute before it expires.

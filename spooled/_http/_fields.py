@@ -24,6 +24,7 @@ from spooled._http._rules import (
     check,
     is_host_name,
     is_key_name,
+    is_mail_address,
     is_plain_name,
     is_queue_name,
     is_slug,
@@ -202,6 +203,10 @@ WORKER_HEARTBEAT: Mapping[str, Rule] = {
     "metadata": Json("metadata", 64 * KIB),
 }
 
+LOGIN: Mapping[str, Rule] = {
+    "email": Text(3, 320, is_mail_address, " (a mail address)"),
+}
+
 TOKENS: Mapping[str, Rule] = {
     "api_key": Text(10, 10_000, secret=True),
     "refresh_token": Text(10, 10_000, secret=True),
@@ -220,6 +225,28 @@ ORGANIZATION: Mapping[str, Rule] = {
     "name": Text(1, 100),
     "slug": Text(1, 100, is_slug, " (a-z, 0-9, - and no - at an end)"),
     "billing_email": Text(3, 320),
+    "settings": Json("settings", 64 * KIB),
+}
+
+SLUG_NAME: Mapping[str, Rule] = {"name": Text(1, 200), "slug": Text(1, 255)}
+
+ADMIN_ORGANIZATION: Mapping[str, Rule] = {
+    **ORGANIZATION,
+    "plan_tier": Text(1, 50),
+    "custom_limits": Json("custom_limits", 64 * KIB),
+}
+
+ADMIN_FILTER: Mapping[str, Rule] = {
+    "search": Text(1, 255),
+    "plan_tier": Text(1, 50),
+    "sort_by": Text(1, 50),
+    "sort_order": Choice("asc", "desc"),
+    "limit": LIMIT,
+    "offset": OFFSET,
+}
+
+BILLING: Mapping[str, Rule] = {
+    "return_url": Text(1, 2048, is_web_address, " (an http:// or https:// address)"),
 }
 
 

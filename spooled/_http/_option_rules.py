@@ -89,6 +89,33 @@ def base_url(value: object) -> str:
     return url
 
 
+def ws_url(value: object) -> str | None:
+    if value is None:
+        return None
+    rule = "a ws:// or wss:// address such as wss://api.spooled.cloud"
+    if not isinstance(value, str):
+        refuse("ws_url", rule, value)
+    url = value.strip().rstrip("/")
+    if "@" in url:
+        raise refusal("ws_url", "ws_url must not hold a user or password")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises when it is not a number
+    except ValueError:
+        refuse("ws_url", rule, value)
+    known = parts.scheme in {"ws", "wss", "http", "https"}
+    if (
+        not known
+        or not parts.hostname
+        or not url.isprintable()
+        or " " in url
+        or parts.query
+        or parts.fragment
+    ):
+        refuse("ws_url", rule, value)
+    return url
+
+
 def header_text(option: str, value: object) -> None:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
         refuse(option, "printable ASCII text", value)

@@ -35,6 +35,15 @@ class MethodOfOne(Protocol[P, R_co]):
     def __call__(self, id: str, /, params: Mapping[str, Any] | None) -> R_co: ...
 
 
+class MethodWithToken(Protocol[P, R_co]):
+    """A bound method about one thing, whose mapping may be followed by a token."""
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, id: str, /, params: Mapping[str, Any], webhook_token: str | None = None) -> R_co: ...
+
+
 class Declared(Protocol[P, R_co]):
     """A `Method` in its class body."""
 
@@ -47,6 +56,12 @@ class DeclaredOfOne(Protocol[P, R_co]):
     def __get__(self, instance: object, owner: Any = None) -> MethodOfOne[P, R_co]: ...
 
 
+class DeclaredWithToken(Protocol[P, R_co]):
+    """A `MethodWithToken` in its class body."""
+
+    def __get__(self, instance: object, owner: Any = None) -> MethodWithToken[P, R_co]: ...
+
+
 def takes_mapping(method: Callable[Concatenate[Any, P], R]) -> Declared[P, R]:
     """Let a method with keyword-only parameters take one mapping instead."""
     return cast("Declared[P, R]", _both_ways(method))
@@ -57,7 +72,12 @@ def takes_id_and_mapping(method: Callable[Concatenate[Any, P], R]) -> DeclaredOf
     return cast("DeclaredOfOne[P, R]", _both_ways(method))
 
 
-def _both_ways(method: Callable[..., R]) -> Callable[..., R]:
+def takes_mapping_and_token(method: Callable[Concatenate[Any, P], R]) -> DeclaredWithToken[P, R]:
+    """As `takes_id_and_mapping`, for a method that takes `webhook_token` beside the mapping."""
+    return cast("DeclaredWithToken[P, R]", _both_ways(method, beside="webhook_token"))
+
+
+def _both_ways(method: Callable[..., R], *, beside: str = "") -> Callable[..., R]:
     code = method.__code__
     ids = code.co_varnames[1 : code.co_argcount]
     names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
@@ -71,6 +91,8 @@ def _both_ways(method: Callable[..., R]) -> Callable[..., R]:
         if len(args) == expected and "params" not in keywords:
             _check_names(label, keywords.keys() - set(ids), names, required)
             return method(self, *args, **keywords)
+        if beside and len(args) == expected + 2 and beside not in keywords:
+            *args, keywords[beside] = args  # type: ignore[assignment]
         if len(args) == expected + 1:
             *args, params = args  # type: ignore[assignment]
         elif len(args) == expected:
@@ -81,15 +103,14 @@ def _both_ways(method: Callable[..., R]) -> Callable[..., R]:
                 f"{label} takes {wanted}then keywords or one mapping of them; "
                 f"got {len(args)} positional arguments"
             )
-        if params is None:
-            params = {}
+        params = _mapping_of(params)
         if not isinstance(params, Mapping):
             shown = f"{required[0] if required else names[0]}=..."
             raise TypeError(
                 f"{label} takes its parameters as keywords ({shown}) or as one mapping, "
                 f"got {type(params).__name__}"
             )
-        extra = keywords.keys() - set(ids)
+        extra = keywords.keys() - {*ids, beside}
         if extra:
             raise TypeError(
                 f"{label} takes its parameters as keywords or as one mapping, not both: "
@@ -99,6 +120,15 @@ def _both_ways(method: Callable[..., R]) -> Callable[..., R]:
         return method(self, *args, **keywords, **params)
 
     return call
+
+
+def _mapping_of(params: Any) -> Any:
+    """None is no parameters; a pydantic model, which the official SDK takes too, is what was set in it."""
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping) and hasattr(params, "model_dump"):
+        return params.model_dump(exclude_unset=True)
+    return params
 
 
 def _check_names(label: str, given: Any, names: tuple[str, ...], required: tuple[str, ...]) -> None:

@@ -306,3 +306,9 @@ def is_slug(text: str) -> bool:
 def is_web_address(text: str) -> bool:
     """An absolute http or https URL."""
     return text.startswith(("https://", "http://")) and len(text.partition("://")[2]) > 0 and " " not in text
+
+
+def is_mail_address(text: str) -> bool:
+    """Something before and after one `@`."""
+    name, _, host = text.partition("@")
+    return bool(name) and bool(host) and "@" not in host and " " not in text

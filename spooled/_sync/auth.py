@@ -6,9 +6,16 @@ from __future__ import annotations
 from spooled._http import _fields as fields
 from spooled._http._parameters import takes_mapping
 from spooled._http._paths import API
-from spooled._http._rules import body
+from spooled._http._rules import body, query
 from spooled._sync._session import Session
-from spooled.models import LoginResponse, Me, RefreshResponse, ValidateTokenResponse
+from spooled.models import (
+    CheckEmailResponse,
+    LoginResponse,
+    Me,
+    RefreshResponse,
+    StartEmailLoginResponse,
+    ValidateTokenResponse,
+)
 
 
 class Auth:
@@ -75,3 +82,28 @@ class Auth:
         """
         sent = body(fields.TOKENS, required=("token",), token=token)
         return self._session.call("POST", f"{API}/auth/validate", ValidateTokenResponse, body=sent)
+
+    def start_email_login(self, email: str) -> StartEmailLoginResponse:
+        """Send a mail with a link to log in to the dashboard.
+
+        Args:
+            email: Whose address.
+
+        Raises:
+            RateLimitError: Too many mails.
+            SpooledError: As every call.
+        """
+        sent = body(fields.LOGIN, required=("email",), email=email)
+        return self._session.call("POST", f"{API}/auth/email/start", StartEmailLoginResponse, body=sent)
+
+    def check_email(self, email: str) -> CheckEmailResponse:
+        """Whether somebody has signed up with an address.
+
+        Args:
+            email: The address.
+
+        Raises:
+            SpooledError: As every call.
+        """
+        asked = query(fields.LOGIN, required=("email",), email=email)
+        return self._session.call("GET", f"{API}/auth/check-email", CheckEmailResponse, query=asked)

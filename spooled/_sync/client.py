@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,24 @@ from spooled._sync.jobs import Jobs
 from spooled._sync.organizations import Organizations
 from spooled._sync.queues import Queues
 from spooled._sync.workers import Workers
-from spooled.config import ClientConfig
+from spooled.config import CircuitBreakerStats, ClientConfig
+from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
-    from typing import Self, Unpack
+    from typing import Literal, NoReturn, Self, Unpack
 
     import httpx
 
     from spooled._http._transport import Transport
+    from spooled._sync.admin import Admin
+    from spooled._sync.billing import Billing
+    from spooled._sync.dashboard import Dashboard
+    from spooled._sync.ingest import Ingest
+    from spooled._sync.metrics import Metrics
+    from spooled._sync.schedules import Schedules
+    from spooled._sync.webhooks import Webhooks
+    from spooled._sync.workflows import Workflows
+    from spooled.realtime import SpooledRealtime
 
 
 class SpooledClient:
@@ -47,10 +58,18 @@ class SpooledClient:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
         queues: Configure and pause queues.
         workers: Register workers.
-        health: Whether the server is well.
-        auth: Login sessions.
+        schedules: Jobs that a cron expression creates.
+        workflows: Jobs that wait for each other; `workflows.jobs` is about single ones.
+        webhooks: Addresses that are told about events.
+        ingest: Jobs out of other people's webhooks.
         api_keys: API keys.
         organizations: Organisations and their plans.
+        auth: Login sessions.
+        billing: The subscription.
+        dashboard: Everything at a glance.
+        health: Whether the server is well.
+        metrics: Numbers for Prometheus.
+        admin: Administration of a whole server, with `admin_key`.
 
     Raises:
         TypeError: An option is unknown.
@@ -88,10 +107,68 @@ class SpooledClient:
         self.jobs = Jobs(self._session)
         self.queues = Queues(self._session)
         self.workers = Workers(self._session)
-        self.health = Health(self._session)
-        self.auth = Auth(self._session)
         self.api_keys = ApiKeys(self._session)
         self.organizations = Organizations(self._session)
+        self.auth = Auth(self._session)
+        self.health = Health(self._session)
+
+    # Imported when they are used: most programs need none of these.
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Jobs that a cron expression creates."""
+        from spooled._sync.schedules import Schedules
+
+        return Schedules(self._session)
+
+    @cached_property
+    def workflows(self) -> Workflows:
+        """Jobs that wait for each other; `workflows.jobs` is about single ones."""
+        from spooled._sync.workflows import Workflows
+
+        return Workflows(self._session)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Addresses that are told about events."""
+        from spooled._sync.webhooks import Webhooks
+
+        return Webhooks(self._session)
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """Jobs out of other people's webhooks."""
+        from spooled._sync.ingest import Ingest
+
+        return Ingest(self._session)
+
+    @cached_property
+    def billing(self) -> Billing:
+        """The subscription."""
+        from spooled._sync.billing import Billing
+
+        return Billing(self._session)
+
+    @cached_property
+    def dashboard(self) -> Dashboard:
+        """Everything at a glance."""
+        from spooled._sync.dashboard import Dashboard
+
+        return Dashboard(self._session)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Numbers for Prometheus."""
+        from spooled._sync.metrics import Metrics
+
+        return Metrics(self._session)
+
+    @cached_property
+    def admin(self) -> Admin:
+        """Administration of a whole server, with `admin_key`."""
+        from spooled._sync.admin import Admin
+
+        return Admin(self._session)
 
     @property
     def config(self) -> ClientConfig:
@@ -106,6 +183,57 @@ class SpooledClient:
     def rate_limit(self) -> RateLimitInfo | None:
         """What the latest response said about the rate limit; None when none said anything."""
         return self._session.rate_limit
+
+    def realtime(
+        self,
+        type: Literal["websocket", "sse"] = "websocket",  # noqa: A002 - the official name
+        auto_reconnect: bool = True,
+        max_reconnect_attempts: int = 10,
+        reconnect_delay: float = 1.0,
+        max_reconnect_delay: float = 30.0,
+    ) -> SpooledRealtime:
+        """Events of the server as they happen, with this client's credentials. Not connected yet.
+
+        Args:
+            type: `websocket` needs the extra `realtime`; `sse` needs nothing.
+            auto_reconnect: Whether a lost connection is made again.
+            max_reconnect_attempts: How often in a row.
+            reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
+            max_reconnect_delay: The longest wait in seconds.
+
+        Raises:
+            ModuleNotFoundError: The extra `realtime` is not installed.
+            ConfigurationError: An argument has a bad value.
+        """
+        from spooled.realtime import SpooledRealtime
+
+        return SpooledRealtime(
+            self,
+            type,
+            auto_reconnect=auto_reconnect,
+            max_reconnect_attempts=max_reconnect_attempts,
+            reconnect_delay=reconnect_delay,
+            max_reconnect_delay=max_reconnect_delay,
+        )
+
+    @property
+    def grpc(self) -> NoReturn:
+        """Not there: this package talks HTTP only.
+
+        Raises:
+            UnsupportedOperationError: Always.
+        """
+        raise UnsupportedOperationError(
+            "client.grpc is not part of this package",
+            hint="Use client.jobs: every operation of the gRPC service exists over HTTP, and workers use that.",
+        )
+
+    def get_circuit_breaker_stats(self) -> CircuitBreakerStats:
+        """That there is no circuit breaker, in the official SDK's terms: always closed, never a failure."""
+        return CircuitBreakerStats()
+
+    def reset_circuit_breaker(self) -> None:
+        """Do nothing: there is no circuit breaker."""
 
     def get_jwt_token(self, force_refresh: bool = False) -> str | None:
         """A JWT in exchange for the API key; kept, and renewed a minute before it expires.

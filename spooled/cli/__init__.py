@@ -73,7 +73,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _parser(argv: list[str]) -> Parser:
-    from spooled.cli import _jobs, _queues, _worker, _workers
+    from spooled.cli import _jobs, _queues, _schedules, _worker, _workers, _workflows
 
     parser = Parser(prog="spooled", description=_DESCRIPTION, epilog=_EXAMPLES + EXIT_CODES)
     parser.add_argument(
@@ -82,7 +82,7 @@ def _parser(argv: list[str]) -> Parser:
     add_connection(parser)
     add_json(parser, quiet=True)
     commands = add_commands(parser)
-    for module in (_worker, _jobs, _queues, _workers):
+    for module in (_worker, _jobs, _queues, _workers, _schedules, _workflows):
         module.add(commands)
 
     wanted = _command(argv)

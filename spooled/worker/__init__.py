@@ -13,20 +13,29 @@ from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, cu
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 from spooled.worker.events import (
     ErrorEvent,
+    ErrorEventData,
     EventName,
     JobClaimedEvent,
+    JobClaimedEventData,
     JobCompletedEvent,
+    JobCompletedEventData,
     JobFailedEvent,
+    JobFailedEventData,
     JobLeaseLostEvent,
+    JobLeaseLostEventData,
     JobStartedEvent,
+    JobStartedEventData,
     StartedEvent,
+    StartedEventData,
     StoppedEvent,
+    StoppedEventData,
     WorkerEvent,
 )
 from spooled.worker.group import AsyncWorkerGroup, WorkerGroup, run_workers
 from spooled.worker.health import WorkerHealth
 from spooled.worker.leases import Lease, LeaseKeeper, LeaseState
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware
+from spooled.worker.middleware import Handler as JobHandler
 from spooled.worker.state import WorkerState
 
 __all__ = [
@@ -37,16 +46,23 @@ __all__ = [
     "ClaimInfo",
     "Discard",
     "ErrorEvent",
+    "ErrorEventData",
     "EventName",
     "Fail",
     "JobClaimedEvent",
+    "JobClaimedEventData",
     "JobCompletedEvent",
+    "JobCompletedEventData",
     "JobContext",
     "JobControl",
     "JobFailedEvent",
+    "JobFailedEventData",
+    "JobHandler",
     "JobLeaseLostEvent",
+    "JobLeaseLostEventData",
     "JobLogFilter",
     "JobStartedEvent",
+    "JobStartedEventData",
     "Lease",
     "LeaseKeeper",
     "LeaseState",
@@ -56,7 +72,9 @@ __all__ = [
     "Snooze",
     "SpooledWorker",
     "StartedEvent",
+    "StartedEventData",
     "StoppedEvent",
+    "StoppedEventData",
     "WorkerEvent",
     "WorkerGroup",
     "WorkerHealth",

@@ -187,7 +187,7 @@ class FrontDoor:
                 hint=hint,
                 healthy=healthy,
                 transport=transport,
-                credentials=session._credentials,
+                credentials=session.credentials,
             )
 
         return open_wakeups

@@ -20,10 +20,10 @@ import msgspec
 from spooled._http._credentials import Credentials
 from spooled._http._messages import Request
 from spooled._http._paths import API
+from spooled._http._sse import EventParser
 from spooled.config import ClientConfig
 from spooled.errors import SpooledError, create_error_from_response
 from spooled.worker._backoff import Backoff
-from spooled.worker._sse import EventParser
 
 if TYPE_CHECKING:
     import httpx

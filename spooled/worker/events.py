@@ -162,3 +162,14 @@ def log_handler_failure(event: WorkerEvent, error: BaseException) -> None:
     logger.error(
         "a handler of the event %r raised; the worker goes on", EVENT_NAMES[type(event)], exc_info=error
     )
+
+
+# The official SDK's names for what handlers of events get.
+StartedEventData = StartedEvent
+StoppedEventData = StoppedEvent
+ErrorEventData = ErrorEvent
+JobClaimedEventData = JobClaimedEvent
+JobStartedEventData = JobStartedEvent
+JobCompletedEventData = JobCompletedEvent
+JobFailedEventData = JobFailedEvent
+JobLeaseLostEventData = JobLeaseLostEvent

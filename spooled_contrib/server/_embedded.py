@@ -34,14 +34,16 @@ class EmbeddedServer:
     Args:
         host: Address to listen on. One that other machines can reach needs an `api_key`.
         port: TCP port; 0 picks a free one, which is kept for later starts.
-        db: SQLite file, or `:memory:` for one that ends with `stop()`.
+        db: SQLite file, `postgresql://user:password@host/name` (extra `postgres`), or `:memory:` for one that ends
+            with `stop()`.
+        page: Whether there is a page for people at `/`.
         api_key: The server's own key, with full access to its "development" organization. Default: `DEVELOPMENT_KEY`.
         clock: Where all time comes from. With a `ManualClock` nothing happens by itself: see `advance`.
         plan: One of Spooled's plans to enforce: "free", "starter", "pro" or "enterprise". With one, the routes that
             need no key are rate limited too. Default: unlimited.
         limits: Limits of your own; with a plan, they take the place of the plan's.
         synchronous: "NORMAL" survives the death of the process, "FULL" also a power cut, at the price of an fsync for
-            each group of writes.
+            each group of writes. PostgreSQL has its own setting for that.
         open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
         admin_key: Accepted in `X-Admin-Key` for everything under `/admin`, and for creating organizations when
             registration is closed. Default: nobody may.
@@ -58,6 +60,7 @@ class EmbeddedServer:
         host: str = "127.0.0.1",
         port: int = 0,
         db: str = ":memory:",
+        page: bool = True,
         api_key: str | None = None,
         clock: Clock | None = None,
         plan: Plan | None = None,
@@ -72,6 +75,7 @@ class EmbeddedServer:
         self._options: dict[str, Any] = {
             "host": host,
             "db": str(db),
+            "page": page,
             "api_key": api_key,
             "plan": plan,
             "limits": limits or Limits(),

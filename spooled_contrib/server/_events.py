@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,14 +88,31 @@ class Subscription:
         return events
 
 
+KEY_CHANGED = "key"
+"""Topic: the API key of this id is not what it was."""
+
+LOGIN_ENDED = "login"
+"""Topic: the login of this session id was revoked."""
+
+
 class Hub:
-    """Hands events to the listeners of their organization. Belongs to one event loop."""
+    """Hands events to the listeners of their organization, and what servers tell each other to who must know.
+
+    Belongs to one event loop. Events come from this server and, where several share a database, from the others.
+    """
 
     def __init__(self) -> None:
         self._by_organization: dict[str, set[Subscription]] = {}
         self._closed = False
         self.inside: dict[str, Callable[[dict[str, Any]], None]] = {}
         """Who is called, by type, with the data of an event that is for the server itself."""
+        self._ears: dict[str, Callable[[str], object]] = {}
+        self.cut_off = False
+        """What other servers tell does not arrive at the moment: do not trust what is remembered."""
+        self.announce: Callable[[], Awaitable[None]] | None = None
+        """How a storage lets other servers know that somebody listens here."""
+        self.rejoin: Callable[[], Awaitable[None]] | None = None
+        """How memory is brought up to date after the server was cut off."""
 
     @property
     def listening(self) -> bool:
@@ -110,6 +127,21 @@ class Hub:
         self._by_organization.setdefault(subscription.organization_id, set()).add(subscription)
         if self._closed:
             subscription.close()
+
+    async def made_known(self) -> None:
+        """Return when every change that begins from now on, on any server, reaches the subscriptions made so far."""
+        if self.announce is not None:
+            await self.announce()
+
+    def on(self, topic: str, hear: Callable[[str], object]) -> None:
+        """Have `hear` called with every text of a topic. One for each topic."""
+        self._ears[topic] = hear
+
+    def hear(self, told: list[tuple[str, str]]) -> None:
+        """Pass on what a server told."""
+        for topic, text in told:
+            if topic in self._ears:
+                self._ears[topic](text)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         listeners = self._by_organization.get(subscription.organization_id)

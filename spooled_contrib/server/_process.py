@@ -80,6 +80,8 @@ def _allow_many_connections() -> None:
 
 def _announce(url: str, settings: ServerSettings) -> None:
     _say(f"listening on {url}")
+    if settings.page:
+        _say(f"open {url}/ in a browser to see queues and jobs")
     if settings.effective_key == DEVELOPMENT_KEY:
         _say(f"the API key is the public development key: {DEVELOPMENT_KEY}")
     if settings.db == ":memory:":
@@ -91,7 +93,7 @@ def _announce(url: str, settings: ServerSettings) -> None:
         "host": parts.hostname,
         "port": parts.port,
         "pid": os.getpid(),
-        "db": settings.db,
+        "db": settings.shown_db,
     }
     # Whoever started the server may have gone away without reading.
     with contextlib.suppress(BrokenPipeError):

@@ -18,6 +18,7 @@ PUBLIC_RATE = (100.0, 200)
 """Requests a second to public routes from one address, and how many of them may come at once."""
 
 LOGINS_PER_MINUTE = 5
+PAGE_LOGINS_PER_MINUTE = 20
 ADMIN_PER_MINUTE = 60
 SLUG_CHECKS_PER_MINUTE = 60
 SLUG_CHECKS_PER_HOUR = 300

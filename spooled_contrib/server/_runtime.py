@@ -30,7 +30,7 @@ from spooled_contrib.server._rules import (
 )
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, is_loopback, resolve
 from spooled_contrib.server._storage import Storage, Tx
-from spooled_contrib.server._storage.sqlite import SqliteStorage
+from spooled_contrib.server._storage.opening import storage_for
 from spooled_contrib.server._times import SECOND
 from spooled_contrib.server._webhooks.courier import Courier
 from spooled_contrib.server._webhooks.sender import Sender
@@ -76,17 +76,17 @@ class Runtime:
             self._hub = Hub()
             self._metrics = Metrics()
             self._hub.inside[TALLY] = self._metrics.tally
-            self._storage = SqliteStorage(
-                settings.db, clock=self._clock, hub=self._hub, synchronous=settings.synchronous
-            )
+            self._storage = storage_for(settings, self._clock, self._hub)
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
-            sender = Sender(self._clock, allow_private=settings.allow_private_webhooks)
-            self._courier = Courier(self._storage, self._clock, sender)
+            sender = Sender(self._storage.clock, allow_private=settings.allow_private_webhooks)
+            self._courier = Courier(self._storage, self._storage.clock, sender)
             undo.push_async_callback(self._courier.stop)
             services = await self._services(registration_is_open, sender)
-            await self._storage.write(sweeps.forgive_downtime)
-            await self._sweep_rules()
+            if self._storage.leads:
+                # Nobody else is there, so nobody could renew a lease.
+                await self._storage.write(sweeps.forgive_downtime)
+                await self._sweep_rules()
             self._listener = Listener(SpooledApp(services, ROUTES))
             await self._listener.start(bound)
             undo.pop_all()
@@ -100,23 +100,24 @@ class Runtime:
     async def _services(self, registration_is_open: bool, sender: Sender) -> Services:
         settings = self._settings
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
+        clock = self._storage.clock
         # On this machine alone, and without a plan to try out, strangers are the developer's own tests.
-        limiter = RateLimiter(self._clock, public=settings.plan is not None or not is_loopback(settings.host))
+        limiter = RateLimiter(clock, public=settings.plan is not None or not is_loopback(settings.host))
         self._plans = Plans(settings.effective_limits)
         await self._load_plans()
-        self._gate = Gate(self._storage, self._clock, limiter, secret)
+        self._gate = Gate(self._storage, self._hub, clock, limiter, secret)
         await self._gate.load()
         return Services(
             settings=settings,
             registration_is_open=registration_is_open,
             storage=self._storage,
             hub=self._hub,
-            clock=self._clock,
+            clock=clock,
             gate=self._gate,
             sender=sender,
             plans=self._plans,
             metrics=self._metrics,
-            started_at=self._clock.monotonic(),
+            started_at=clock.monotonic(),
         )
 
     async def stop(self) -> None:
@@ -196,6 +197,10 @@ class Runtime:
         for turn in itertools.count(1):
             await asyncio.sleep(SWEEP_SECONDS)
             try:
+                if not self._storage.leads:
+                    if turn % DEPENDENCY_TURNS == 0:
+                        await self._load_plans()
+                    continue
                 # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
                 await (self._sweep_rules() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
             except Exception:
@@ -204,6 +209,7 @@ class Runtime:
 
 def _prepare(tx: Tx, key: str) -> str:
     """Let the server's own key in; the secret that signs tokens, which lives as long as the database."""
+    tx.serialize("start")
     organizations.ensure_server_key(tx, key)
     tx.execute(
         "INSERT INTO meta (name, value) VALUES ('jwt_secret', ?) ON CONFLICT (name) DO NOTHING",

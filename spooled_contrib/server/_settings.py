@@ -92,7 +92,8 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 0
-    db: str = ":memory:"
+    page: bool = True
+    db: str = field(default=":memory:", repr=False)  # may hold a password
     api_key: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
@@ -102,6 +103,11 @@ class ServerSettings:
     plan: Plan | None = None
     retention_days: float | None = None
     allow_private_webhooks: bool = False
+
+    @property
+    def shown_db(self) -> str:
+        """`db` for a human: a PostgreSQL URL without password and options."""
+        return without_password(self.db) if is_postgres(self.db) else self.db
 
     @property
     def effective_key(self) -> str:
@@ -151,6 +157,20 @@ class ServerSettings:
                 "Pass --api-key (api_key=) with a key of your own, or listen on 127.0.0.1"
             )
         return loopback if self.open_registration is None else self.open_registration
+
+
+def is_postgres(db: str) -> bool:
+    """Whether a `db` setting names a PostgreSQL database. Everything else is a SQLite file."""
+    return db.startswith(("postgresql://", "postgres://"))
+
+
+def without_password(url: str) -> str:
+    """Who, where and which database, without password and options."""
+    scheme, _, rest = url.partition("://")
+    place, _, database = rest.partition("?")[0].partition("/")
+    account, _, hosts = place.rpartition("@")
+    user = account.partition(":")[0]
+    return f"{scheme}://{user + '@' if user else ''}{hosts}/{database}"
 
 
 def is_loopback(host: str) -> bool:

@@ -23,7 +23,8 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "server",
         help="run an embedded Spooled server",
-        description="Run a Spooled server on this machine: a real one, in one process, on one SQLite file.",
+        description="Run a Spooled server on this machine: a real one, in one process, on one SQLite file; "
+        "or any number of them on one PostgreSQL database.",
         epilog="When connections are accepted, one line of JSON on standard output says so: "
         '{"event":"listening","url":...}. Everything for humans goes to standard error.',
     )
@@ -41,9 +42,17 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--db",
-        metavar="FILE",
+        metavar="FILE|URL",
         default=os.environ.get("SPOOLED_SERVER_DB") or ":memory:",
-        help="SQLite file, or :memory: to keep nothing (default: %(default)s; environment: SPOOLED_SERVER_DB)",
+        # The value in the environment is not shown as the default: it may hold a password.
+        help="SQLite file, postgresql://user:password@host/name, or :memory: to keep nothing (default: :memory:; "
+        "environment: SPOOLED_SERVER_DB)",
+    )
+    parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="serve a page for people at / (default: yes)",
     )
     parser.add_argument(
         "--api-key",
@@ -101,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         host=args.host,
         port=args.port,
         db=args.db,
+        page=args.page,
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,

@@ -55,7 +55,7 @@ def dev(folder: Path, *arguments: str) -> Iterator[Process]:
 
 
 def url_of(running: Process) -> str:
-    return running.find(r"listening on (\S+)")
+    return running.find(r"listening on ([^;\s]+)")
 
 
 def enqueue(url: str, **payload: Any) -> None:

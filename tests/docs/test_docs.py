@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -102,6 +103,48 @@ def test_the_client_page_lists_every_method():
                 resource = getattr(resource, part)
             public = {m for m in dir(resource) if not m.startswith("_") and callable(getattr(resource, m))}
             assert set(methods.split()) == public, name
+
+
+def test_the_resources_page_has_every_parameter():
+    page = (ROOT / "docs" / "client-resources.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `([a-z_.]+)`\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    with SpooledClient(api_key="sp_test_never-used-0000") as client:
+        resources = {
+            name
+            for name in dir(client)
+            if not name.startswith("_") and name != "grpc" and hasattr(getattr(client, name), "_session")
+        }
+        assert resources == {name for name in sections if "." not in name}
+        for name, section in sections.items():
+            resource: Any = client
+            for part in name.split("."):
+                resource = getattr(resource, part)
+            rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \| \S+ \|$", section, re.MULTILINE))
+            public = {m for m in dir(resource) if not m.startswith("_") and callable(getattr(resource, m))}
+            assert set(rows) == public, name
+            for method, cell in rows.items():
+                parameters = inspect.signature(inspect.unwrap(getattr(resource, method))).parameters
+                shown = [word for word in cell.replace("\\|", "").split() if word]
+                assert shown == [
+                    f"**{p.name}**" if p.default is p.empty else p.name
+                    for p in parameters.values()
+                    if p.name != "self"
+                ], (name, method)
+
+
+def test_the_realtime_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    threaded, coroutine = blocks("docs/realtime.md")
+    with EmbeddedServer() as server:
+        monkeypatch.setenv("SPOOLED_BASE_URL", server.url)
+        monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+        exec(threaded, {"__name__": "page"})
+        body = "".join(f"    {line}\n" for line in coroutine.splitlines() if not line.startswith("from "))
+        exec(
+            f"import asyncio\nfrom spooled import AsyncSpooledClient\nasync def main():\n{body}\nasyncio.run(main())"
+        )
+    shown = capsys.readouterr().out
+    for line in ("connected", "created", "job.created emails", "pending", "cancelled"):
+        assert line in shown
 
 
 def test_the_testing_page(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import socket
@@ -273,6 +274,7 @@ def test_an_outage_neither_loses_nor_doubles(server: EmbeddedServer, outside: Ou
 def test_what_is_worked_on_stays_with_its_process_through_a_long_outage(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="spooled.kombu")  # whatever others have set
     with (
         EmbeddedServer(db=str(tmp_path / "jobs.db")) as lasting,
         Connection(url_of(lasting, "poll=0.1&lease=5")) as one,

@@ -1,11 +1,17 @@
-"""Servers, and a thin caller for the HTTP interface: plain httpx, so that no client of ours hides a mistake."""
+"""Servers, and a thin caller for the HTTP interface: plain httpx, so that no client of ours hides a mistake.
+
+With SPOOLED_TEST_STORAGE=postgresql every server that these fixtures start keeps its jobs in PostgreSQL (see
+`make test-postgres`). Tests of files are marked `sqlite_only` and skipped then.
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +19,10 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
+from tests.postgres import Postgres, running_postgres
 from tests.server.receiver import Receiver
+
+ON_POSTGRES = os.environ.get("SPOOLED_TEST_STORAGE") == "postgresql"
 
 _numbers = itertools.count(1)
 # Building a TLS context for each client would take longer than most tests, and nothing here speaks TLS.
@@ -41,6 +50,10 @@ class Api:
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         return self.http.get(path, params=params)
+
+    def get_with_host(self, host: str) -> int:
+        """The status of a harmless call that names the server so."""
+        return self.http.get("/jobs", headers={"host": host}).status_code
 
     def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return self.http.post(path, json={} if body is None else body, **options)
@@ -143,11 +156,35 @@ def new_organization(server: EmbeddedServer) -> Api:
     return Api(server, body["api_key"]["key"], body["organization"]["id"])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if ON_POSTGRES:
+        for item in items:
+            if item.get_closest_marker("sqlite_only"):
+                item.add_marker(pytest.mark.skip(reason="is about SQLite"))
+
+
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[EmbeddedServer]:
+def fresh_db() -> Iterator[Callable[[], str]]:
+    """A `db` for a server that starts empty, in the storage that is tested."""
+    if not ON_POSTGRES:
+        yield lambda: ":memory:"
+        return
+    postgres: Postgres
+    with running_postgres() as postgres:
+        yield postgres.fresh
+
+
+@pytest.fixture(scope="session")
+def shared_server(fresh_db: Callable[[], str]) -> Iterator[EmbeddedServer]:
     """One server for all tests that keep to an organization of their own and to real time."""
-    with EmbeddedServer() as server:
+    with EmbeddedServer(db=fresh_db()) as server:
         yield server
+
+
+@pytest.fixture
+def lasting_db(fresh_db: Callable[[], str], tmp_path: Path) -> str:
+    """A `db` that a second server finds as the first one left it."""
+    return fresh_db() if ON_POSTGRES else str(tmp_path / "jobs.db")
 
 
 @pytest.fixture
@@ -167,12 +204,12 @@ def stranger(shared_server: EmbeddedServer) -> Iterator[Api]:
 
 
 @pytest.fixture
-def start_server() -> Iterator[Callable[..., EmbeddedServer]]:
+def start_server(fresh_db: Callable[[], str]) -> Iterator[Callable[..., EmbeddedServer]]:
     """Start a server with options of its own; stopped at the end of the test."""
     servers: list[EmbeddedServer] = []
 
     def start(**options: Any) -> EmbeddedServer:
-        server = EmbeddedServer(**options).start()
+        server = EmbeddedServer(**{"db": fresh_db(), **options} if "db" not in options else options).start()
         servers.append(server)
         return server
 

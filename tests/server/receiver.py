@@ -32,6 +32,8 @@ class Receiver:
         self.answer_headers: dict[str, str] = {}
         self.hold: threading.Event | None = None
         """While it is set to an event that is not set, requests wait for it."""
+        self.holds = "/"
+        """Which paths wait."""
         self.arrived = threading.Semaphore(0)
         self.requests: list[Received] = []
         receiver = self
@@ -42,7 +44,7 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.requests.append(Received(self.path, headers, body))
                 receiver.arrived.release()
-                if receiver.hold is not None:
+                if receiver.hold is not None and self.path.startswith(receiver.holds):
                     receiver.hold.wait(20)
                 try:
                     self.send_response(receiver.status)

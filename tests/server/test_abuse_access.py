@@ -44,7 +44,24 @@ def belongings(api):
     leased = api.claim_one("mail")
     api.put("/queues/mail/config", {"max_retries": 3, "settings": {"secret": "of the owner"}})
     worker = api.post("/workers/register", {"queue_name": "mail", "hostname": "owner-host"}).json()
+    hook = {
+        "name": "owner-host",
+        "url": "https://93.184.215.14/hook",
+        "events": ["worker.deregistered"],
+        "enabled": False,
+    }
+    schedule = {
+        "name": "owner-host",
+        "cron_expression": "0 9 * * 1",
+        "queue_name": "mail",
+        "payload_template": "of the owner",
+    }
+    steps = [{"key": "a", "queue_name": "mail", "payload": "of the owner"}]
+    workflow = api.post("/workflows", {"name": "owner-host", "jobs": steps}).json()
     return {
+        "schedules": api.post("/schedules", schedule).json()["id"],
+        "workflows": workflow["workflow_id"],
+        "outgoing-webhooks": api.post("/outgoing-webhooks", hook).json()["id"],
         "jobs": parent,
         "LEASE": leased["lease_id"],
         "queues": "mail",
@@ -74,6 +91,10 @@ def state(api, ids):
         api.get("/queues/mail").json(),
         api.get(f"/workers/{ids['workers']}").json(),
         {**api.get(f"/api-keys/{ids['api-keys']}").json(), "last_used": None},
+        api.get(f"/schedules/{ids['schedules']}").json(),
+        api.get(f"/workflows/{ids['workflows']}").json(),
+        api.get(f"/outgoing-webhooks/{ids['outgoing-webhooks']}").json(),
+        api.get(f"/organizations/{ids['organizations']}").json(),
         api.get(f"/jobs/{ids['jobs']}/history").json(),
         api.get(f"/jobs/{ids['jobs']}/dependencies").json(),
     ]

@@ -42,7 +42,7 @@ def test_a_thousand_idle_connections_stop_nobody(start_server, connect, many_fil
         for _ in range(20):
             api.complete((api.create(), api.claim_one())[1])
         for connection in idle[1::2]:
-            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
         for connection in idle[1::2]:
             assert connection.recv(12) == b"HTTP/1.1 200"
     assert api.get("/jobs/stats").json()["completed"] == 20
@@ -65,13 +65,13 @@ def test_clients_that_hang_up_leave_nothing_behind(api, eventually):
 
 
 def plain(api, path):
-    return f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n\r\n".encode()
 
 
 def handshake(api, path="/api/v1/ws"):
     key = base64.b64encode(os.urandom(16)).decode()
     return (
-        f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\nconnection: upgrade\r\n"
+        f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\nconnection: upgrade\r\n"
         f"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n\r\n"
     ).encode()
 
@@ -178,6 +178,16 @@ class TestABadClient:
                 blocked += 1
                 api.get("/health/live")
         assert api.get("/jobs").status_code == 200
+
+    def test_that_is_reset_in_the_middle_of_events_is_no_error(self, api, raw, eventually, caplog):
+        hub = api.server._runtime._hub
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for _ in range(20):
+            api.post("/jobs/bulk", {"queue_name": "mail", "jobs": [{"payload": 1}] * 100})
+        raw.close()
+        api.post("/jobs/bulk", {"queue_name": "mail", "jobs": [{"payload": 1}] * 100})
+        assert eventually(lambda: hub.count(api.organization_id, "socket") == 0)
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
     def test_that_leaves_without_a_word_is_forgotten(self, api, raw, eventually):
         hub = api.server._runtime._hub

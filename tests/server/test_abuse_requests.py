@@ -106,7 +106,7 @@ def head(api, method="POST", path="/api/v1/jobs", *lines):
     return "\r\n".join(
         [
             f"{method} {path} HTTP/1.1",
-            "host: x",
+            "host: localhost",
             f"authorization: Bearer {api.key}",
             "content-type: application/json",
             *lines,
@@ -131,7 +131,7 @@ class TestRequestsThatNeverEnd:
 
     def test_nor_may_one_stay_open_by_empty_lines(self, impatient):
         _, raw = impatient
-        raw.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        raw.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
         raw.recv(65536)
         raw.sendall(b"\r\n")
         assert everything(raw) == b""
@@ -159,7 +159,7 @@ class TestRequestsThatNeverEnd:
 
     def test_a_body_that_nobody_waits_for_ends_the_connection(self, impatient):
         _, raw = impatient
-        raw.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n")
+        raw.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\n")
         ((status, _),) = parsed(everything(raw))
         assert status == 200
 
@@ -258,7 +258,7 @@ class TestRequestsThatNeverStop:
 class TestRequestsThatMeanTwoThings:
     """Where a proxy and the server could disagree about where a request ends, there is no answer but 400."""
 
-    HIDDEN = b"GET /api/v1/organizations HTTP/1.1\r\nhost: x\r\n\r\n"
+    HIDDEN = b"GET /api/v1/organizations HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
     @pytest.mark.parametrize(
         "lines",
@@ -300,7 +300,7 @@ class TestRequestsThatMeanTwoThings:
         body = json.dumps({"name": "n", "slug": "s"}).encode()
         with socket.create_connection((parts.hostname, parts.port), timeout=20) as raw:
             raw.sendall(
-                b"POST /api/v1/organizations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+                b"POST /api/v1/organizations HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
                 b"transfer-encoding: chunked\r\n\r\n"
                 + f"{len(body):x}\r\n".encode()
                 + body

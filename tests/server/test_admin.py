@@ -126,6 +126,23 @@ class TestOrganizations:
             "max_active_jobs": 1
         }
 
+    def test_on_a_plan_of_their_own_have_its_retention(self, run):
+        api, admin = run()
+        organization_id, key = organization(admin)
+        other = api.with_key(key)
+        admin("PATCH", f"/organizations/{organization_id}", json={"plan_tier": "free"})
+        for caller in (api, other):
+            caller.create()
+            caller.complete(caller.claim_one())
+        living = other.create()
+        api.server.advance(2 * 86_400)
+        assert other.get(f"/jobs/{living}/history").json() == []
+        assert other.get("/jobs/stats").json()["total"] == 2
+        api.server.advance(2 * 86_400)
+        assert other.get("/jobs/stats").json()["total"] == 1
+        kept = api.get("/jobs").json()[0]["id"]
+        assert len(api.get(f"/jobs/{kept}/history").json()) == 3
+
     @pytest.mark.parametrize(
         "limits", [{"max_cats": 1}, {"max_queues": -1}, {"max_queues": "9"}, {"rate_limit_burst": 0}]
     )
@@ -168,6 +185,16 @@ class TestOrganizations:
         assert refused(admin("GET", f"/organizations/{organization_id}")) == (404, "NOT_FOUND")
         own = admin("DELETE", f"/organizations/{api.organization_id}?hard_delete=true")
         assert refused(own) == (409, "CONFLICT")
+
+    def test_that_are_deleted_for_good_leave_no_schedule_that_fires(self, run):
+        api, admin = run()
+        organization_id, key = organization(admin)
+        other = api.with_key(key)
+        schedule = {"name": "n", "cron_expression": "* * * * *", "queue_name": "q", "payload_template": 1}
+        assert other.post("/schedules", schedule).status_code == 201
+        assert admin("DELETE", f"/organizations/{organization_id}?hard_delete=true").status_code == 204
+        api.server.advance(60)
+        assert admin("GET", "/stats").json()["jobs"]["pending"] == 0
 
     def test_can_be_given_a_key(self, run):
         api, admin = run()

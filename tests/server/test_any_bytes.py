@@ -99,8 +99,8 @@ content_types = st.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def server():
-    with EmbeddedServer(admin_key="admin-secret") as running:
+def server(fresh_db):
+    with EmbeddedServer(db=fresh_db(), admin_key="admin-secret") as running:
         yield running
 
 

@@ -280,5 +280,5 @@ def test_more_connections_than_a_shell_allows_are_taken():
             stack.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(200)
         ]
         for connection in opened:
-            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert {connection.recv(12) for connection in opened} == {b"HTTP/1.1 200"}

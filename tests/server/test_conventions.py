@@ -206,11 +206,11 @@ def test_half_a_body_is_not_taken_for_a_whole_one(api, eventually):
     parts = urlsplit(api.server.url)
     api.create()
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
-        head = f"POST /api/v1/queues/mail/pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
+        head = f"POST /api/v1/queues/mail/pause HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n"
         raw.sendall(head.encode() + b"content-length: 5\r\n\r\n")
     with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
         body = json.dumps({"queue_name": "mail", "payload": "half"}).encode()
-        head = f"POST /api/v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {api.key}\r\n"
+        head = f"POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n"
         raw.sendall(head.encode() + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         raw.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n")
     for _ in range(5):

@@ -38,6 +38,7 @@ async def test_async_with_does_not_block_the_loop():
         assert response.json()["status"] == "healthy"
 
 
+@pytest.mark.sqlite_only
 def test_memory_is_forgotten_and_the_port_is_kept(start_server, connect):
     server = start_server()
     api, url = connect(server), server.url
@@ -48,9 +49,9 @@ def test_memory_is_forgotten_and_the_port_is_kept(start_server, connect):
     assert connect(server).get("/jobs").json() == []
 
 
-def test_a_file_is_kept_with_leases_keys_and_time(tmp_path, start_server, connect):
+def test_a_database_is_kept_with_leases_keys_and_time(lasting_db, start_server, connect):
     clock = ManualClock()
-    server = start_server(db=str(tmp_path / "jobs.db"), clock=clock)
+    server = start_server(db=lasting_db, clock=clock)
     api = connect(server)
     key = api.post("/api-keys", {"name": "k"}).json()["key"]
     held, lost = api.create(priority=1), api.create()
@@ -97,25 +98,24 @@ def test_the_url_is_unknown_before_the_first_start():
         EmbeddedServer().url  # noqa: B018 - a property that raises
 
 
-def test_stopping_leaves_no_thread_behind():
+def test_stopping_leaves_no_thread_behind(fresh_db):
     before = set(threading.enumerate())
-    with EmbeddedServer():
+    with EmbeddedServer(db=fresh_db()):
         assert set(threading.enumerate()) != before
     assert {thread.name for thread in set(threading.enumerate()) - before} == set()
 
 
-def test_another_key_shuts_the_one_before_out(tmp_path, start_server, connect):
-    path = str(tmp_path / "jobs.db")
-    first = start_server(db=path)
+def test_another_key_shuts_the_one_before_out(lasting_db, start_server, connect):
+    first = start_server(db=lasting_db)
     job_id = connect(first).create()
     first.stop()
-    second = start_server(db=path, api_key="a-key-of-my-own")
+    second = start_server(db=lasting_db, api_key="a-key-of-my-own")
     assert second.api_key == "a-key-of-my-own"
     api = connect(second)
     assert api.status(job_id) == "pending"
     assert api.with_key(DEVELOPMENT_KEY).get("/jobs").status_code == 401
     second.stop()
-    third = start_server(db=path)
+    third = start_server(db=lasting_db)
     assert connect(third).status(job_id) == "pending"
     assert connect(third).with_key("a-key-of-my-own").get("/jobs").status_code == 401
 
@@ -153,14 +153,14 @@ def test_an_ipv6_address_is_bracketed(start_server, connect):
     connect(server).create()
 
 
-def test_a_taken_port_is_an_error_and_leaves_nothing_open(start_server, tmp_path):
+def test_a_taken_port_is_an_error_and_leaves_nothing_open(start_server, lasting_db):
     port = int(start_server().url.rpartition(":")[2])
-    path = str(tmp_path / "jobs.db")
     with pytest.raises(AddressUnavailableError, match=f"port {port}"):
-        EmbeddedServer(port=port, db=path).start()
-    start_server(db=path)
+        EmbeddedServer(port=port, db=lasting_db).start()
+    start_server(db=lasting_db)
 
 
+@pytest.mark.sqlite_only
 def test_a_file_belongs_to_one_server(start_server, tmp_path):
     path = str(tmp_path / "jobs.db")
     first = start_server(db=path)
@@ -172,6 +172,7 @@ def test_a_file_belongs_to_one_server(start_server, tmp_path):
     second.stop()
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("content", [b"this is not a database, not at all" * 100, "other schema"])
 def test_a_file_of_something_else_is_an_error_and_is_not_touched(tmp_path, content):
     path = tmp_path / "jobs.db"

@@ -221,6 +221,7 @@ class TestRetention:
         assert (api.status(dead), api.status(waiting)) == ("deadletter", "pending")
 
 
+@pytest.mark.sqlite_only
 def test_a_deleted_job_leaves_nothing_behind(start_server, connect, tmp_path):
     path = tmp_path / "jobs.db"
     server = start_server(db=str(path))

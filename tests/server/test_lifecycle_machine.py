@@ -184,8 +184,8 @@ class JobLife(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module")
-def server():
-    with EmbeddedServer(clock=ManualClock()) as running:
+def server(fresh_db):
+    with EmbeddedServer(db=fresh_db(), clock=ManualClock()) as running:
         yield running
 
 

@@ -122,8 +122,8 @@ class TestLoggingOut:
     def test_needs_a_token(self, api):
         assert refused(api.http.post("/auth/logout")) == (401, "UNAUTHORIZED")
 
-    def test_outlives_a_restart(self, tmp_path, start_server, connect):
-        server = start_server(db=str(tmp_path / "jobs.db"))
+    def test_outlives_a_restart(self, lasting_db, start_server, connect):
+        server = start_server(db=lasting_db)
         api = connect(server)
         kept = api.bare("POST", "/api/v1/auth/login", json={"api_key": api.key}).json()["access_token"]
         ended = api.bare("POST", "/api/v1/auth/login", json={"api_key": api.key}).json()["access_token"]

@@ -124,6 +124,7 @@ class TestAnApiKey:
         }
         assert key not in timed.get("/api-keys").text
 
+    @pytest.mark.sqlite_only
     def test_is_stored_as_a_hash_only(self, tmp_path, start_server, connect):
         path = tmp_path / "jobs.db"
         server = start_server(db=str(path), api_key="a-key-of-my-own")

@@ -70,6 +70,19 @@ class TestByItself:
         live.create()
         assert receiver.arrived.acquire(timeout=4)
 
+    def test_a_receiver_that_hangs_with_many_deliveries_leaves_room_for_others(self, live, receiver):
+        receiver.hold = threading.Event()
+        receiver.holds = "/slow"
+        live.hook(receiver.url("/slow"), "job.created")
+        jobs = [{"payload": number} for number in range(100)]
+        live.post("/jobs/bulk", {"queue_name": "mail", "jobs": jobs})
+        for _ in range(16):
+            assert receiver.arrived.acquire(timeout=4)
+        live.hook(receiver.url("/quick"), "queue.paused")
+        live.post("/queues/mail/pause")
+        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.requests[-1].path == "/quick"
+
     def test_a_stopping_server_gives_back_what_it_was_sending(
         self, start_server, connect, receiver, tmp_path
     ):

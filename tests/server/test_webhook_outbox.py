@@ -38,8 +38,8 @@ async def emit(storage, number=1):
     await storage.write(write)
 
 
-def claim(storage, limit=64):
-    return storage.write(lambda tx: attempts.claim_due(tx, limit))
+def claim(storage, limit=64, in_flight=None):
+    return storage.write(lambda tx: attempts.claim_due(tx, limit, in_flight or {}))
 
 
 async def test_a_delivery_is_given_to_one_sender_at_a_time(storage, clock):
@@ -61,6 +61,28 @@ async def test_what_a_dead_sender_had_is_due_again_with_the_same_number(storage,
     assert not await storage.write(lambda tx: attempts.settle(tx, lost, Outcome(500, "", "late")))
     assert await storage.write(lambda tx: attempts.settle(tx, again, Outcome(200, "")))
     assert await storage.read(attempts.next_due) is None
+
+
+async def test_one_webhook_takes_its_share_and_leaves_the_rest_to_others(storage):
+    await emit(storage, 30)
+    new = webhooks.Change(name="w2", url="https://hooks.invalid/2", events=["job.started"])
+    second = (await storage.write(lambda tx: webhooks.create(tx, ORGANIZATION, Limits(), new)))[0]
+    await storage.write(lambda tx: webhooks.emit(tx, ORGANIZATION, webhooks.JOB_STARTED, {}))
+    taken = await claim(storage, 20)
+    assert len(taken) == attempts.IN_FLIGHT_EACH
+    busy = {taken[0].webhook_id: len(taken)}
+    assert [delivery.webhook_id for delivery in await claim(storage, 20, busy)] == [second]
+    assert await claim(storage, 20, busy) == []
+    assert len(await claim(storage, 20)) == 14
+
+
+async def test_a_heap_of_deliveries_to_a_disabled_webhook_is_cleared_at_once(storage):
+    await emit(storage, 5)
+    await storage.write(lambda tx: tx.execute("UPDATE webhooks SET enabled = 0"))
+    new = webhooks.Change(name="w2", url="https://hooks.invalid/2", events=["job.started"])
+    await storage.write(lambda tx: webhooks.create(tx, ORGANIZATION, Limits(), new))
+    await storage.write(lambda tx: webhooks.emit(tx, ORGANIZATION, webhooks.JOB_STARTED, {}))
+    assert [delivery.event for delivery in await claim(storage, 2)] == ["job.started"]
 
 
 async def test_what_is_given_back_is_due_at_once(storage):

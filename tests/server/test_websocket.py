@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
@@ -12,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
 from spooled_contrib.server._api import sockets, subscriptions
+from spooled_contrib.server._events import Hub, Subscription
 
 PATH = "/api/v1/ws"
 
@@ -370,3 +373,22 @@ class TestWithoutAHandshake:
         assert api.http.get("/jobs", headers=headers).status_code == 200
         assert api.http.post("/ws", headers=headers, json={}).status_code == 405
         assert api.http.get("/nowhere", headers=headers).status_code == 404
+
+
+async def test_a_client_that_is_gone_when_something_is_sent_is_no_error():
+    async def receive():
+        if received:
+            await asyncio.Event().wait()
+        received.append({"type": "websocket.connect"})
+        return received[0]
+
+    async def send(message):
+        sent.append(message["type"])
+        if message["type"] == "websocket.send":
+            raise ConnectionResetError
+
+    received, sent, hub = [], [], Hub()
+    call = SimpleNamespace(services=SimpleNamespace(hub=hub, now=0))
+    await sockets.Socket(call, Subscription("org", None, carrier="socket"), None)({}, receive, send)
+    assert sent == ["websocket.accept", "websocket.send"]
+    assert not hub.listening

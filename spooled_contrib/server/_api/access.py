@@ -1,7 +1,8 @@
 """Who may in: API keys and access tokens, remembered in memory (contract section 1.1).
 
 Looking a key up in the database for each request would cost more than most requests do. So found keys are kept, and
-every change to a key, or to the set of revoked logins, goes through the same object and forgets what it must.
+whoever changes a key, or revokes a login, tells every server on the database, which forgets what it must. A server that
+cannot hear the others at the moment asks the database each time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from msgspec import Struct
 from spooled.clock import Clock
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server import _sessions
+from spooled_contrib.server._events import KEY_CHANGED, LOGIN_ENDED, Hub
 from spooled_contrib.server._keys import key_hash
 from spooled_contrib.server._principal import Principal, scope_of
 from spooled_contrib.server._rate import RateLimiter
 from spooled_contrib.server._rules import api_keys
-from spooled_contrib.server._storage import Row, Storage
+from spooled_contrib.server._storage import Row, Storage, Tx
 from spooled_contrib.server._times import SECOND
 
 LAST_USED_EVERY = 300 * SECOND
@@ -59,8 +61,11 @@ def _known(row: Row) -> KnownKey:
 class Gate:
     """Turns a bearer into a `Principal`."""
 
-    def __init__(self, storage: Storage, clock: Clock, limiter: RateLimiter, jwt_secret: str) -> None:
+    def __init__(
+        self, storage: Storage, hub: Hub, clock: Clock, limiter: RateLimiter, jwt_secret: str
+    ) -> None:
         self._storage = storage
+        self._hub = hub
         self._clock = clock
         self.limiter = limiter
         self._secret = jwt_secret
@@ -73,9 +78,19 @@ class Gate:
         self._touching: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
-        """Read which logins were revoked before this start."""
+        """Read which logins were revoked before this start, and listen from now on."""
+        self._hub.on(KEY_CHANGED, self._forget)
+        self._hub.on(LOGIN_ENDED, self._revoked.add)
+        self._hub.rejoin = self._start_over
+        await self._start_over()
+
+    async def _start_over(self) -> None:
+        """Anything may have changed."""
+        self._changes += 1
+        self._by_hash.clear()
+        self._by_id.clear()
         rows = await self._storage.read(lambda tx: tx.select("SELECT sid FROM revoked_sessions"))
-        self._revoked = {row[0] for row in rows}
+        self._revoked.update(row[0] for row in rows)
 
     async def authenticate(self, bearer: str) -> KnownKey:
         """The key behind an API key or an access token.
@@ -91,7 +106,7 @@ class Gate:
                 )
             return await self.key_of(claims)
         digest = key_hash(bearer)
-        key = self._by_hash.get(digest)
+        key = None if self._hub.cut_off else self._by_hash.get(digest)
         if key is None:
             changes = self._changes
             row = await self._storage.read(lambda tx: api_keys.find_by_hash(tx, digest))
@@ -133,7 +148,9 @@ class Gate:
         Raises:
             RefusalError: 401 when the key is gone, revoked or expired.
         """
-        key = self._by_id.get(claims.api_key_id)
+        key = None if self._hub.cut_off else self._by_id.get(claims.api_key_id)
+        if self._hub.cut_off:
+            await self._check_revoked(claims.sid)
         if key is None:
             changes = self._changes
             row = await self._storage.read(lambda tx: api_keys.find_by_id(tx, claims.api_key_id))
@@ -154,30 +171,34 @@ class Gate:
             now=int(self._clock.now()),
         )
 
-    def forget(self, key_id: str) -> None:
-        """A key was changed."""
+    def sign(self, text: str) -> str:
+        """A code for `text` that nobody without the server's secret can make."""
+        return hmac.new(self._secret.encode(), text.encode(), "sha256").hexdigest()
+
+    async def _check_revoked(self, sid: str) -> None:
+        question = "SELECT 1 FROM revoked_sessions WHERE sid = ?"
+        if await self._storage.read(lambda tx: tx.select_one(question, (sid,))) is not None:
+            raise refuse.unauthorized("The login was revoked")
+
+    def _forget(self, key_id: str) -> None:
         self._changes += 1
         key = self._by_id.pop(key_id, None)
         if key is not None:
             self._by_hash.pop(key.hash, None)
 
-    def forget_organization(self, organization_id: str) -> None:
-        """All keys of an organization were changed."""
-        self._changes += 1
-        for key in [*self._by_id.values()]:
-            if key.principal.organization_id == organization_id:
-                self.forget(key.id)
-
     async def revoke_session(self, claims: _sessions.Claims) -> None:
         """End a login: its access and refresh tokens are worth nothing from now on."""
         expires_at = (claims.iat + _sessions.REFRESH_SECONDS + _sessions.ACCESS_SECONDS) * SECOND
-        self._revoked.add(claims.sid)
-        await self._storage.write(
-            lambda tx: tx.execute(
+
+        def end(tx: Tx) -> None:
+            tx.execute(
                 "INSERT INTO revoked_sessions (sid, expires_at) VALUES (?, ?) ON CONFLICT (sid) DO NOTHING",
                 (claims.sid, expires_at),
             )
-        )
+            tx.tell(LOGIN_ENDED, claims.sid)
+
+        self._revoked.add(claims.sid)
+        await self._storage.write(end)
 
     async def settle(self) -> None:
         """Wait for what was begun in passing."""
@@ -185,7 +206,7 @@ class Gate:
             await asyncio.gather(*self._touching, return_exceptions=True)
 
     def _remember(self, key: KnownKey, changes: int) -> KnownKey:
-        if changes == self._changes:
+        if changes == self._changes and not self._hub.cut_off:
             self._by_hash[key.hash] = key
             self._by_id[key.id] = key
         return key

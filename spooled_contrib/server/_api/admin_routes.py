@@ -136,7 +136,6 @@ async def delete_organization(call: Call) -> Reply:
         raise refuse.invalid("hard_delete", "must be true or false", code="format")
     rule = administration.delete_for_good if flag == "true" else organizations.delete
     await call.write(lambda tx: rule(tx, organization_id))
-    call.services.gate.forget_organization(organization_id)
     call.services.plans.set(organization_id, None, None)
     return Reply(NO_CONTENT)
 

@@ -111,7 +111,6 @@ async def change_key(call: Call) -> Reply:
     row = await call.write(
         lambda tx: api_keys.change_key(tx, call.principal.organization_id, call.limits, key_id, change)
     )
-    call.services.gate.forget(key_id)
     return json_reply(_key(row))
 
 
@@ -119,7 +118,6 @@ async def revoke_key(call: Call) -> Reply:
     call.principal.require_unrestricted()
     key_id = call.parameters[0]
     await call.write(lambda tx: api_keys.revoke(tx, call.principal.organization_id, key_id))
-    call.services.gate.forget(key_id)
     return Reply(NO_CONTENT)
 
 

@@ -11,7 +11,6 @@ import logging
 import re
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterable
 
 from starlette.types import Message, Receive, Scope, Send
@@ -19,10 +18,16 @@ from starlette.types import Message, Receive, Scope, Send
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.hosts import Hosts
+from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
+from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
 from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
+from spooled_contrib.server._settings import DEVELOPMENT_KEY
+from spooled_contrib.server._storage import StorageFailedError
 
 logger = logging.getLogger("spooled.server")
 
@@ -31,11 +36,12 @@ _API_VERSION: Header = (b"x-api-version", b"1")
 
 
 class SpooledApp:
-    """Serves the routes it is given."""
+    """Serves the routes it is given, and the page unless it is switched off."""
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
-        self._router = Router(routes)
+        self._hosts = Hosts() if services.settings.effective_key == DEVELOPMENT_KEY else None
+        self._router = Router([*routes, *(PAGE_ROUTES if services.settings.page else ())])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -53,7 +59,7 @@ class SpooledApp:
             response = refusal_reply(refusal)
         except RecursionError:
             response = refusal_reply(refuse.invalid_json("nested too deeply"))
-        except sqlite3.Error:
+        except (sqlite3.Error, StorageFailedError):
             logger.exception("the database failed on %s %s", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", "The database failed"))
         except Exception:
@@ -78,7 +84,7 @@ class SpooledApp:
     async def _answer(
         self, scope: Scope, receive: Receive, raw_path: bytes, headers: list[Header]
     ) -> Reply | Talk:
-        request_id = api_version = authorization = None
+        request_id = api_version = authorization = host = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 # Of two, a proxy in front may have checked the other one.
@@ -87,9 +93,13 @@ class SpooledApp:
                 request_id = value
             elif name == b"x-api-version":
                 api_version = value
+            elif name == b"host" and self._hosts is not None:
+                host = value
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
-            request_id = str(uuid.uuid4()).encode()
+            request_id = new_id().encode()
         headers.append((b"x-request-id", request_id))
+        if host is not None and self._hosts is not None:
+            self._hosts.check(host)
         route, parameters = self._router.find(scope["method"], raw_path)
         if api_version is not None and api_version != b"1" and api_version.isdigit():
             raise refuse.bad_request(
@@ -132,6 +142,9 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
         for name, value in call.query.items():
             if name in ("token", "api_key"):
                 return value
+    token = bearer_of_cookie(call)
+    if token is not None:
+        return token
     raise refuse.unauthorized("Send the header Authorization: Bearer <API key or access token>")
 
 

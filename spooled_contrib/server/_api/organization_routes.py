@@ -172,7 +172,6 @@ async def change_organization(call: Call) -> Reply:
 async def delete_organization(call: Call) -> Reply:
     organization_id = _own(call)
     await call.write(lambda tx: organizations.delete(tx, organization_id))
-    call.services.gate.forget_organization(organization_id)
     return Reply(NO_CONTENT)
 
 

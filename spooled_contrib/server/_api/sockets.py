@@ -67,16 +67,14 @@ class Socket:
         hub = self._call.services.hub
         hub.subscribe(self._subscription)
         try:
+            await hub.made_known()
             await receive()  # the handshake's first half, which announces what the scope has told already
             await send({"type": "websocket.accept"})
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._listen())
-                    group.create_task(self._tell())
-            except* _GoneError:
-                pass
-        except OSError:
-            pass  # the client went away in the middle of a message; there is nobody to tell
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen())
+                group.create_task(self._tell())
+        except* (_GoneError, OSError):
+            pass  # it was closed, or the client went away in the middle of a message: there is nobody to tell
         finally:
             hub.unsubscribe(self._subscription)
 

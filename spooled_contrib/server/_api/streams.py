@@ -72,6 +72,7 @@ async def _organization_stream(
         return wanted is None or EVENT_NAMES[kind] in wanted
 
     now = asyncio.get_running_loop().time
+    await call.services.hub.made_known()
     yield CONNECTED
     end = now() + LONGEST_STREAM_SECONDS
     health_at, spoke_at = now() + HEALTH_SECONDS, now()
@@ -105,6 +106,7 @@ async def job_events(call: Call) -> EventStream:
 async def _job_stream(call: Call, subscription: Subscription) -> AsyncIterator[bytes]:
     now = asyncio.get_running_loop().time
     job_id = call.parameters[0]
+    await call.services.hub.made_known()
     yield CONNECTED
     end = now() + LONGEST_STREAM_SECONDS
     status = ""
@@ -146,6 +148,7 @@ async def queue_events(call: Call) -> EventStream:
 async def _queue_stream(call: Call, subscription: Subscription) -> AsyncIterator[bytes]:
     now = asyncio.get_running_loop().time
     name = call.parameters[0]
+    await call.services.hub.made_known()
     yield CONNECTED
     end = now() + LONGEST_STREAM_SECONDS
     stats_at = now()

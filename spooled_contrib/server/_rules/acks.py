@@ -71,8 +71,9 @@ def complete(
         raise _miss(tx, principal, job_id, worker_id, lease_id)
     queue_name, started_at, has_dependents, workflow_id, url, secret = rows[0]
     history.record(tx, job_id, "completed", worker_id, {"organization_id": organization_id})
-    tx.execute(
-        "UPDATE workers SET jobs_processed = jobs_processed + 1 WHERE id = ? AND organization_id = ?",
+    tx.tally(
+        "UPDATE workers SET jobs_processed = jobs_processed + ? WHERE id = ? AND organization_id = ?",
+        1,
         (worker_id, organization_id),
     )
     # The row says whether there is anything more to do, so that a job by itself costs no further statement.
@@ -127,8 +128,9 @@ def fail(tx: Tx, principal: Principal, job_id: str, worker_id: str, lease_id: st
     history.record(
         tx, job_id, event, worker_id, {"organization_id": organization_id, "error": error, **details}
     )
-    tx.execute(
-        "UPDATE workers SET jobs_failed = jobs_failed + 1 WHERE id = ? AND organization_id = ?",
+    tx.tally(
+        "UPDATE workers SET jobs_failed = jobs_failed + ? WHERE id = ? AND organization_id = ?",
+        1,
         (worker_id, organization_id),
     )
     counting.count(tx, counting.FAILED)

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._events import KEY_CHANGED
 from spooled_contrib.server._rules import deletion, organizations
 from spooled_contrib.server._rules.reading import like_literal
 from spooled_contrib.server._rules.statuses import ACTIVE, PENDING, PROCESSING
@@ -19,7 +20,16 @@ DAY = 86_400 * SECOND
 COLUMNS = f"{organizations.COLUMNS}, assigned_plan, custom_limits, deleted_at"
 ORDERS = frozenset({"created_at", "updated_at", "name", "slug"})
 
-_OWNED = ("api_keys", "queue_config", "workers", "webhooks", "webhook_deliveries", "ingest_deliveries")
+_OWNED = (
+    "api_keys",
+    "queue_config",
+    "workers",
+    "schedules",
+    "workflows",
+    "webhooks",
+    "webhook_deliveries",
+    "ingest_deliveries",
+)
 """Tables whose rows leave with their organization. Jobs leave too, and take what is theirs along."""
 
 
@@ -92,7 +102,13 @@ def delete_for_good(tx: Tx, organization_id: str) -> None:
     get(tx, organization_id)
     if organization_id == organizations.DEVELOPMENT_ORGANIZATION_ID:
         raise refuse.conflict("The server's own organization cannot be deleted")
+    for (key_id,) in tx.select("SELECT id FROM api_keys WHERE organization_id = ?", (organization_id,)):
+        tx.tell(KEY_CHANGED, key_id)
     deletion.delete_jobs(tx, "organization_id = ?", (organization_id,))
+    tx.execute(
+        "DELETE FROM schedule_runs WHERE schedule_id IN (SELECT id FROM schedules WHERE organization_id = ?)",
+        (organization_id,),
+    )
     for table in _OWNED:
         tx.execute(f"DELETE FROM {table} WHERE organization_id = ?", (organization_id,))  # noqa: S608
     tx.execute("DELETE FROM organizations WHERE id = ?", (organization_id,))

@@ -8,6 +8,7 @@ import uuid
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._events import KEY_CHANGED
 from spooled_contrib.server._keys import key_hash, key_prefix
 from spooled_contrib.server._rules import quotas
 from spooled_contrib.server._settings import Limits
@@ -89,6 +90,7 @@ def get_key(tx: Tx, organization_id: str, key_id: str) -> Row:
 
 def change_key(tx: Tx, organization_id: str, limits: Limits, key_id: str, change: KeyChange) -> Row:
     row = get_key(tx, organization_id, key_id)
+    tx.tell(KEY_CHANGED, key_id)
     if change.is_active and not row[7]:
         quotas.check_api_key(tx, organization_id, limits)
     return tx.change(
@@ -110,6 +112,7 @@ def revoke(tx: Tx, organization_id: str, key_id: str) -> None:
     """Soft: the row stays and is listed as inactive."""
     get_key(tx, organization_id, key_id)
     tx.execute("UPDATE api_keys SET is_active = 0 WHERE id = ?", (key_id,))
+    tx.tell(KEY_CHANGED, key_id)
 
 
 def find_by_hash(tx: Tx, digest: str) -> Row | None:

@@ -8,7 +8,8 @@ becomes due again by itself.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -22,6 +23,9 @@ WAITS = (1, 2, 4, 8)
 DISABLED_AFTER = 20
 """A webhook whose deliveries failed this often in a row is disabled."""
 
+IN_FLIGHT_EACH = 16
+"""Deliveries to one webhook that one server sends at the same time: a receiver that hangs leaves room for others."""
+
 LEASE = 30 * SECOND
 """How long a sender has a delivery for itself: well more than an attempt may take."""
 
@@ -29,7 +33,7 @@ LEASE = 30 * SECOND
 _CLAIM = """
 UPDATE webhook_deliveries SET claim = ?, next_attempt_at = ?
 WHERE seq IN (
-    SELECT seq FROM webhook_deliveries WHERE status = 'pending' AND next_attempt_at <= ?
+    SELECT seq FROM webhook_deliveries WHERE status = 'pending' AND next_attempt_at <= ?{others}
     ORDER BY next_attempt_at, seq LIMIT ?{skip_locked}
 ) AND status = 'pending' AND next_attempt_at <= ?
 RETURNING id, webhook_id, url, secret, event, payload, attempts, seq
@@ -71,12 +75,23 @@ def next_due(tx: Tx) -> int | None:
     return None if row is None else row[0]
 
 
-def claim_due(tx: Tx, limit: int) -> list[Delivery]:
-    """Lease up to `limit` due deliveries, the oldest first. Those of a disabled webhook fail on the spot."""
+def claim_due(tx: Tx, limit: int, in_flight: Mapping[str, int]) -> list[Delivery]:
+    """Lease up to `limit` due deliveries, the oldest first. Those of a disabled webhook fail on the spot.
+
+    Args:
+        in_flight: How many deliveries the caller is sending already, by webhook.
+    """
     claim = str(uuid.uuid4())
+    busy = sorted(webhook_id for webhook_id, count in in_flight.items() if count >= IN_FLIGHT_EACH)
+    others = ""
+    if busy:
+        others = f" AND (webhook_id IS NULL OR webhook_id NOT IN ({', '.join('?' * len(busy))}))"
     rows = tx.change(
-        _CLAIM.format(skip_locked=tx.dialect.skip_locked), (claim, tx.now + LEASE, tx.now, limit, tx.now)
+        _CLAIM.format(others=others, skip_locked=tx.dialect.skip_locked),
+        (claim, tx.now + LEASE, tx.now, *busy, limit, tx.now),
     )
+    sending = Counter(in_flight)
+    given_up = False
     hooks = _webhooks(tx, {row[1] for row in rows if row[1] is not None})
     taken = []
     for delivery_id, webhook_id, url, secret, event, payload, attempts, _ in sorted(rows, key=_by_seq):
@@ -84,7 +99,12 @@ def claim_due(tx: Tx, limit: int) -> list[Delivery]:
         if webhook_id is not None:
             if webhook_id not in hooks:
                 _give_up(tx, delivery_id, "the webhook is disabled")
+                given_up = True
                 continue
+            if sending[webhook_id] >= IN_FLIGHT_EACH:
+                _put_back(tx, delivery_id, claim)
+                continue
+            sending[webhook_id] += 1
             url, secret, format_ = hooks[webhook_id]
         taken.append(
             Delivery(
@@ -99,7 +119,8 @@ def claim_due(tx: Tx, limit: int) -> list[Delivery]:
                 attempt=attempts + 1,
             )
         )
-    return taken
+    # A whole batch may have been for webhooks that are disabled; what is due behind it must not wait.
+    return claim_due(tx, limit, in_flight) if given_up and not taken else taken
 
 
 def _by_seq(row: Row) -> int:
@@ -176,7 +197,11 @@ def _note(tx: Tx, webhook_id: str, status: str) -> None:
 def release(tx: Tx, deliveries: Sequence[Delivery]) -> None:
     """Give back what was taken and not settled, so that the next server need not wait for the lease to end."""
     for delivery in deliveries:
-        tx.execute(
-            "UPDATE webhook_deliveries SET claim = NULL, next_attempt_at = ? WHERE id = ? AND claim = ?",
-            (tx.now, delivery.id, delivery.claim),
-        )
+        _put_back(tx, delivery.id, delivery.claim)
+
+
+def _put_back(tx: Tx, delivery_id: str, claim: str) -> None:
+    tx.execute(
+        "UPDATE webhook_deliveries SET claim = NULL, next_attempt_at = ? WHERE id = ? AND claim = ?",
+        (tx.now, delivery_id, claim),
+    )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from functools import cache
 
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import events, history, webhooks
-from spooled_contrib.server._storage import Row, Tx
+from spooled_contrib.server._storage import Dialect, Row, Tx
 from spooled_contrib.server._times import SECOND
 
 # Jobs whose time has come since they were put to sleep. Finding none costs one index probe.
 _WAKE = """
 UPDATE jobs SET ready = 1
-WHERE organization_id = ? AND queue_name = ? AND ready = 0 AND dependencies_met = 1
-  AND status IN ('pending', 'scheduled') AND COALESCE(scheduled_at, 0) <= ?
+WHERE {chosen}
+"""
+_ASLEEP = """
+    SELECT seq FROM jobs
+    WHERE organization_id = ? AND queue_name = ? AND ready = 0 AND dependencies_met = 1
+      AND status IN ('pending', 'scheduled') AND COALESCE(scheduled_at, 0) <= ?{skip_locked}
 """
 
 # `ready` is only an aid: the eligibility rule is repeated in full, so a wrong flag could delay a job, never run one.
@@ -21,7 +26,11 @@ _CLAIM = """
 UPDATE jobs
 SET status = 'processing', ready = 0, assigned_worker_id = ?, lease_id = ? || id, lease_expires_at = ?,
     started_at = ?, updated_at = ?
-WHERE seq IN (
+WHERE {chosen}
+RETURNING id, queue_name, payload, retry_count, max_retries, timeout_seconds, lease_expires_at, lease_id,
+    priority, created_at, seq
+"""
+_READY = """
     SELECT seq FROM jobs
     WHERE organization_id = ? AND queue_name = ? AND ready = 1
       AND status IN ('pending', 'scheduled') AND dependencies_met = 1
@@ -29,10 +38,17 @@ WHERE seq IN (
       AND NOT EXISTS (SELECT 1 FROM queue_config WHERE organization_id = ? AND queue_name = ? AND enabled = 0)
     ORDER BY priority DESC, created_at ASC, seq ASC
     LIMIT ?{skip_locked}
-)
-RETURNING id, queue_name, payload, retry_count, max_retries, timeout_seconds, lease_expires_at, lease_id,
-    priority, created_at, seq
 """
+
+
+@cache
+def _statements(dialect: Dialect) -> tuple[str, str]:
+    """How to wake and how to claim. Rows that somebody else holds are left to them, so claimers never wait."""
+    asleep, ready = (
+        dialect.any_of.format(column="seq", select=select.format(skip_locked=dialect.skip_locked))
+        for select in (_ASLEEP, _READY)
+    )
+    return _WAKE.format(chosen=asleep), _CLAIM.format(chosen=ready)
 
 
 def claim(
@@ -47,11 +63,12 @@ def claim(
     principal.require_queue(queue_name)
     organization_id = principal.organization_id
     now = tx.now
-    tx.execute(_WAKE, (organization_id, queue_name, now))
+    wake, take = _statements(tx.dialect)
+    tx.execute_many(wake, [(organization_id, queue_name, now)])
     # One random id a claim, completed by the job's own id: unique for each lease, and one statement for all.
     lease_prefix = f"{uuid.uuid4()}-"
     rows = tx.change(
-        _CLAIM.format(skip_locked=tx.dialect.skip_locked),
+        take,
         (
             worker_id,
             lease_prefix,

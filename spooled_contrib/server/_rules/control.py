@@ -12,7 +12,7 @@ from spooled_contrib.server._storage import Row, Tx
 
 def cancel(tx: Tx, principal: Principal, job_id: str) -> None:
     """Cancel a job that no worker holds. A running one cannot be stopped: 409."""
-    queue_name, status = _place(tx, principal, job_id)
+    queue_name, status = _hold(tx, principal, job_id)
     if status not in WAITING:
         raise refuse.conflict(f"Job is {status}; only pending and scheduled jobs can be cancelled")
     tx.execute(
@@ -31,7 +31,7 @@ def cancel(tx: Tx, principal: Principal, job_id: str) -> None:
 
 def retry(tx: Tx, principal: Principal, job_id: str) -> Row:
     """Give a dead job all its tries back; the row after that, as `reading.JOB_COLUMNS`."""
-    queue_name, status = _place(tx, principal, job_id)
+    queue_name, status = _hold(tx, principal, job_id)
     if status not in REVIVABLE:
         raise refuse.conflict(f"Job is {status}; only failed and deadletter jobs can be retried")
     revive(tx, principal.organization_id, queue_name, job_id, status)
@@ -60,7 +60,7 @@ def revive(tx: Tx, organization_id: str, queue_name: str, job_id: str, old_statu
 
 def set_priority(tx: Tx, principal: Principal, job_id: str, priority: int) -> int:
     """Set the priority of a job that waits; the one it had. 404 also for a job that does not wait."""
-    _, status = _place(tx, principal, job_id)
+    _, status = _hold(tx, principal, job_id)
     if status not in WAITING:
         raise refuse.not_found()
     row = tx.select_one("SELECT priority FROM jobs WHERE id = ?", (job_id,))
@@ -69,11 +69,11 @@ def set_priority(tx: Tx, principal: Principal, job_id: str, priority: int) -> in
     return int(row[0])
 
 
-def _place(tx: Tx, principal: Principal, job_id: str) -> tuple[str, str]:
-    """Queue and status of a job that the caller may see."""
+def _hold(tx: Tx, principal: Principal, job_id: str) -> tuple[str, str]:
+    """Queue and status of a job that the caller may see. Nobody claims or acks it before the operation ends."""
     scope, names = principal.queue_condition()
     row = tx.select_one(
-        f"SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?{scope}",  # noqa: S608
+        f"SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?{scope}{tx.dialect.for_update}",  # noqa: S608
         (job_id, principal.organization_id, *names),
     )
     if row is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
@@ -94,18 +94,29 @@ def create_jobs(
     quotas.check_new_jobs(tx, organization_id, limits, len(jobs))
     if queue_cap:
         quotas.check_queue(tx, organization_id, limits, queue_name)
-    return insert_jobs(tx, organization_id, jobs, events.Origin(source=source) if source else events.CLIENT)
+    return insert_jobs(
+        tx, organization_id, limits, jobs, events.Origin(source=source) if source else events.CLIENT
+    )
 
 
 def insert_jobs(
-    tx: Tx, organization_id: str, jobs: Sequence[NewJob], origin: events.Origin = events.CLIENT
+    tx: Tx,
+    organization_id: str,
+    limits: Limits,
+    jobs: Sequence[NewJob],
+    origin: events.Origin = events.CLIENT,
 ) -> list[CreatedJob]:
     """Make jobs, of any queues, of which scope and quotas were checked."""
     queues = {job.queue_name for job in jobs}
     defaults = {name: queue_defaults(tx, organization_id, name) for name in queues}
-    created = [_create(tx, organization_id, job, *defaults[job.queue_name]) for job in jobs]
+    if any(job.idempotency_key is not None or job.parent_job_id is not None for job in jobs):
+        created = [_create(tx, organization_id, job, *defaults[job.queue_name]) for job in jobs]
+    else:
+        rows = [_row(tx.now, organization_id, job, *defaults[job.queue_name], gated=False) for job in jobs]
+        tx.execute_many(_INSERT, rows)
+        created = [CreatedJob(str(row[0]), True) for row in rows]
     new = [(made, job) for made, job in zip(created, jobs, strict=True) if made.created]
-    quotas.count_jobs_today(tx, organization_id, len(new))
+    quotas.count_jobs_today(tx, organization_id, limits, len(new))
     details = {name: {"organization_id": organization_id, "queue_name": name} for name in queues}
     history.record_many(tx, "created", [(made.id, None, details[job.queue_name]) for made, job in new])
     for made, job in new:
@@ -147,11 +158,30 @@ def queue_defaults(tx: Tx, organization_id: str, queue_name: str) -> tuple[int, 
 
 def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout: int) -> CreatedJob:
     gated = job.parent_job_id is not None and _parent_is_open(tx, organization_id, job)
-    job_id = str(uuid.uuid4())
-    now = tx.now
+    params = _row(tx.now, organization_id, job, max_retries, timeout, gated=gated)
+    job_id = str(params[0])
+    if job.idempotency_key is None:
+        tx.execute(_INSERT, params)
+    else:
+        found = tx.change(_INSERT_OR_FIND, params)[0][0]
+        if found != job_id:
+            return CreatedJob(found, False)
+    if gated:
+        tx.execute(
+            "INSERT INTO job_dependencies (child_job_id, parent_job_id) VALUES (?, ?)",
+            (job_id, job.parent_job_id),
+        )
+        tx.execute("UPDATE jobs SET has_dependents = 1 WHERE id = ?", (job.parent_job_id,))
+    return CreatedJob(job_id, True)
+
+
+def _row(
+    now: int, organization_id: str, job: NewJob, max_retries: int, timeout: int, *, gated: bool
+) -> tuple[object, ...]:
+    """The values of `_COLUMNS`; the first is the new id."""
     status = status_at_birth(job.scheduled_at, now)
-    params = (
-        job_id,
+    return (
+        new_id(),
         organization_id,
         job.queue_name,
         status,
@@ -174,24 +204,12 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
         job.dependency_mode,
         int(not gated and not job.waits),
     )
-    if job.idempotency_key is None:
-        tx.execute(_INSERT, params)
-    else:
-        found = tx.change(_INSERT_OR_FIND, params)[0][0]
-        if found != job_id:
-            return CreatedJob(found, False)
-    if gated:
-        tx.execute(
-            "INSERT INTO job_dependencies (child_job_id, parent_job_id) VALUES (?, ?)",
-            (job_id, job.parent_job_id),
-        )
-        tx.execute("UPDATE jobs SET has_dependents = 1 WHERE id = ?", (job.parent_job_id,))
-    return CreatedJob(job_id, True)
 
 
 def _parent_is_open(tx: Tx, organization_id: str, job: NewJob) -> bool:
+    # Held, so that it cannot complete between being looked at and being told that somebody waits for it.
     row = tx.select_one(
-        "SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?",
+        f"SELECT queue_name, status FROM jobs WHERE id = ? AND organization_id = ?{tx.dialect.for_update}",  # noqa: S608
         (job.parent_job_id, organization_id),
     )
     if row is None or row[0] != job.queue_name:

@@ -36,12 +36,15 @@ def retry(
     where, params = "organization_id = ? AND status = 'deadletter'", [organization_id]
     if job_ids is not None:
         where += f" AND id IN ({', '.join('?' * len(job_ids))})"
+        if not job_ids:
+            return [], []
         params += job_ids
     elif queue_name is not None:
         where += " AND queue_name = ?"
         params.append(queue_name)
     rows = tx.select(
-        f"SELECT id, queue_name, workflow_id FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?",  # noqa: S608
+        f"SELECT id, queue_name, workflow_id FROM jobs WHERE {where} ORDER BY created_at, seq LIMIT ?"  # noqa: S608
+        f"{tx.dialect.for_update}",
         (*params, limit),
     )
     rows, skipped = _that_fit(tx, organization_id, limits, rows)

@@ -11,19 +11,28 @@ _CHUNK = 500
 
 
 def delete_jobs(
-    tx: Tx, condition: str, params: Sequence[object], *, limit: int | None = None, order: str = "seq"
+    tx: Tx,
+    condition: str,
+    params: Sequence[object],
+    *,
+    limit: int | None = None,
+    order: str = "seq",
+    patient: bool = False,
 ) -> int:
     """Delete the jobs that `condition` selects, their history and their dependency edges; how many.
 
     Args:
         condition: A constant SQL condition on `jobs`, never text from a request.
         limit: At most this many, by `order`.
+        patient: Leave jobs that somebody is changing at this moment to the next time. Else wait for them.
     """
     sql = f"SELECT id, organization_id, queue_name FROM jobs WHERE {condition} ORDER BY {order}"  # noqa: S608
     values = list(params)
     if limit is not None:
         sql += " LIMIT ?"
         values.append(limit)
+    # Held, so that none of them is claimed or revived between being chosen and being deleted.
+    sql += tx.dialect.skip_locked if patient else tx.dialect.for_update
     rows = tx.select(sql, values)
     ids = [row[0] for row in rows]
     for start in range(0, len(ids), _CHUNK):

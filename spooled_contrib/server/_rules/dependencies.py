@@ -40,12 +40,15 @@ def is_hopeless(mode: str, dependency_statuses: Sequence[str]) -> bool:
 def job_completed(tx: Tx, parent_job_id: str) -> None:
     """Evaluate every job that waits for this one, in the transaction that completed it."""
     children = tx.select(
-        "SELECT j.id, j.dependency_mode FROM job_dependencies d JOIN jobs j ON j.id = d.child_job_id "
-        "WHERE d.parent_job_id = ? AND j.dependencies_met = 0",
+        "SELECT j.id FROM job_dependencies d JOIN jobs j ON j.id = d.child_job_id "
+        "WHERE d.parent_job_id = ? AND j.dependencies_met = 0 ORDER BY j.id",
         (parent_job_id,),
     )
-    for child, mode in children:
-        if is_met(mode, [row[2] for row in dependencies_of(tx, child)]):
+    for (child,) in children:
+        # Held before the others are looked at: two dependencies that complete at the same time would each find the
+        # other one unfinished, and the child would wait for the sweep.
+        mode = _hold_gated(tx, child)
+        if mode is not None and is_met(mode, [row[2] for row in dependencies_of(tx, child)]):
             _open(tx, child)
 
 
@@ -60,10 +63,13 @@ def add(tx: Tx, principal: Principal, job_id: str, depends_on: Sequence[str], mo
     Raises:
         RefusalError: 404 when the job or one of the dependencies is unknown.
     """
-    _visible(tx, principal, job_id)
+    # Two edges that are added at the same time could close a circle that neither of them sees.
+    tx.serialize(f"dependencies:{principal.organization_id}")
     wanted = list(dict.fromkeys(depends_on))
-    for dependency in wanted:
+    # In the order in which completions hold them: first what is waited for, then who waits.
+    for dependency in sorted({*wanted} - {job_id}):
         _visible(tx, principal, dependency)
+    _visible(tx, principal, job_id)
     added = 0
     for dependency in wanted:
         if dependency == job_id or _reaches(tx, dependency, job_id):
@@ -152,11 +158,12 @@ def _sweep_level(tx: Tx) -> int:
         if decision == OPEN:
             _open(tx, job_id)
             continue
-        tx.execute(
+        if not tx.execute(
             "UPDATE jobs SET status = 'cancelled', ready = 0, last_error = ?, completed_at = ?, updated_at = ? "
-            "WHERE id = ?",
+            "WHERE id = ? AND dependencies_met = 0 AND status IN ('pending', 'scheduled')",
             (decision, tx.now, tx.now, job_id),
-        )
+        ):
+            continue  # opened meanwhile, by a completion
         history.record(
             tx, job_id, "cancelled", None, {"organization_id": organization_id, "reason": decision}
         )
@@ -190,11 +197,20 @@ def _open(tx: Tx, job_id: str) -> None:
     tx.execute("UPDATE jobs SET dependencies_met = 1, updated_at = ? WHERE id = ?", (tx.now, job_id))
 
 
+def _hold_gated(tx: Tx, job_id: str) -> str | None:
+    """The dependency mode of a job that waits; None when it does not any more."""
+    row = tx.select_one(
+        f"SELECT dependency_mode FROM jobs WHERE id = ? AND dependencies_met = 0{tx.dialect.for_update}",  # noqa: S608
+        (job_id,),
+    )
+    return None if row is None else str(row[0])
+
+
 def _visible(tx: Tx, principal: Principal, job_id: str) -> None:
     scope, names = principal.queue_condition()
     if (
         tx.select_one(
-            f"SELECT 1 FROM jobs WHERE id = ? AND organization_id = ?{scope}",  # noqa: S608
+            f"SELECT 1 FROM jobs WHERE id = ? AND organization_id = ?{scope}{tx.dialect.for_update}",  # noqa: S608
             (job_id, principal.organization_id, *names),
         )
         is None
@@ -205,7 +221,8 @@ def _visible(tx: Tx, principal: Principal, job_id: str) -> None:
 def _reaches(tx: Tx, start: str, target: str) -> bool:
     """Whether `start` waits, directly or through others, for `target`."""
     row = tx.select_one(
-        "WITH RECURSIVE above(id) AS (SELECT ? UNION SELECT d.parent_job_id FROM job_dependencies d "
+        "WITH RECURSIVE above(id) AS (SELECT id FROM jobs WHERE id = ? "
+        "UNION SELECT d.parent_job_id FROM job_dependencies d "
         "JOIN above ON d.child_job_id = above.id) SELECT 1 FROM above WHERE id = ? LIMIT 1",
         (start, target),
     )

@@ -10,6 +10,7 @@ import uuid
 from typing import Any
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._events import KEY_CHANGED
 from spooled_contrib.server._keys import key_hash, key_prefix
 from spooled_contrib.server._plans import PlanRow
 from spooled_contrib.server._rules import api_keys, quotas
@@ -44,7 +45,11 @@ def ensure_server_key(tx: Tx, key: str) -> None:
         (DEVELOPMENT_ORGANIZATION_ID, quotas.PLAN, tx.now, tx.now),
     )
     # The same text may have been made through the API before; the server's key takes its place.
-    tx.execute("DELETE FROM api_keys WHERE key_hash = ? AND id <> ?", (key_hash(key), SERVER_KEY_ID))
+    for (replaced,) in tx.change(
+        "DELETE FROM api_keys WHERE key_hash = ? AND id <> ? RETURNING id", (key_hash(key), SERVER_KEY_ID)
+    ):
+        tx.tell(KEY_CHANGED, replaced)
+    tx.tell(KEY_CHANGED, SERVER_KEY_ID)
     tx.execute(
         "INSERT INTO api_keys (id, organization_id, name, key_hash, key_prefix, queues, is_active, created_at) "
         "VALUES (?, ?, 'Server key', ?, ?, '[\"*\"]', 1, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -73,9 +78,9 @@ def create(
     if billing_email is not None:
         _check_email_is_free(tx, billing_email, "")
     organization_id = str(uuid.uuid4())
-    organization = tx.change(
+    rows = tx.change(
         f"INSERT INTO organizations ({COLUMNS}, assigned_plan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
-        f"RETURNING {COLUMNS}",
+        f"ON CONFLICT DO NOTHING RETURNING {COLUMNS}",
         (
             organization_id,
             name,
@@ -87,9 +92,11 @@ def create(
             tx.now,
             plan,
         ),
-    )[0]
+    )
+    if not rows:  # taken since it was looked up
+        raise refuse.conflict("The slug or the billing_email is taken")
     first_key = api_keys.insert(tx, organization_id, "Initial Admin Key", key, ["*"], None, None)
-    return organization, first_key
+    return rows[0], first_key
 
 
 def get(tx: Tx, organization_id: str) -> Row:
@@ -190,7 +197,10 @@ def delete(tx: Tx, organization_id: str) -> None:
         "WHERE id = ?",
         (tx.now, tx.now, organization_id),
     )
-    tx.execute("UPDATE api_keys SET is_active = 0 WHERE organization_id = ?", (organization_id,))
+    for (key_id,) in tx.change(
+        "UPDATE api_keys SET is_active = 0 WHERE organization_id = ? RETURNING id", (organization_id,)
+    ):
+        tx.tell(KEY_CHANGED, key_id)
     tx.execute("UPDATE webhooks SET enabled = 0 WHERE organization_id = ?", (organization_id,))
 
 

@@ -92,6 +92,8 @@ def merge_settings(old: Any, new: Any) -> Any:
 
 
 def _upsert(tx: Tx, organization_id: str, queue_name: str, change: QueueChange) -> Row:
+    # What is not changed is read and written back: two changes at the same time must not undo each other.
+    tx.serialize(f"queue:{organization_id}:{queue_name}")
     row = _config(tx, organization_id, queue_name)
     old_settings = {} if row is None else json.loads(row[7])
     settings = old_settings if change.settings is None else merge_settings(old_settings, change.settings)
@@ -201,6 +203,7 @@ def paused_seconds(settings: Any, now: int) -> int:
 def resume(tx: Tx, principal: Principal, queue_name: str) -> int:
     """Let claims through again; how many whole seconds they were stopped. 404 without a configuration."""
     principal.require_sight(queue_name)
+    tx.serialize(f"queue:{principal.organization_id}:{queue_name}")
     row = _config(tx, principal.organization_id, queue_name)
     if row is None:
         raise refuse.not_found()
@@ -225,6 +228,7 @@ def delete(tx: Tx, principal: Principal, queue_name: str, *, delete_jobs: bool) 
     """
     principal.require_queue(queue_name)
     key = (principal.organization_id, queue_name)
+    tx.serialize(f"queue:{principal.organization_id}:{queue_name}")
     configured = _config(tx, *key) is not None
     if not configured and not quotas.queue_exists(tx, *key):
         raise refuse.not_found()

@@ -1,4 +1,8 @@
-"""Plan caps (contract section 1.3). All of them are off unless the server was given limits."""
+"""Plan caps (contract section 1.3). All of them are off unless the server was given limits.
+
+What is counted must not grow between the count and the insert that it allowed, so operations of an organization under
+a cap pass one after the other.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +32,21 @@ def jobs_today(tx: Tx, organization_id: str) -> int:
     return int(row[1]) if row is not None and row[0] == utc_day(tx.now) else 0
 
 
-def count_jobs_today(tx: Tx, organization_id: str, created: int) -> None:
+_COUNT_TODAY = (
+    "UPDATE organizations SET jobs_today = ? + CASE WHEN usage_day = ? THEN jobs_today ELSE 0 END, usage_day = ? "
+    "WHERE id = ?"
+)
+
+
+def count_jobs_today(tx: Tx, organization_id: str, limits: Limits, created: int) -> None:
     """Deduplicated rows are not passed in: they cost nothing."""
-    if created:
-        day = utc_day(tx.now)
-        tx.execute(
-            "UPDATE organizations SET jobs_today = CASE WHEN usage_day = ? THEN jobs_today ELSE 0 END + ?, "
-            "usage_day = ? WHERE id = ?",
-            (day, created, day, organization_id),
-        )
+    if not created:
+        return
+    day = utc_day(tx.now)
+    if limits.jobs_per_day is None:
+        tx.tally(_COUNT_TODAY, created, (day, day, organization_id))
+    else:  # the next operation of the same commit has to see it
+        tx.execute(_COUNT_TODAY, (created, day, day, organization_id))
 
 
 def active_jobs(tx: Tx, organization_id: str) -> int:
@@ -97,6 +107,7 @@ def webhooks(tx: Tx, organization_id: str) -> int:
 def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     """Daily quota first, then active jobs; all or nothing."""
     if limits.jobs_per_day is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "jobs_per_day", jobs_today(tx, organization_id), adding)
     if limits.active_jobs is not None:
         check_active_jobs(tx, organization_id, limits, adding)
@@ -104,6 +115,7 @@ def check_new_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) ->
 
 def check_active_jobs(tx: Tx, organization_id: str, limits: Limits, adding: int) -> None:
     if limits.active_jobs is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "active_jobs", active_jobs(tx, organization_id), adding)
 
 
@@ -116,31 +128,42 @@ def check_queues(tx: Tx, organization_id: str, limits: Limits, queue_names: Sequ
     """Several at once, each named once; all or nothing."""
     if limits.queues is None:
         return
-    adding = sum(
-        not queue_exists(tx, organization_id, name) and not _is_scheduled(tx, organization_id, name)
-        for name in queue_names
-    )
+    if not _new_queues(tx, organization_id, queue_names):
+        return
+    _one_by_one(tx, organization_id)
+    adding = _new_queues(tx, organization_id, queue_names)
     if adding:
         check_cap(limits, "queues", queues(tx, organization_id), adding)
 
 
+def _new_queues(tx: Tx, organization_id: str, queue_names: Sequence[str]) -> int:
+    return sum(
+        not queue_exists(tx, organization_id, name) and not _is_scheduled(tx, organization_id, name)
+        for name in queue_names
+    )
+
+
 def check_worker(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.workers is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "workers", workers(tx, organization_id), 1)
 
 
 def check_api_key(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.api_keys is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "api_keys", api_keys(tx, organization_id), 1)
 
 
 def check_webhook(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.webhooks is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "webhooks", webhooks(tx, organization_id), 1)
 
 
 def check_schedule(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.schedules is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "schedules", schedules(tx, organization_id), 1)
 
 
@@ -152,6 +175,7 @@ def check_feature(limits: Limits, resource: str) -> None:
 
 def check_workflow(tx: Tx, organization_id: str, limits: Limits) -> None:
     if limits.workflows is not None:
+        _one_by_one(tx, organization_id)
         check_cap(limits, "workflows", workflows(tx, organization_id), 1)
 
 
@@ -187,6 +211,10 @@ def check_payload(size: int, limits: Limits) -> None:
         raise refuse.payload_too_large(
             size, limits.payload_bytes, limits.tier, plans.upgrade(limits, "payload_bytes", size)
         )
+
+
+def _one_by_one(tx: Tx, organization_id: str) -> None:
+    tx.serialize(f"quota:{organization_id}")
 
 
 def _count(tx: Tx, sql: str, *params: object) -> int:

@@ -35,6 +35,9 @@ ORDERS = frozenset(
 )
 
 
+_NULLABLE = frozenset({"scheduled_at", "completed_at"})
+
+
 class JobFilter(Struct, kw_only=True):
     """What `GET /jobs` and `GET /jobs/dlq` can ask for. None does not restrict."""
 
@@ -72,10 +75,13 @@ def list_jobs(tx: Tx, principal: Principal, wanted: JobFilter) -> tuple[list[Row
     where, params = _conditions(tx, principal, wanted)
     direction = "DESC" if wanted.descending else "ASC"
     assert wanted.order_by in ORDERS
+    # Databases differ in where they put what is absent.
+    absent = " NULLS LAST" if wanted.descending else " NULLS FIRST"
+    nulls = absent if wanted.order_by in _NULLABLE else ""
     # `seq` makes pages stable where the order has ties, in the direction in which jobs came.
     rows = tx.select(
         f"SELECT {SUMMARY_COLUMNS} FROM jobs WHERE {where} "  # noqa: S608
-        f"ORDER BY {wanted.order_by} {direction}, seq {direction} LIMIT ? OFFSET ?",
+        f"ORDER BY {wanted.order_by} {direction}{nulls}, seq {direction} LIMIT ? OFFSET ?",
         (*params, wanted.limit + 1, wanted.offset),
     )
     return rows[: wanted.limit], len(rows) > wanted.limit

@@ -40,6 +40,7 @@ def _turn(tx: Tx, limits: Limits, whose: str, params: Sequence[str]) -> int:
             f"AND {whose}",
             (jobs_before, *params),
             limit=ROWS_PER_SWEEP,
+            patient=True,
         ),
         deliveries.delete_old(tx, whose, params, history_before, ROWS_PER_SWEEP),
         schedule_runs.delete_old_runs(tx, whose, params, history_before, ROWS_PER_SWEEP),
@@ -56,6 +57,6 @@ def _delete_old_history(tx: Tx, whose: str, params: Sequence[str], before: int) 
     return tx.execute(
         "DELETE FROM job_history WHERE seq IN (SELECT seq FROM job_history WHERE created_at < ? "  # noqa: S608
         "AND seq < (SELECT COALESCE(MIN(seq), 0) FROM job_history) + ? "
-        f"AND job_id IN (SELECT id FROM jobs WHERE {whose}) ORDER BY seq LIMIT ?)",
+        f"AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_history.job_id AND {whose}) ORDER BY seq LIMIT ?)",
         (before, _WALK, *params, ROWS_PER_SWEEP),
     )

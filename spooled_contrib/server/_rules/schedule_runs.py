@@ -59,7 +59,8 @@ def fire(tx: Tx, plans: Plans, due: Due) -> bool:
         return False
     organization_id, cron_expression, timezone, *template = row
     job = _job(template)
-    refusal = _refusal(tx, organization_id, plans.of(organization_id), job)
+    limits = plans.of(organization_id)
+    refusal = _refusal(tx, organization_id, limits, job)
     claimed = tx.execute(
         "UPDATE schedules SET next_run_at = ?, run_count = run_count + ?, last_run_at = COALESCE(?, last_run_at), "
         # Only one of several servers finds the time that all of them saw; it may also have been paused meanwhile.
@@ -76,7 +77,7 @@ def fire(tx: Tx, plans: Plans, due: Due) -> bool:
     if not claimed:
         return False
     if refusal is None:
-        _make(tx, organization_id, due.schedule_id, job, CRON)
+        _make(tx, organization_id, limits, due.schedule_id, job, CRON)
     else:
         _record(tx, due.schedule_id, None, refusal.message)
     return True
@@ -102,7 +103,7 @@ def trigger(tx: Tx, principal: Principal, limits: Limits, schedule_id: str) -> s
         "UPDATE schedules SET run_count = run_count + 1, last_run_at = ?, updated_at = ? WHERE id = ?",
         (tx.now, tx.now, schedule_id),
     )
-    return _make(tx, organization_id, schedule_id, job, BY_HAND)
+    return _make(tx, organization_id, limits, schedule_id, job, BY_HAND)
 
 
 def list_runs(tx: Tx, principal: Principal, schedule_id: str, limit: int) -> list[Row]:
@@ -150,9 +151,11 @@ def _refusal(
     return None
 
 
-def _make(tx: Tx, organization_id: str, schedule_id: str, job: creation.NewJob, source: str) -> str:
+def _make(
+    tx: Tx, organization_id: str, limits: Limits, schedule_id: str, job: creation.NewJob, source: str
+) -> str:
     origin = events.Origin(source=source, schedule_id=schedule_id)
-    (made,) = creation.insert_jobs(tx, organization_id, [job], origin)
+    (made,) = creation.insert_jobs(tx, organization_id, limits, [job], origin)
     _record(tx, schedule_id, made.id, None)
     events.schedule_triggered(tx, organization_id, job.queue_name, schedule_id, made.id, source)
     return made.id

@@ -29,8 +29,10 @@ def after_lost_lease(retry_count: int, max_retries: int) -> tuple[str, int, str]
 
 def activate_scheduled(tx: Tx) -> int:
     """Cosmetic: the claim takes due jobs whether or not they were renamed to pending."""
+    due = "SELECT seq FROM jobs WHERE status = 'scheduled' AND scheduled_at <= ?" + tx.dialect.skip_locked  # noqa: S608
+    chosen = tx.dialect.any_of.format(column="seq", select=due)
     return tx.execute(
-        "UPDATE jobs SET status = 'pending', updated_at = ? WHERE status = 'scheduled' AND scheduled_at <= ?",
+        f"UPDATE jobs SET status = 'pending', updated_at = ? WHERE {chosen}",  # noqa: S608
         (tx.now, tx.now),
     )
 
@@ -48,10 +50,14 @@ def forgive_downtime(tx: Tx) -> int:
 
 
 def recover_leases(tx: Tx) -> int:
-    """Take jobs back whose lease ended, the instant of its end included."""
+    """Take jobs back whose lease ended, the instant of its end included.
+
+    A job that is being acked or whose lease is being extended at this moment is left alone: what that comes to decides.
+    """
     rows = tx.select(
-        "SELECT id, organization_id, queue_name, retry_count, max_retries, assigned_worker_id, lease_id FROM jobs "
-        "WHERE status = 'processing' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?",
+        "SELECT id, organization_id, queue_name, retry_count, max_retries, assigned_worker_id, lease_id FROM jobs "  # noqa: S608
+        "WHERE status = 'processing' AND lease_expires_at <= ? ORDER BY lease_expires_at LIMIT ?"
+        f"{tx.dialect.skip_locked}",
         (tx.now, ROWS_PER_SWEEP),
     )
     for job_id, organization_id, queue_name, retry_count, max_retries, worker_id, lease_id in rows:
@@ -92,6 +98,7 @@ def delete_expired_jobs(tx: Tx) -> int:
         "expires_at IS NOT NULL AND expires_at <= ? AND status IN ('pending', 'scheduled', 'failed', 'deadletter')",
         (tx.now,),
         limit=ROWS_PER_SWEEP,
+        patient=True,
     )
 
 

@@ -38,6 +38,8 @@ def register(tx: Tx, principal: Principal, limits: Limits, worker: NewWorker) ->
     principal.require_queue(worker.queue_name)
     organization_id = principal.organization_id
     worker_id = worker.worker_id or str(uuid.uuid4())
+    # Whose an id is must not change between the question and the answer.
+    tx.serialize(f"worker:{worker_id}")
     known = tx.select_one(
         "SELECT organization_id, status, queue_name FROM workers WHERE id = ?", (worker_id,)
     )
@@ -87,7 +89,7 @@ def status_after_heartbeat(current: str, reported: str | None) -> str:
 def heartbeat(
     tx: Tx, principal: Principal, worker_id: str, current_jobs: int, status: str | None, metadata: str | None
 ) -> None:
-    current = _row(tx, principal, worker_id)[7]
+    current = _row(tx, principal, worker_id, tx.dialect.for_update)[7]
     tx.execute(
         "UPDATE workers SET current_jobs = ?, status = ?, metadata = COALESCE(?, metadata), last_heartbeat = ?, "
         "updated_at = ? WHERE id = ?",
@@ -97,7 +99,7 @@ def heartbeat(
 
 def deregister(tx: Tx, principal: Principal, worker_id: str) -> None:
     """Mark a worker as gone. Jobs whose lease is live stay with it: it must ack them before it leaves."""
-    worker = _row(tx, principal, worker_id)
+    worker = _row(tx, principal, worker_id, tx.dialect.for_update)
     if worker[7] != OFFLINE:
         data = {"worker_id": worker_id, "queue_name": worker[2]}
         webhooks.emit(tx, principal.organization_id, webhooks.WORKER_DEREGISTERED, data)
@@ -121,10 +123,10 @@ def list_workers(tx: Tx, principal: Principal) -> list[Row]:
     )
 
 
-def _row(tx: Tx, principal: Principal, worker_id: str) -> Row:
+def _row(tx: Tx, principal: Principal, worker_id: str, lock: str = "") -> Row:
     scope, names = principal.queue_condition()
     row = tx.select_one(
-        f"SELECT {COLUMNS} FROM workers WHERE id = ? AND organization_id = ?{scope}",  # noqa: S608
+        f"SELECT {COLUMNS} FROM workers WHERE id = ? AND organization_id = ?{scope}{lock}",  # noqa: S608
         (worker_id, principal.organization_id, *names),
     )
     if row is None:

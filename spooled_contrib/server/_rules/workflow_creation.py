@@ -93,7 +93,7 @@ def create(tx: Tx, principal: Principal, limits: Limits, new: NewWorkflow) -> tu
     jobs = [
         structs.replace(step.job, workflow_id=workflow_id, waits=bool(step.depends_on)) for step in new.steps
     ]
-    made = creation.insert_jobs(tx, organization_id, jobs, events.Origin(workflow_id=workflow_id))
+    made = creation.insert_jobs(tx, organization_id, limits, jobs, events.Origin(workflow_id=workflow_id))
     ids = {step.key: job.id for step, job in zip(new.steps, made, strict=True)}
     _connect(tx, new.steps, ids)
     return workflow_id, list(ids.values())

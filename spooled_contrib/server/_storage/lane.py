@@ -16,21 +16,23 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Event, Hub
 from spooled_contrib.server._storage import Dialect, Row, Tx
+from spooled_contrib.server._storage.groups import Done, Waiter
+from spooled_contrib.server._storage.tallies import Tallies
 
 T = TypeVar("T")
-_Waiter = tuple[Callable[[Tx], Any], "asyncio.Future[Any]"]
-_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 LARGEST_GROUP = 256
 """Operations in one transaction. Bounds how long the first of them waits for the last."""
 
 SQLITE = Dialect(
+    for_update="",
     skip_locked="",
+    any_of="{column} IN ({select})",
     has_tag=(
         "EXISTS (SELECT 1 FROM json_each(jobs.tags) AS tag WHERE ? = "
         "CASE json_type(jobs.tags) WHEN 'array' THEN tag.value WHEN 'object' THEN tag.key END)"
@@ -49,7 +51,9 @@ class SqliteTx:
         self._hub = hub
         self.now = 0
         self.wrote = False
+        self.tallies = Tallies()
         self.events: list[Event] = []
+        self.told: list[tuple[str, str]] = []
 
     @property
     def listening(self) -> bool:
@@ -60,6 +64,7 @@ class SqliteTx:
         self.now = round(self._clock.now() * 1_000_000)
         self.wrote = False
         self.events = []
+        self.told = []
 
     def select(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         return self._cursor.execute(sql, params).fetchall()
@@ -80,8 +85,19 @@ class SqliteTx:
         self.wrote = True
         self._cursor.executemany(sql, params)
 
+    def tally(self, sql: str, amount: int, key: Sequence[object]) -> None:
+        # Counted as a change: when the operation fails afterwards, the group starts again without it.
+        self.wrote = True
+        self.tallies.add(sql, amount, key)
+
+    def serialize(self, name: str) -> None:
+        """There is one writer."""
+
     def emit(self, event: Event) -> None:
         self.events.append(event)
+
+    def tell(self, topic: str, text: str) -> None:
+        self.told.append((topic, text))
 
 
 class Lane:
@@ -95,8 +111,8 @@ class Lane:
         self._tx = SqliteTx(connection, clock, hub)
         self._hub = hub
         self._loop = asyncio.get_running_loop()
-        self._gathering: list[_Waiter] = []
-        self._queue: queue.SimpleQueue[list[_Waiter] | None] = queue.SimpleQueue()
+        self._gathering: list[Waiter] = []
+        self._queue: queue.SimpleQueue[list[Waiter] | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -136,58 +152,50 @@ class Lane:
                     last = True
                     break
                 group = group + more
-            self._loop.call_soon_threadsafe(self._resolve, *self._run_group(group))
+            self._loop.call_soon_threadsafe(self._resolve, self._run_group(group))
             if last:
                 return
 
-    def _resolve(self, outcomes: list[_Outcome], events: list[Event]) -> None:
-        if events:
-            self._hub.publish(events)
-        for future, value, error in outcomes:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
+    def _resolve(self, done: Done) -> None:
+        done.resolve(self._hub)
 
-    def _run_group(self, group: list[_Waiter]) -> tuple[list[_Outcome], list[Event]]:
+    def _run_group(self, group: list[Waiter]) -> Done:
         try:
             return self._attempt(group)
         except _TakeApartError:
             self._rollback()
-        outcomes: list[_Outcome] = []
-        events: list[Event] = []
+        done = Done()
         for waiter in group:
             try:
-                outcome, published = self._attempt([waiter])
+                done.add(self._attempt([waiter]))
             except _TakeApartError as error:
                 self._rollback()
-                outcome, published = [(waiter[1], None, error.cause)], []
-            outcomes += outcome
-            events += published
-        return outcomes, events
+                done.outcomes.append((waiter[1], None, error.cause))
+        return done
 
-    def _attempt(self, group: list[_Waiter]) -> tuple[list[_Outcome], list[Event]]:
+    def _attempt(self, group: list[Waiter]) -> Done:
         tx = self._tx
-        outcomes: list[_Outcome] = []
-        events: list[Event] = []
+        tx.tallies.clear()
+        done = Done()
         try:
             self._connection.execute(self._begin)
             for operation, future in group:
                 tx.begin()
                 try:
-                    outcomes.append((future, operation(tx), None))
+                    done.outcomes.append((future, operation(tx), None))
                 except Exception as error:
                     if tx.wrote or isinstance(error, sqlite3.Error):
                         raise
-                    outcomes.append((future, None, error))
+                    done.outcomes.append((future, None, error))
                 else:
-                    events += tx.events
+                    done.events += tx.events
+                    done.told += tx.told
+            for sql, params in tx.tallies.statements():
+                self._connection.execute(sql, params)
             self._connection.execute("COMMIT")
         except Exception as error:
             raise _TakeApartError(error) from error
-        return outcomes, events
+        return done
 
     def _rollback(self) -> None:
         # Some failures (disk full, I/O) make SQLite end the transaction by itself.

@@ -40,6 +40,14 @@ class SqliteStorage:
         self._connections: list[sqlite3.Connection] = []
         self._lock: IO[str] | None = None
 
+    @property
+    def clock(self) -> Clock:
+        return self._clock
+
+    @property
+    def leads(self) -> bool:
+        return True  # the file is locked: there is no other server
+
     async def open(self) -> None:
         try:
             if self._path != IN_MEMORY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 
 from spooled.clock import Clock
 from spooled_contrib.server._rules import attempts
@@ -20,6 +21,9 @@ IN_FLIGHT = 64
 
 LOOK_SECONDS = 5.0
 """An idle courier looks this often: another server may have written a delivery and died."""
+
+BUSY_SECONDS = 1.0
+"""How soon a courier looks again that found nothing but deliveries to busy webhooks. An attempt that ends wakes it."""
 
 GRACE_SECONDS = 1.0
 """How long a stopping server waits for attempts that are under way."""
@@ -91,11 +95,14 @@ class Courier:
         wait = due / SECOND - self._clock.now()
         if wait > 0.0:
             return min(wait, LOOK_SECONDS)
-        for delivery in await self._storage.write(lambda tx: attempts.claim_due(tx, free)):
+        in_flight = Counter(one.webhook_id for one in self._sending.values() if one.webhook_id is not None)
+        taken = await self._storage.write(lambda tx: attempts.claim_due(tx, free, in_flight))
+        for delivery in taken:
             task = asyncio.ensure_future(self._deliver(delivery))
             self._sending[task] = delivery
             task.add_done_callback(self._ended)
-        return 0.0
+        # What is due and was not taken is for a webhook that is busy.
+        return 0.0 if taken else BUSY_SECONDS
 
     async def _deliver(self, delivery: Delivery) -> None:
         outcome = await self._sender.send(delivery)

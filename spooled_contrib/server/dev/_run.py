@@ -142,7 +142,7 @@ class _LogLines(logging.Handler):
 
 
 def _introduce(server: EmbeddedServer, terminal: Terminal, db: str, *, lonely: bool) -> None:
-    terminal.tell(SERVER, f"listening on {server.url}")
+    terminal.tell(SERVER, f"listening on {server.url}; open it in a browser to see the queues")
     terminal.tell(SERVER, "for other terminals:")
     terminal.tell(SERVER, f"  export SPOOLED_BASE_URL={server.url}")
     terminal.tell(SERVER, f"  export SPOOLED_API_KEY={server.api_key}")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooled.worker._sse import EventParser, ServerSentEvent
+from spooled._http._sse import EventParser, ServerSentEvent
 
 ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n")).map(str.encode)

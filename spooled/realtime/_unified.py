@@ -1,0 +1,105 @@
+"""What `client.realtime()` gives: events with the client's own credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from spooled.errors import ConfigurationError
+from spooled.realtime._access import SessionAccess
+from spooled.realtime._async_clients import AsyncRealtime
+from spooled.realtime._clients import Realtime
+from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._source import Source
+from spooled.realtime._sse_source import SseSource
+from spooled.realtime._websocket_source import WebSocketSource
+
+if TYPE_CHECKING:
+    from spooled._async.client import AsyncSpooledClient
+    from spooled._sync.client import SpooledClient
+
+Kind = Literal["websocket", "sse"]
+
+
+class SpooledRealtime(Realtime):
+    """Events with a client's credentials, for threads. Handlers get the event's data.
+
+    Args:
+        client: Whose address and credentials are used. It must stay open.
+        type: `websocket` needs the extra `realtime`; `sse` needs nothing.
+        auto_reconnect: Whether a lost connection is made again.
+        max_reconnect_attempts: How often in a row.
+        reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
+        max_reconnect_delay: The longest wait in seconds.
+
+    Raises:
+        ModuleNotFoundError: The extra `realtime` is not installed.
+        ConfigurationError: An option has a bad value.
+    """
+
+    def __init__(
+        self,
+        client: SpooledClient,
+        type: Kind = "websocket",  # noqa: A002 - the official name
+        *,
+        auto_reconnect: bool = True,
+        max_reconnect_attempts: int = 10,
+        reconnect_delay: float = 1.0,
+        max_reconnect_delay: float = 30.0,
+    ) -> None:
+        options = ReconnectOptions(
+            auto_reconnect, max_reconnect_attempts, reconnect_delay, max_reconnect_delay
+        )
+        access = SessionAccess(client._session)
+        super().__init__(_source(client, type, access), access, options, whole=False)
+
+
+class AsyncSpooledRealtime(AsyncRealtime):
+    """Events with a client's credentials, for coroutines. Handlers get the event's data.
+
+    Args:
+        client: Whose address and credentials are used. It must stay open.
+        type: `websocket` needs the extra `realtime`; `sse` needs nothing.
+        auto_reconnect: Whether a lost connection is made again.
+        max_reconnect_attempts: How often in a row.
+        reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
+        max_reconnect_delay: The longest wait in seconds.
+
+    Raises:
+        ModuleNotFoundError: The extra `realtime` is not installed.
+        ConfigurationError: An option has a bad value.
+    """
+
+    def __init__(
+        self,
+        client: AsyncSpooledClient,
+        type: Kind = "websocket",  # noqa: A002 - the official name
+        *,
+        auto_reconnect: bool = True,
+        max_reconnect_attempts: int = 10,
+        reconnect_delay: float = 1.0,
+        max_reconnect_delay: float = 30.0,
+    ) -> None:
+        options = ReconnectOptions(
+            auto_reconnect, max_reconnect_attempts, reconnect_delay, max_reconnect_delay
+        )
+        access = SessionAccess(client._session)
+        super().__init__(_source(client, type, access), access, options, whole=False)
+
+
+def _source(client: SpooledClient | AsyncSpooledClient, kind: str, access: SessionAccess) -> Source:
+    if kind == "websocket":
+        return WebSocketSource(client.config, access)
+    if kind != "sse":
+        raise ConfigurationError(f"type must be 'websocket' or 'sse', got {kind!r}")
+    transport = client._user_transport
+    if transport is None:
+        return SseSource(client.config, access)
+    import httpx
+
+    if not isinstance(transport, httpx.AsyncBaseTransport):
+        raise ConfigurationError(
+            "a stream cannot be read through a blocking transport",
+            hint="Give the client's transport the methods of httpx.AsyncBaseTransport too, or use "
+            "client.with_options() without it.",
+        )
+    return SseSource(client.config, access, transport=transport)

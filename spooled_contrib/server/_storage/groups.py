@@ -1,0 +1,44 @@
+"""Operations that are committed together, and what has to be let known after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from spooled_contrib.server._events import Event, Hub
+from spooled_contrib.server._storage import Tx
+
+Waiter = tuple[Callable[[Tx], Any], "asyncio.Future[Any]"]
+"""An operation, and who waits for what it returns or raises."""
+
+Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+@dataclass
+class Done:
+    """Results by waiter, events for listeners, and what servers tell each other."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, other: Done) -> None:
+        self.outcomes += other.outcomes
+        self.events += other.events
+        self.told += other.told
+
+    def resolve(self, hub: Hub) -> None:
+        """Let everybody know. Belongs to the event loop; what was told is heard before any waiter goes on."""
+        if self.told:
+            hub.hear(self.told)
+        if self.events:
+            hub.publish(self.events)
+        for future, value, error in self.outcomes:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)

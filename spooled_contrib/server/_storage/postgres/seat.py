@@ -1,0 +1,216 @@
+"""One thread's connection, and how a group of operations becomes a transaction on it.
+
+A group in which an operation fails after it had changed something is rolled back and taken apart, as on SQLite. Two
+things are different here.
+
+Several transactions run at once, of this server and of others, so a group may have to wait for a row. A group holds
+many rows, and two groups can want each other's; so a group waits only briefly before it is taken apart, and a single
+operation that meets a deadlock runs again.
+
+The connection can be lost. What was not yet being committed runs again on a new one. When it is lost during the commit,
+nobody can know whether the operations happened, and their callers are told that the database failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator, Sequence
+
+import psycopg
+from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
+
+from spooled.clock import Clock
+from spooled_contrib.server._events import Hub
+from spooled_contrib.server._storage import Row, StorageFailedError
+from spooled_contrib.server._storage.groups import Done, Waiter
+from spooled_contrib.server._storage.postgres import messages
+from spooled_contrib.server._storage.postgres.connecting import Address
+from spooled_contrib.server._storage.postgres.sql import to_driver
+from spooled_contrib.server._storage.postgres.tx import PostgresTx
+
+logger = logging.getLogger("spooled.server")
+
+GROUP_PATIENCE = "250ms"
+"""How long a group waits for a row before it is taken apart. Shorter than PostgreSQL's look for deadlocks (1 s)."""
+
+SINGLE_PATIENCE = "10s"
+TRIES = 6
+
+_DEADLOCK = (DeadlockDetected, SerializationFailure)
+_CONTENTION = (*_DEADLOCK, LockNotAvailable)
+
+READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
+
+
+def writing(patience: str) -> tuple[str, ...]:
+    """How a writing transaction begins."""
+    return "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", f"SET LOCAL lock_timeout = '{patience}'"
+
+
+class Server:
+    """How writers send messages in the name of their server."""
+
+    def __init__(self, server_id: str, channel: str) -> None:
+        self.id = server_id
+        self.channel = channel
+        self.interest = (
+            f"SELECT EXISTS (SELECT 1 FROM servers WHERE listening = 1 AND id <> '{server_id}' "  # noqa: S608
+            "AND seen_at > now() - interval '30 seconds')"
+        )
+        """Asks whether another server has somebody listening."""
+
+
+class Seat:
+    """One thread's connection, replaced when it is lost."""
+
+    def __init__(self, address: Address, server: Server | None, clock: Clock, hub: Hub) -> None:
+        self._address = address
+        self._server = server
+        self._clock = clock
+        self._hub = hub
+        self._connection: psycopg.Connection[Row] | None = None
+        self._tx: PostgresTx
+        self._group_begin = READING if server is None else writing(GROUP_PATIENCE)
+        self._single_begin = READING if server is None else writing(SINGLE_PATIENCE)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def run(self, group: list[Waiter]) -> Iterator[Done]:
+        """Run a group, taken apart when it has to be. Raises nothing: failures belong to their waiters."""
+        if len(group) == 1:
+            yield self._one_by_one(group, self._single_begin)[0]
+            return
+        try:
+            yield self._attempt(group, self._group_begin)
+            return
+        except _FailedError as failure:
+            if failure.uncertain:
+                yield Done([(future, None, failure.told()) for _, future in group])
+                return
+            if isinstance(failure.cause, _CONTENTION):
+                logger.info(
+                    "%d operations run one by one, as their rows are in use: %s", len(group), failure.cause
+                )
+        # Whoever has to wait goes last, so that the others need not wait for a row that they do not want.
+        done, waiting = self._one_by_one(group, self._group_begin)
+        yield done
+        for waiter in waiting:
+            yield self._one_by_one([waiter], self._single_begin)[0]
+
+    def _one_by_one(self, group: list[Waiter], begin: Sequence[str]) -> tuple[Done, list[Waiter]]:
+        """Run each operation in a transaction of its own; what was done, and who found a row in use for too long."""
+        patient = begin is self._single_begin
+        done = Done()
+        waiting: list[Waiter] = []
+        for number, waiter in enumerate(group):
+            try:
+                done.add(self._alone(waiter, begin))
+            except _FailedError as failure:
+                if isinstance(failure.cause, LockNotAvailable) and not patient:
+                    waiting.append(waiter)
+                    continue
+                # Without a database nobody gets further, and each try to connect may take seconds.
+                failed = group[number:] if self._connection is None else [waiter]
+                done.outcomes += [(future, None, failure.told()) for _, future in failed]
+                if self._connection is None:
+                    break
+        return done, waiting
+
+    def _alone(self, waiter: Waiter, begin: Sequence[str]) -> Done:
+        """Run one operation, again where it met a deadlock or a lost connection before its commit."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._attempt([waiter], begin)
+            except _FailedError as failure:
+                again = isinstance(failure.cause, _DEADLOCK) or (failure.lost and attempt == 1)
+                if failure.uncertain or not again or attempt == TRIES:
+                    raise
+                if not failure.lost:
+                    logger.warning("an operation runs again (try %d): %s", attempt + 1, failure.cause)
+                    threading.Event().wait(random.uniform(0.0, 0.02 * attempt))  # noqa: S311
+        raise AssertionError("the last try returns or raises")
+
+    def _attempt(self, group: list[Waiter], begin: Sequence[str]) -> Done:
+        committing = False
+        done = Done()
+        try:
+            connection, tx = self._ready()
+            with connection.pipeline():
+                tx.start(begin, None if self._server is None else self._server.interest, self._hub.listening)
+                self._run_operations(group, tx, done)
+                if self._server is not None:
+                    self._write_shared(self._server, tx, done)
+                committing = True
+                tx.send("COMMIT")
+        except Exception as error:
+            lost = self._undo(error)
+            raise _FailedError(error, lost=lost, uncertain=lost and committing) from error
+        return done
+
+    def _run_operations(self, group: list[Waiter], tx: PostgresTx, done: Done) -> None:
+        for operation, future in group:
+            tx.begin()
+            try:
+                done.outcomes.append((future, operation(tx), None))
+            except Exception as error:
+                if tx.wrote or isinstance(error, psycopg.Error):
+                    raise
+                done.outcomes.append((future, None, error))
+            else:
+                done.events += tx.events
+                done.told += tx.told
+
+    def _write_shared(self, server: Server, tx: PostgresTx, done: Done) -> None:
+        """What all operations write together, right before the commit."""
+        for sql, params in tx.tallies.statements():
+            tx.send(to_driver(sql), params)
+        # What is for the server itself has no organization, and is nobody else's business.
+        shared = [event for event in done.events if event.organization_id]
+        if done.told or shared:
+            for part in messages.pack(server.id, done.told, shared):
+                tx.send("SELECT pg_notify(%s, %s)", (server.channel, part))
+
+    def _ready(self) -> tuple[psycopg.Connection[Row], PostgresTx]:
+        if self._connection is None:
+            self._connection = self._address.connect()
+            self._tx = PostgresTx(self._connection, self._clock)
+        return self._connection, self._tx
+
+    def _undo(self, error: Exception) -> bool:
+        """Roll back; whether the connection is lost."""
+        connection = self._connection
+        if connection is None:
+            logger.warning("no connection to the database %s: %s", self._address.shown, error)
+            return False
+        try:
+            if not connection.closed:
+                connection.execute("ROLLBACK")
+                return False
+        except psycopg.Error as second:
+            logger.debug("rolling back failed: %s", second)
+        logger.warning("the connection to the database %s was lost: %s", self._address.shown, error)
+        connection.close()
+        self._connection = None
+        return True
+
+
+class _FailedError(Exception):
+    """A transaction did not come to its end."""
+
+    def __init__(self, cause: Exception, *, lost: bool, uncertain: bool) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.lost = lost
+        self.uncertain = uncertain
+
+    def told(self) -> Exception:
+        """What the waiter gets."""
+        if not isinstance(self.cause, psycopg.Error):
+            return self.cause
+        told = StorageFailedError(str(self.cause))
+        told.__cause__ = self.cause
+        return told
