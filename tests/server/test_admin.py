@@ -151,6 +151,29 @@ class TestOrganizations:
         response = admin("PATCH", f"/organizations/{api.organization_id}", json={"custom_limits": limits})
         assert refused(response) == (400, "VALIDATION_ERROR")
 
+    def test_can_keep_everything_for_longer_than_there_have_been_times(self, run):
+        api, admin = run()
+        limits = {"job_retention_days": 2**53 - 1, "history_retention_days": 2**53 - 1}
+        response = admin("PATCH", f"/organizations/{api.organization_id}", json={"custom_limits": limits})
+        assert response.status_code == 200
+        job_id = api.create()
+        api.complete(api.claim_one())
+        api.server.advance(40 * 86_400)
+        assert api.status(job_id) == "completed"
+
+    def test_that_may_send_no_payload_at_all_are_told_so(self, run):
+        api, admin = run()
+        limits = {"max_payload_size_bytes": 0}
+        admin("PATCH", f"/organizations/{api.organization_id}", json={"custom_limits": limits})
+        assert refused(api.post("/jobs", {"queue_name": "mail", "payload": 1})) == (413, "PAYLOAD_TOO_LARGE")
+        assert api.get("/organizations/usage").json()["limits"]["max_payload_size_bytes"] == 0
+
+    def test_are_only_closed_when_the_flag_is_empty(self, run):
+        _, admin = run()
+        organization_id, _ = organization(admin)
+        assert admin("DELETE", f"/organizations/{organization_id}?hard_delete=").status_code == 204
+        assert admin("GET", f"/organizations/{organization_id}").json()["deleted_at"] is not None
+
     def test_can_be_closed_and_then_deleted_for_good(self, run):
         api, admin = run()
         organization_id, key = organization(admin)

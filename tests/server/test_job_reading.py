@@ -181,6 +181,8 @@ def test_statistics_count_every_state(api):
         "total": 6,
     }
     assert api.get("/jobs/stats", queue="other").json()["total"] == 1
+    # Of two names the first counts, and the other is not less wrong for that.
+    assert api.get("/jobs/stats", queue_name="mail", queue="a\0").status_code == 400
     assert api.get("/jobs/stats", queue_name="unknown").json()["total"] == 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import Decoder
 
 from spooled_contrib.server import _refusals as refuse
@@ -34,6 +34,25 @@ API_VERSION = "1"
 
 PlanName = Literal["free", "starter", "pro", "enterprise"]
 
+_MOST = 2**53 - 1
+"""The largest number that every reader of JSON keeps as it is."""
+CustomLimits = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "properties": {
+                name: {
+                    "type": ["integer", "null"],
+                    "minimum": int(not name.startswith("max_")),
+                    "maximum": _MOST,
+                }
+                for name in REPORTED
+            },
+            "additionalProperties": False,
+        }
+    ),
+]
+
 
 class NewBody(NewOrganizationBody):
     plan_tier: PlanName | None = None
@@ -43,7 +62,7 @@ class ChangeBody(Struct):
     name: Name | None = None
     billing_email: Email | None = None
     plan_tier: PlanName | UnsetType | None = UNSET
-    custom_limits: dict[str, Any] | UnsetType | None = UNSET
+    custom_limits: CustomLimits | UnsetType | None = UNSET
 
 
 _new = Decoder(NewBody)
@@ -106,7 +125,7 @@ def _check_limits(limits: dict[str, Any]) -> None:
         if name not in REPORTED:
             raise refuse.invalid(f"custom_limits.{name}", f"must be one of {', '.join(sorted(REPORTED))}")
         least = 0 if name.startswith("max_") else 1
-        if value is not None and (type(value) is not int or not least <= value < 2**53):
+        if value is not None and (type(value) is not int or not least <= value <= _MOST):
             raise refuse.invalid(f"custom_limits.{name}", f"must be null or an integer from {least} on")
 
 

@@ -45,6 +45,9 @@ NO_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
 
 Line = Annotated[str, Meta(extra_json_schema=NO_NUL)]
 
+ObjectMember = Annotated[Raw, Meta(extra_json_schema={"type": ["object", "null"]})]
+"""A JSON member that is an object. Only described here: the handler that decodes it sees to it."""
+
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WRONG_TYPE = re.compile(r"Expected `.*`, got `.*`")

@@ -22,10 +22,17 @@ from spooled_contrib.server._times import moment
 RESERVED_QUEUES = frozenset({"admin", "system", "internal", "root", "default"})
 
 
+_reserved = "|".join("".join(f"[{char.upper()}{char}]" for char in name) for name in sorted(RESERVED_QUEUES))
+IngestQueue = Annotated[
+    bodies.QueueName, Meta(extra_json_schema={"not": {"pattern": rf"^({_reserved})$|\.\."}})
+]
+EventType = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
+
+
 class IngestBody(Struct):
-    queue_name: bodies.QueueName
+    queue_name: IngestQueue
     payload: Raw
-    event_type: Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)] | None = None
+    event_type: EventType | None = None
     idempotency_key: Text255 | None = None
     priority: Priority | None = None
 

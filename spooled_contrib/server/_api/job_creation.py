@@ -11,7 +11,7 @@ from spooled_contrib.server._api import bodies
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Reply, json_reply
 from spooled_contrib.server._api.routing import Route
-from spooled_contrib.server._api.webhook_bodies import check_target
+from spooled_contrib.server._api.webhook_bodies import Url, check_target
 from spooled_contrib.server._rules import creation
 from spooled_contrib.server._rules.names import check_queue_name
 
@@ -19,12 +19,6 @@ Priority = Annotated[int, Meta(ge=-100, le=100)]
 MaxRetries = Annotated[int, Meta(ge=0, le=100)]
 Timeout = Annotated[int, Meta(ge=1, le=86_400)]
 Text255 = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]
-
-
-_URL = {
-    "format": "uri",
-    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9]+(\\.[A-Za-z0-9]+)*(:[0-9]{1,4})?(/[A-Za-z0-9]*)*$",
-}
 
 
 class NewJobBody(Struct):
@@ -38,7 +32,7 @@ class NewJobBody(Struct):
     idempotency_key: Text255 | None = None
     tags: Raw = bodies.NULL
     parent_job_id: Text255 | None = None
-    completion_webhook: Annotated[str, Meta(max_length=2048, extra_json_schema=_URL)] | None = None
+    completion_webhook: Url | None = None
     completion_webhook_secret: Text255 | None = None
 
 

@@ -49,7 +49,9 @@ def job_filter(call: Call) -> reading.JobFilter:
 
 def queue_parameter(call: Call) -> str | None:
     """`queue_name`, also spelled `queue`."""
-    return call.text("queue_name", _LONGEST_TEXT) or call.text("queue", _LONGEST_TEXT)
+    # Both are looked at: what is wrong is refused, whether it counts or not.
+    name, other = call.text("queue_name", _LONGEST_TEXT), call.text("queue", _LONGEST_TEXT)
+    return name or other
 
 
 def _statuses(call: Call) -> list[str]:

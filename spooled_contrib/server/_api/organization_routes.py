@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 from msgspec.json import Decoder
 
 from spooled_contrib.server import _refusals as refuse
@@ -47,7 +47,7 @@ class NewOrganizationBody(Struct):
 class ChangeBody(Struct):
     name: Name | None = None
     billing_email: Email | None = None
-    settings: Raw = bodies.NULL
+    settings: bodies.ObjectMember = bodies.NULL
 
 
 class NameBody(Struct):

@@ -14,15 +14,27 @@ from spooled_contrib.server._api.job_creation import MaxRetries, Priority, Timeo
 from spooled_contrib.server._api.job_objects import raw
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route
-from spooled_contrib.server._rules import schedule_runs, schedules
+from spooled_contrib.server._rules import cron, schedule_runs, schedules
 from spooled_contrib.server._rules.names import check_queue_name
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
+_CRON = {
+    "pattern": cron.PATTERN,
+    "examples": ["*/5 * * * *", "30 0 9-17 * * 1,3,5"],
+}
+_ZONE = {
+    "anyOf": [
+        {"enum": ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]},
+        {"pattern": r"^[+-]([01][0-9]|2[0-3]):[0-5][0-9]$"},
+        {"pattern": r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"},
+    ]
+}
+
 Name = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=bodies.NO_NUL)]
 Description = Annotated[str, Meta(max_length=1000, extra_json_schema=bodies.NO_NUL)]
-CronText = Annotated[str, Meta(min_length=9, max_length=100, extra_json_schema=bodies.NO_NUL)]
-ZoneText = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
+CronText = Annotated[str, Meta(min_length=9, max_length=100, extra_json_schema=_CRON)]
+ZoneText = Annotated[str, Meta(max_length=100, extra_json_schema=_ZONE)]
 _TEXTS = ("name", "description", "cron_expression", "timezone")
 
 

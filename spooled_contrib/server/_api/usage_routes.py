@@ -65,7 +65,9 @@ def limits_object(limits: Limits) -> dict[str, Any]:
         "tier": limits.tier,
         "display_name": limits.tier.title(),
         **found,
-        "max_payload_size_bytes": limits.payload_bytes or bodies.MAX_PAYLOAD,
+        "max_payload_size_bytes": (
+            bodies.MAX_PAYLOAD if limits.payload_bytes is None else limits.payload_bytes
+        ),
         "rate_limit_requests_per_second": round(limits.requests_per_second or UNLIMITED_RATE),
         "rate_limit_burst": limits.bucket or UNLIMITED_RATE,
         "job_retention_days": max(1, round(limits.job_days)),

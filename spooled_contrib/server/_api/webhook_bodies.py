@@ -18,8 +18,11 @@ from spooled_contrib.server._webhooks import targets
 RESOLVE_SECONDS = 5.0
 """How long the creation of a webhook waits for a resolver."""
 
+# Only described here, like the events and the formats: `targets` says what is wrong with one in better words.
+_URL = {"pattern": targets.URL_PATTERN, "examples": ["https://example.com/hooks/spooled?from=server"]}
+
 Name = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=bodies.NO_NUL)]
-Url = Annotated[str, Meta(max_length=2048)]
+Url = Annotated[str, Meta(max_length=2048, extra_json_schema=_URL)]
 Event = Annotated[str, Meta(extra_json_schema={"enum": sorted(webhooks.EVENTS)})]
 Events = Annotated[list[Event], Meta(min_length=1, max_length=100)]
 Secret = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]

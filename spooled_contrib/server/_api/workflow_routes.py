@@ -20,11 +20,16 @@ from spooled_contrib.server._rules.names import check_queue_name
 from spooled_contrib.server._storage import Row
 from spooled_contrib.server._times import moment
 
+_KEY = {"pattern": r"^[\p{L}\p{N}_\-]*$"}
+_NAME = {"pattern": r"^[\p{L}\p{N} _.:()\-]*$"}
+
+Key = Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema=_KEY)]
+Name = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=_NAME)]
+Description = Annotated[str, Meta(max_length=1000, extra_json_schema=bodies.NO_NUL)]
+
 
 class StepBody(Struct):
-    key: Annotated[
-        str, Meta(min_length=1, max_length=100, extra_json_schema={"pattern": r"^[\p{L}\p{N}_\-]*$"})
-    ]
+    key: Key
     queue_name: bodies.QueueName
     payload: Raw
     depends_on: list[str] | None = None
@@ -36,11 +41,9 @@ class StepBody(Struct):
 
 
 class NewWorkflowBody(Struct):
-    name: Annotated[
-        str, Meta(min_length=1, max_length=255, extra_json_schema={"pattern": r"^[\p{L}\p{N} _.:()\-]*$"})
-    ]
+    name: Name
     jobs: Annotated[list[StepBody], Meta(min_length=1, max_length=100)]
-    description: Annotated[str, Meta(max_length=1000, extra_json_schema=bodies.NO_NUL)] | None = None
+    description: Description | None = None
     metadata: Raw = bodies.NULL
 
 

@@ -24,6 +24,22 @@ _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _LIST = re.compile(r"[0-9]{1,9}(?:,[0-9]{1,9})*")
 
 
+def _field_pattern(number: str, step: str) -> str:
+    number = f"0{{0,7}}({number})"
+    return rf"(\*|\*/0{{0,7}}({step})|{number}-{number}|{number}(,{number})*)"
+
+
+_SIXTY = _field_pattern("[1-5]?[0-9]", "[1-9]|[1-5][0-9]")
+PATTERN = r"^\s*({0}\s+)?{0}\s+{1}\s+{2}\s+{3}\s+{4}\s*$".format(
+    _SIXTY,
+    _field_pattern("1?[0-9]|2[0-3]", "[1-9]|1[0-9]|2[0-3]"),
+    _field_pattern("[1-9]|[12][0-9]|3[01]", "[1-9]|[12][0-9]|3[01]"),
+    _field_pattern("[1-9]|1[0-2]", "[1-9]|1[0-2]"),
+    _field_pattern("[0-7]", "[1-7]"),
+)
+"""The dialect as a regular expression, for descriptions. It takes ranges that fall for ranges, and `parse` does not."""
+
+
 class CronError(ValueError):
     """The text is no cron expression. The message is one sentence that says which field and why."""
 

@@ -30,8 +30,9 @@ def run(tx: Tx, plans: Plans) -> int:
 
 
 def _turn(tx: Tx, limits: Limits, whose: str, params: Sequence[str]) -> int:
-    jobs_before = tx.now - round(limits.job_days * DAY)
-    history_before = tx.now - round(limits.history_days * DAY)
+    # An organization can be given more days than there are in any calendar, and no column holds such a time.
+    jobs_before = max(0, tx.now - round(limits.job_days * DAY))
+    history_before = max(0, tx.now - round(limits.history_days * DAY))
     taken = [
         deletion.delete_jobs(
             tx,

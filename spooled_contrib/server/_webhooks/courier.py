@@ -109,7 +109,9 @@ class Courier:
         if outcome.error is not None:
             logger.info("webhook delivery %s, attempt %d: %s", delivery.id, delivery.attempt, outcome.error)
         if not await self._storage.write(lambda tx: attempts.settle(tx, delivery, outcome)):
-            logger.warning("webhook delivery %s was taken over before its attempt ended", delivery.id)
+            logger.warning(
+                "webhook delivery %s was taken over, or deleted, before its attempt ended", delivery.id
+            )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._sending.pop(task, None)

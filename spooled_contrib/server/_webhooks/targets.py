@@ -16,6 +16,14 @@ from urllib.parse import urlsplit
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
+URL_PATTERN = (
+    r"^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9._~%!$&'()*+,;=:-]*@)?"
+    r"([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\])"
+    r"(:[0-9]{0,5})?([/?#][!-~]*)?$"
+)
+"""What has the form of a URL that is called. Whether it is one, `check_url` says."""
+
+_URL = re.compile(URL_PATTERN)
 _NUMERIC = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 # Names that mean "here" by definition, whatever a resolver says.
 _LOCAL_NAMES = ("localhost", "local", "internal")
@@ -63,7 +71,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise RefusedTargetError("must be an http or https URL") from None
-    if parts.scheme not in ("http", "https") or not host or port == 0 or not url.isascii() or _has_blank(url):
+    if not _URL.fullmatch(url) or not host or port == 0:
         raise RefusedTargetError("must be an http or https URL")
     if allow_private:
         return
@@ -73,10 +81,6 @@ def check_url(url: str, *, allow_private: bool) -> None:
         _require_public(host, literal)
     elif name.rpartition(".")[2] in _LOCAL_NAMES:
         raise _private(host)
-
-
-def _has_blank(url: str) -> bool:
-    return any(char.isspace() or not char.isprintable() for char in url)
 
 
 def _literal(host: str) -> str | None:

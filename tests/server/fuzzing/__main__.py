@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.server.fuzzing import ADMIN_KEY, KEY
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-KEY = "sp_test_the-key-of-the-server-that-is-fuzzed-00"
 
 
 def command(url: str, *options: str) -> list[str]:
@@ -25,8 +26,6 @@ def command(url: str, *options: str) -> list[str]:
         f"{url}/openapi.json",
         "--header",
         f"Authorization: Bearer {KEY}",
-        "--header",
-        f"X-Admin-Key: {KEY}",
         "--checks",
         "all",
         "--no-color",
@@ -47,10 +46,11 @@ def main() -> int:
             "0",
             "--api-key",
             KEY,
+            "--allow-private-webhooks",
         ],
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": KEY},
+        env={**os.environ, "SPOOLED_SERVER_ADMIN_KEY": ADMIN_KEY},
     )
     try:
         assert server.stdout is not None

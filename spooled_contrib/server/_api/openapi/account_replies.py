@@ -151,3 +151,33 @@ class ValidateReply(Struct):
     valid: bool
     error: str | None = None
     claims: Claims | None = None
+
+
+class Member(Struct):
+    id: str
+    user_id: str
+    email: str
+    name: str
+    role: Literal["owner", "member"]
+    joined_at: datetime
+    invited_by: str | None
+
+
+class SlugReply(Struct):
+    """`error` unless it is available, `suggestion` when it is taken."""
+
+    available: bool
+    valid: bool
+    error: str | None = None
+    suggestion: str | None = None
+
+
+class SlugMade(Struct):
+    slug: str
+
+
+class EmailReply(Struct):
+    exists: bool
+    available: bool | None
+    signup_enabled: bool | None
+    has_organizations: bool | None

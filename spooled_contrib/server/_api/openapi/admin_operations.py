@@ -1,138 +1,80 @@
-"""Administration, dashboard, billing and metrics in words and types (contract sections 2, 8 and 11)."""
+"""The dashboard, billing and administration in words and types (contract section 11)."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Final, Literal
 
-from msgspec import Meta, Struct
-
-from spooled_contrib.server._api import (
-    admin_routes,
-    api_key_routes,
-    bodies,
-    dashboard_routes,
-    organization_routes,
-)
+from spooled_contrib.server._api import admin_routes, api_key_routes, dashboard_routes
 from spooled_contrib.server._api.openapi import account_replies as account
-from spooled_contrib.server._api.openapi.operation import Empty, Operation, Query, returns
-from spooled_contrib.server._api.openapi.parameters import ORDER_DIR, page
-from spooled_contrib.server._api.openapi.replies import Count, SuccessReply
+from spooled_contrib.server._api.openapi import admin_replies as replies
+from spooled_contrib.server._api.openapi.operation import Empty, Link, Operation, Query, returns
+from spooled_contrib.server._api.openapi.parameters import BOOLEAN, ORDER_DIR, ShortText, page
+from spooled_contrib.server._api.openapi.replies import SuccessReply
 
-_ADMIN = (401, 403, 429)
-
-
-class AdminOrganization(account.Organization):
-    deleted_at: datetime | None
-
-
-class OrganizationPage(Struct):
-    organizations: list[AdminOrganization]
-    total: Count
-    limit: Count
-    offset: Count
-
-
-class SlugChecked(Struct):
-    available: bool
-    valid: bool
-    error: str | None = None
-    suggestion: str | None = None
-
-
-class Slug(Struct):
-    slug: str
-
-
-class EmailChecked(Struct):
-    exists: bool
-    available: bool
-    signup_enabled: bool
-    has_organizations: bool
-
-
-class BillingStatus(Struct):
-    plan_tier: str
-    stripe_subscription_id: str | None
-    stripe_subscription_status: str | None
-    stripe_current_period_end: datetime | None
-    stripe_cancel_at_period_end: bool | None
-    has_stripe_customer: bool
-
-
-_Search = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
-_CLOSED = Operation(about="Always refused: this server sends no e-mail", replies={}, errors=(403, 429))
+_ID: Final = {"id": "$response.body#/organization/id"}
 
 OPERATIONS: Final[dict[str, Operation]] = {
-    "GET /metrics": returns("Numbers for Prometheus", str, media_type="text/plain", errors=(401,)),
-    "GET /api/v1/dashboard": returns("The organization in numbers", dict[str, Any]),
-    "GET /api/v1/billing/status": returns("What is paid for: nothing", BillingStatus),
+    "GET /api/v1/dashboard": returns("What goes on, in numbers", replies.Dashboard),
+    "GET /api/v1/billing/status": returns("What is paid for", replies.BillingStatus),
     "POST /api/v1/billing/portal": Operation(
-        about="Always refused", replies={}, body=dashboard_routes.PortalBody, errors=(403,)
+        about="Always refused: this server charges nobody",
+        replies={},
+        body=dashboard_routes.PortalBody,
+        errors=(403,),
     ),
-    "GET /api/v1/organizations/check-slug": returns(
-        "Whether a slug is free", SlugChecked, query=[Query("slug", Any, "The slug")], errors=(429,)
-    ),
-    "POST /api/v1/organizations/generate-slug": returns(
-        "A free slug for a name", Slug, body=organization_routes.NameBody, errors=(429,)
-    ),
-    "PUT /api/v1/organizations/{id}": returns(
-        "Change the caller's organization",
-        account.Organization,
-        body=organization_routes.ChangeBody,
-        errors=(403, 409),
-    ),
-    "DELETE /api/v1/organizations/{id}": returns(
-        "Delete the caller's organization", Empty, status=204, errors=(403, 409)
-    ),
-    "GET /api/v1/organizations/{id}/members": returns("Nobody", list[dict[str, Any]], errors=(403,)),
-    "GET /api/v1/auth/check-email": returns(
-        "Whether an address is known",
-        EmailChecked,
-        query=[Query("email", organization_routes.Email, "The address", required=True)],
-        errors=(429,),
-    ),
-    "POST /api/v1/auth/email/start": _CLOSED,
-    "POST /api/v1/auth/email/verify": _CLOSED,
-    "POST /api/v1/auth/signup/complete": _CLOSED,
     "GET /api/v1/admin/organizations": returns(
-        "List organizations",
-        OrganizationPage,
+        "List every organization that is not deleted",
+        replies.OrganizationPage,
         query=(
-            Query("search", _Search, "Part of a name or slug"),
-            Query("sort_by", Literal["created_at", "name", "slug", "updated_at"], "What to order by"),
+            Query("search", ShortText, "Part of a name or slug; case does not matter"),
+            Query(
+                "sort_by",
+                Literal["created_at", "updated_at", "name", "slug"],
+                "created_at unless told; another one is refused",
+            ),
             Query("sort_order", ORDER_DIR, "desc unless told"),
             *page(),
         ),
-        errors=_ADMIN,
     ),
     "POST /api/v1/admin/organizations": returns(
-        "Create an organization",
+        "Create an organization, on a plan if one is given, and its first API key",
         account.OrganizationCreated,
         status=201,
-        body=organization_routes.NewOrganizationBody,
-        errors=(*_ADMIN, 409),
+        body=admin_routes.NewBody,
+        errors=(409,),
+        links={
+            "get": Link("GET /api/v1/admin/organizations/{id}", _ID),
+            "change": Link("PATCH /api/v1/admin/organizations/{id}", _ID),
+            "key": Link("POST /api/v1/admin/organizations/{id}/api-keys", _ID),
+            "reset": Link("POST /api/v1/admin/organizations/{id}/reset-usage", _ID),
+            "delete": Link("DELETE /api/v1/admin/organizations/{id}", _ID),
+        },
     ),
-    "GET /api/v1/admin/organizations/{id}": returns("One organization", AdminOrganization, errors=_ADMIN),
+    "GET /api/v1/admin/organizations/{id}": returns(
+        "One organization, also a deleted one", replies.AnyOrganization
+    ),
     "PATCH /api/v1/admin/organizations/{id}": returns(
-        "Change an organization, its plan and its limits",
-        AdminOrganization,
+        "Change an organization; a null plan or null limits take its own away",
+        replies.AnyOrganization,
         body=admin_routes.ChangeBody,
-        errors=(*_ADMIN, 409),
+        errors=(409,),
     ),
     "DELETE /api/v1/admin/organizations/{id}": returns(
-        "Delete an organization",
+        "Close an organization, or delete it for good with everything that is its own",
         Empty,
         status=204,
-        query=[Query("hard_delete", Literal["true", "false"], "For good")],
-        errors=(*_ADMIN, 409),
+        query=[Query("hard_delete", BOOLEAN, "false unless told")],
+        errors=(409,),
     ),
     "POST /api/v1/admin/organizations/{id}/api-keys": returns(
-        "Create a key", account.ApiKeyCreated, status=201, body=api_key_routes.NewKeyBody, errors=_ADMIN
+        "Create an API key for an organization; it is shown this once",
+        account.ApiKeyCreated,
+        status=201,
+        body=api_key_routes.NewKeyBody,
     ),
     "POST /api/v1/admin/organizations/{id}/reset-usage": returns(
-        "Forget today's use", SuccessReply, errors=_ADMIN
+        "Start an organization's daily count of jobs again", SuccessReply
     ),
-    "GET /api/v1/admin/stats": returns("The server in numbers", dict[str, Any], errors=_ADMIN),
-    "GET /api/v1/admin/plans": returns("Every plan", list[account.PlanLimits], errors=_ADMIN),
+    "GET /api/v1/admin/stats": returns("The whole server in numbers", replies.ServerStats),
+    "GET /api/v1/admin/plans": returns("The plans and their limits", list[account.PlanLimits]),
 }

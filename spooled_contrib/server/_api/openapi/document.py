@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,30 +15,11 @@ from msgspec import Raw, Struct
 from spooled_contrib.server._api.openapi.operation import Empty, Operation
 from spooled_contrib.server._api.openapi.operations import OPERATIONS
 from spooled_contrib.server._api.openapi.replies import ErrorReply
+from spooled_contrib.server._api.openapi.security import ERRORS, SCHEMES, security_of
 from spooled_contrib.server._api.routing import Route
 
 _REFS = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"{(\w+)}")
-
-_SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "key": [{"bearer": []}],
-    "jwt": [{"bearer": []}],
-    "stream": [{"bearer": []}, {"token": []}, {"apiKey": []}],
-    "public": [],
-    "open": [],
-    "admin": [{"adminKey": []}],
-}
-
-_SCHEMES = {
-    "bearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, or an access token from /api/v1/auth/login",
-    },
-    "token": {"type": "apiKey", "in": "query", "name": "token", "description": "The same, for streams only"},
-    "apiKey": {"type": "apiKey", "in": "query", "name": "api_key", "description": "Another name of `token`"},
-    "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
-}
 
 
 def name_of(route: Route) -> str:
@@ -70,7 +51,7 @@ def build(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "description": "Unknown members of requests are ignored. Every error has `code` and `message`.",
         },
         "paths": paths,
-        "components": {"schemas": schemas.components, "securitySchemes": _SCHEMES},
+        "components": {"schemas": schemas.components, "securitySchemes": SCHEMES},
     }
 
 
@@ -105,12 +86,18 @@ class _Schemas:
                     default = () if field.required else (field.default,)
                     fields.append((field.encode_name, field.type, *default))
                 elif bytes(field.default):
-                    fields.append((field.encode_name, Any, None))
+                    fields.append((field.encode_name, _described(field.type), None))
                 # A member whose default is no JSON at all is one that must not be sent.
             self._mirrors[body] = msgspec.defstruct(
                 body.__name__, fields, module=body.__module__, kw_only=True
             )
         return self._mirrors[body]
+
+
+def _described(type_: Any) -> Any:
+    """Raw JSON as what is said about it, or as anything."""
+    about = getattr(type_, "__metadata__", ())
+    return Annotated[Any, *about] if about else Any
 
 
 def _key(wanted: Any) -> str:
@@ -124,7 +111,7 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
         "tags": [_tag(route)],
         "parameters": list(_parameters(route, operation, schemas)),
         "responses": _responses(route, operation, schemas),
-        "security": _security(route, operation),
+        "security": security_of(route, operation),
     }
     about = inspect.getdoc(route.handler)
     if about:
@@ -135,13 +122,6 @@ def _operation(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
             "content": {"application/json": {"schema": schemas.of_body(operation.body)}},
         }
     return found
-
-
-def _security(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
-    if operation.extra_security:
-        either: list[dict[str, list[str]]] = [{name: []} for name in operation.extra_security]
-        return [{}, *either]
-    return _SECURITY[route.access]
 
 
 def _handler_name(route: Route) -> str:
@@ -168,7 +148,7 @@ def _parameters(route: Route, operation: Operation, schemas: _Schemas) -> Iterat
             "name": query.name,
             "in": "query",
             "required": query.required,
-            "allowEmptyValue": True,  # an empty one counts as absent
+            "allowEmptyValue": not query.required,  # an empty one counts as absent
             "description": query.about,
             "schema": schemas.of(query.type),
         }
@@ -199,9 +179,7 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 
 def _errors(route: Route, operation: Operation) -> set[int]:
-    errors = {400, 500, *operation.errors}
-    if route.access not in ("public", "open"):
-        errors |= {401, 429}
+    errors = {400, 500, *operation.errors, *ERRORS[route.access]}
     if _PARAMETER.search(route.path):
         errors.add(404)
     if operation.body is not None:

@@ -42,6 +42,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         pages: Whether the reply carries `X-Has-More`.
         media_type: Of the reply.
         path: From the name of a path parameter to its type, where it is not just any text.
+        security: What opens a public route all the same, one of these security schemes; its handler checks it.
         extra_security: Further security schemes, each of which may be shown instead of nothing.
         links: What can be done next with what the first reply says.
     """
@@ -55,6 +56,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     pages: bool = False
     media_type: str = "application/json"
     path: Mapping[str, Any] = {}
+    security: Sequence[str] = ()
     extra_security: Sequence[str] = ()
     links: Mapping[str, Link] = {}
 

@@ -27,6 +27,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     **schedule_operations.OPERATIONS,
     **workflow_operations.OPERATIONS,
     **account_operations.OPERATIONS,
-    **admin_operations.OPERATIONS,
     **webhook_operations.OPERATIONS,
+    **admin_operations.OPERATIONS,
 }

@@ -13,8 +13,10 @@ Integer = Annotated[int, Meta(ge=-(10**18) + 1, le=10**18 - 1)]
 """Any number that is read at all; most are moved into a range then, and not refused."""
 
 Text = Annotated[str, Meta(max_length=1024, extra_json_schema=bodies.NO_NUL)]
+ShortText = Annotated[str, Meta(max_length=100, extra_json_schema=bodies.NO_NUL)]
 Id = Annotated[str, Meta(max_length=255, extra_json_schema=bodies.NO_NUL)]
 ORDER_DIR = Literal["asc", "desc"]
+BOOLEAN = Literal["true", "false"]
 
 QUEUE_FILTER = (
     Query("queue_name", Text, "Only this queue"),

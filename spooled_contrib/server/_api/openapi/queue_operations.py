@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from spooled_contrib.server._api import bodies, queue_routes, worker_routes
 from spooled_contrib.server._api.openapi import replies
 from spooled_contrib.server._api.openapi.operation import Empty, Operation, Query, returns
+from spooled_contrib.server._api.openapi.parameters import BOOLEAN
 
 _QUEUE: Final = {"name": bodies.QueueName}
 
@@ -18,7 +19,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
         Empty,
         status=204,
         path=_QUEUE,
-        query=[Query("delete_jobs", Literal["true", "false"], "false unless told")],
+        query=[Query("delete_jobs", BOOLEAN, "false unless told")],
         errors=(403, 409),
     ),
     "PUT /api/v1/queues/{name}/config": returns(

@@ -18,6 +18,13 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "GET /health": returns("Whether the database answers; 200 even when it does not", replies.HealthReply),
     "GET /health/live": returns("The process answers", Empty),
     "GET /health/ready": Operation(about="Requests can be served", replies={200: Empty, 503: Empty}),
+    "GET /metrics": returns(
+        "What Prometheus reads",
+        str,
+        media_type="text/plain; version=0.0.4; charset=utf-8",
+        errors=(401,),
+        extra_security=("metricsToken",),
+    ),
     "GET /api/v1/events": returns(
         "Events of the organization, as they happen",
         str,
