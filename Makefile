@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fastapi test-django test-postgres fuzz check bench bench-fastapi bench-django bench-server fix constraints clean
+.PHONY: help demo test test-fastapi test-django test-postgres fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -69,8 +69,8 @@ bench: $(STAMP) ## Measure the workers beside their peers (BENCH="--quick": unde
 bench-fastapi: $(STAMP) ## Measure an application's requests while its in-app worker is busy
 	@$(BIN)/python -m benchmarks.app_latency $(BENCH)
 
-bench-server: $(STAMP) ## Measure the embedded server on SQLite, and on PostgreSQL with one and two servers
-	@$(BIN)/python -m benchmarks.server $(BENCH)
+bench-storage: $(STAMP) ## Measure the embedded server on SQLite, and on PostgreSQL with one and two servers
+	@$(BIN)/python -m benchmarks.server_storage $(BENCH)
 
 bench-django: $(STAMP) ## Measure what the Django adapter costs
 	@$(BIN)/python -m benchmarks.django_worker $(BENCH)

@@ -1,8 +1,8 @@
 """What the embedded server does in a second, by storage: SQLite, PostgreSQL with one server, PostgreSQL with two.
 
-    python -m benchmarks.server                       a PostgreSQL of its own
-    python -m benchmarks.server --db postgresql://... yours (its search_path names an empty schema)
-    python -m benchmarks.server --backlog 1000000     claims with that many jobs stored, beside claims with few
+    python -m benchmarks.server_storage                       a PostgreSQL of its own
+    python -m benchmarks.server_storage --db postgresql://... yours (its search_path names an empty schema)
+    python -m benchmarks.server_storage --backlog 1000000     claims with that many jobs stored, beside claims with few
 
 Everything runs in one go, in turns, and each number is the best of them: on a shared machine the slower ones measure
 the neighbours. Two servers get the same load as one, spread over both; on two processors, where the load generator
@@ -191,7 +191,7 @@ def fill(db: str, count: int, batch: int, *, hot: bool = False) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server_storage", description=__doc__)
     parser.add_argument("--db", help="a PostgreSQL to use (default: one that is started for this)")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each number is measured")
     parser.add_argument("--turns", type=int, default=3)
