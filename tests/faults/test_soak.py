@@ -35,8 +35,8 @@ FREEZES = 2
 FROZEN = LEASE + 2.0
 """Seconds that a worker is stopped for: long enough that others get its jobs before it wakes up and goes on."""
 
-HOPELESS = 50.0
-"""Seconds after which the run will not end any more. It takes about twenty."""
+HOPELESS = 110.0
+"""Seconds after which the run will not end any more. It takes twenty to fifty: a restarted server gives leases 30 s."""
 
 CLOCK_SLACK = 0.05
 """Seconds by which two readings of one clock may be apart: the server rounds its times to milliseconds."""
