@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +13,23 @@ T = TypeVar("T")
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of the server, or a part of one."""
+
+    def model_dump(
+        self, *, mode: Literal["python", "json"] = "python", exclude_none: bool = False
+    ) -> dict[str, Any]:
+        """As a dict, parts included; the name is that of the official SDK's models.
+
+        Args:
+            mode: "python" keeps datetimes, "json" makes text of them.
+            exclude_none: Leave out what is None, in this answer itself.
+        """
+        kept = (datetime,) if mode == "python" else ()
+        made: dict[str, Any] = msgspec.to_builtins(self, builtin_types=kept)
+        return {name: value for name, value in made.items() if value is not None} if exclude_none else made
+
+    def model_dump_json(self) -> str:
+        """As JSON text."""
+        return msgspec.json.encode(self).decode()
 
 
 class Page(list[T], Generic[T]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.server
+import json
 import queue as queues
 import threading
 import uuid
@@ -370,3 +371,13 @@ async def test_administration(kind: Kind, with_options: Callable[..., EmbeddedSe
         await result(stranger.admin.get_stats())
     for each in (admin, tenant, stranger):
         await result(each.close())
+
+
+async def test_answers_become_dicts_and_json(client: Client, queue: str) -> None:
+    made = await result(client.jobs.create_and_get(queue_name=queue, payload={"n": 1}))
+    dumped = made.model_dump(exclude_none=True)
+    assert (dumped["id"], dumped["payload"], dumped["created_at"]) == (made.id, {"n": 1}, made.created_at)
+    assert "last_error" not in dumped
+    assert made.model_dump()["last_error"] is None
+    assert isinstance(made.model_dump(mode="json")["created_at"], str)
+    assert json.loads(made.model_dump_json())["id"] == made.id
