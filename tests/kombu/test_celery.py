@@ -288,6 +288,7 @@ def test_an_outage_longer_than_the_leases_doubles_nothing_in_several_processes(t
             (tmp_path / "open").touch()
             server.start()
             wait_until(lambda: outside.counts("celery")["completed"] == 102, one.log)
+            wait_until(lambda: len(project.notes) >= 104, one.log)
         outside.http.close()
     ran = sorted(note[2] for note in project.notes if note[0] == "add")
     assert ran == list(range(100))

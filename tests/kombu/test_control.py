@@ -120,6 +120,7 @@ def test_a_command_that_waits_for_no_answer_arrives(
     wait_until(lambda: "New rate limit for tasks of type app.add" in worker.log, worker.log)
     project.send("add.apply_async((1, 2), task_id='doomed')", "add.delay(3, 4)")
     wait_until(lambda: outside.counts("celery")["completed"] == 2)
+    wait_until(lambda: project.notes, worker.log)
     assert project.notes == [["add", 3, 4]]
 
 
