@@ -239,7 +239,7 @@ def log_in(page: Any) -> None:
 
 
 @needs_browser
-def test_in_a_browser(page: Any, outside: Outside, tmp_path: Path) -> None:
+def test_in_a_browser(page: Any, outside: Outside) -> None:
     # Playwright's loop runs in this thread; Django would take it for a coroutine's.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     try:
