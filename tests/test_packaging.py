@@ -15,13 +15,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_core_needs_httpx_and_msgspec_and_nothing_else():
-    required = [Requirement(text) for text in importlib.metadata.requires("spooled") or []]
+    required = [Requirement(text) for text in importlib.metadata.requires("spooled-contrib") or []]
     core = {one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})}
     assert core == {"httpx", "msgspec"}
 
 
 def test_the_extras_that_are_promised_exist():
-    extras = importlib.metadata.metadata("spooled").get_all("Provides-Extra")
+    extras = importlib.metadata.metadata("spooled-contrib").get_all("Provides-Extra")
     assert {"server", "fast", "fastapi", "django", "kombu", "celery", "all"} <= set(extras or [])
 
 

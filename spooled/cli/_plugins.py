@@ -46,7 +46,7 @@ def failure_of(point: EntryPoint, error: Exception) -> CommandError:
     extra = _extra(point)
     if missing and not _is_ours(missing, point):
         if extra:
-            return CommandError(f'needs {missing}: pip install "spooled[{extra}]"')
+            return CommandError(f'needs {missing}: pip install "spooled-contrib[{extra}]"')
         return CommandError(f"{_origin(point)} needs {missing}, which is not installed")
     return CommandError(f"{_origin(point)} cannot be loaded: {type(error).__name__}: {error}")
 

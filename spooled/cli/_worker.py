@@ -32,7 +32,7 @@ examples:
   spooled worker shop.tasks:make_worker --log-level debug
   spooled worker tasks:worker --wait 60            when the server may come up later than the worker
   spooled worker tasks:worker --burst              work off what is due, and end
-  spooled worker main:spooled --reload             while you write the code (pip install "spooled[reload]")
+  spooled worker main:spooled --reload             while you write the code (pip install "spooled-contrib[reload]")
 
 where tasks.py is, for example:
 

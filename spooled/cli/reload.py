@@ -60,7 +60,7 @@ def run(command: Sequence[str], folders: Sequence[Path]) -> int:
         import watchfiles
     except ModuleNotFoundError:
         raise CommandError(
-            '--reload needs the extra `reload`: pip install "spooled[reload]"', Exit.USAGE
+            '--reload needs the extra `reload`: pip install "spooled-contrib[reload]"', Exit.USAGE
         ) from None
     # As the changes are told: without links.
     folders = [folder.resolve() for folder in folders]

@@ -4,7 +4,7 @@
     realtime.on("job.completed", lambda data: print(data.job_id, data.result))
     realtime.connect({"queue": "emails"})
 
-WebSockets need the extra `realtime`: `pip install "spooled[realtime]"`.
+WebSockets need the extra `realtime`: `pip install "spooled-contrib[realtime]"`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def require_websockets() -> None:
         import websockets.asyncio.client  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'realtime over WebSockets needs the extra `realtime`: pip install "spooled[realtime]"; '
+            'realtime over WebSockets needs the extra `realtime`: pip install "spooled-contrib[realtime]"; '
             'type="sse" works without it',
             name=error.name,
         ) from error

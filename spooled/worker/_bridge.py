@@ -161,5 +161,7 @@ def wants_fast(client: Client, transport: str) -> bool:
 def _installed(transport: str) -> bool:
     installed = importlib.util.find_spec("aiohttp") is not None
     if transport == "aiohttp" and not installed:
-        raise RuntimeError("transport='aiohttp' needs the extra `fast`: pip install \"spooled[fast]\"")
+        raise RuntimeError(
+            "transport='aiohttp' needs the extra `fast`: pip install \"spooled-contrib[fast]\""
+        )
     return installed and transport != "httpx"

@@ -10,7 +10,7 @@
     def make_invoice(order: int) -> None: ...
 
 `manage.py spooled_worker` finds the jobs of all installed apps and runs them. Install it with
-`pip install "spooled[django]"`; docs/django.md shows the rest.
+`pip install "spooled-contrib[django]"`; docs/django.md shows the rest.
 """
 
 from __future__ import annotations

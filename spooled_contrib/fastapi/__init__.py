@@ -6,7 +6,7 @@
     spooled = Spooled()
     app = FastAPI(lifespan=spooled.lifespan)
 
-Install it with `pip install "spooled[fastapi]"`. docs/fastapi.md shows the rest.
+Install it with `pip install "spooled-contrib[fastapi]"`. docs/fastapi.md shows the rest.
 """
 
 from __future__ import annotations

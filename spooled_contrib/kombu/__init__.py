@@ -3,7 +3,8 @@
     app = Celery("shop", broker="spooled://:sp_live_...@api.spooled.cloud")
 
 Importing this package makes the URL known; so does `broker_transport="spooled_contrib.kombu:Transport"`, and the
-`celery` command knows it by itself. Install it with `pip install "spooled[celery]"`; docs/celery.md shows the rest.
+`celery` command knows it by itself. Install it with `pip install "spooled-contrib[celery]"`; docs/celery.md shows the
+rest.
 """
 
 from __future__ import annotations

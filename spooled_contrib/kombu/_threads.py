@@ -85,7 +85,9 @@ def new_loop() -> asyncio.AbstractEventLoop:
         return engine_loop()
     # Not the engines' own: it, and asyncio's, wait and resolve names with what has been patched. uvloop is all C.
     if importlib.util.find_spec("uvloop") is None:
-        raise errors.ConfigurationError(f'with {patch}, Spooled needs uvloop: pip install "spooled[fast]"')
+        raise errors.ConfigurationError(
+            f'with {patch}, Spooled needs uvloop: pip install "spooled-contrib[fast]"'
+        )
     loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
     return loop
 

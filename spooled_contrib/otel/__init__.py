@@ -1,6 +1,6 @@
 """OpenTelemetry: one trace from the producer's `send` to the worker's `process`.
 
-Needs the extra: `pip install "spooled[otel]"`.
+Needs the extra: `pip install "spooled-contrib[otel]"`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "opentelemetry":
         raise
     raise ModuleNotFoundError(
-        'spooled_contrib.otel needs OpenTelemetry: pip install "spooled[otel]"', name=error.name
+        'spooled_contrib.otel needs OpenTelemetry: pip install "spooled-contrib[otel]"', name=error.name
     ) from error
 
 from spooled_contrib.otel._middleware import OpenTelemetryMiddleware

@@ -1,6 +1,6 @@
 """Prometheus: what a worker claims, runs and loses, as metrics.
 
-Needs the extra: `pip install "spooled[prometheus]"`.
+Needs the extra: `pip install "spooled-contrib[prometheus]"`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ except ModuleNotFoundError as error:
     if error.name != "prometheus_client":
         raise
     raise ModuleNotFoundError(
-        'spooled_contrib.prometheus needs prometheus-client: pip install "spooled[prometheus]"',
+        'spooled_contrib.prometheus needs prometheus-client: pip install "spooled-contrib[prometheus]"',
         name=error.name,
     ) from error
 

@@ -5,7 +5,7 @@
     with EmbeddedServer() as server:
         print(server.url, server.api_key)
 
-Needs the extra: `pip install "spooled[server]"`.
+Needs the extra: `pip install "spooled-contrib[server]"`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def __getattr__(name: str) -> object:
         except ModuleNotFoundError as error:
             if error.name in ("jwt", "starlette", "uvicorn"):
                 raise ModuleNotFoundError(
-                    f'the embedded server needs {error.name}: pip install "spooled[server]"', name=error.name
+                    f'the embedded server needs {error.name}: pip install "spooled-contrib[server]"',
+                    name=error.name,
                 ) from error
             raise
         return EmbeddedServer

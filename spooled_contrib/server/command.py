@@ -129,7 +129,7 @@ def missing_packages(command: str) -> int:
     if not missing:
         return 0
     print(  # noqa: T201
-        f'spooled {command}: {", ".join(missing)} not installed: pip install "spooled[server]"',
+        f'spooled {command}: {", ".join(missing)} not installed: pip install "spooled-contrib[server]"',
         file=sys.stderr,
     )
     return 1

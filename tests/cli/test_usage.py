@@ -189,8 +189,8 @@ def test_a_missing_extra_is_one_line_and_harms_nothing_else(
     monkeypatch.setattr(_plugins, "entry_points", lambda group: [point])
     result = offline("gone", "--port", "80")
     assert result.code == 1
-    assert result.error == 'spooled: gone: needs starlette: pip install "spooled[gone]"'
-    assert 'pip install "spooled[gone]"' in offline().out
+    assert result.error == 'spooled: gone: needs starlette: pip install "spooled-contrib[gone]"'
+    assert 'pip install "spooled-contrib[gone]"' in offline().out
     assert offline("jobs", "list").code == 2  # no key, as ever
 
 

@@ -125,4 +125,4 @@ thread.join(30)
 def test_without_uvloop_it_says_what_is_missing(patch: str) -> None:
     with run(patch, "import sys; sys.modules['uvloop'] = None\n" + LOOP) as running:
         assert running.wait() == 1
-        assert f'with {patch}, Spooled needs uvloop: pip install "spooled[fast]"' in running.log
+        assert f'with {patch}, Spooled needs uvloop: pip install "spooled-contrib[fast]"' in running.log

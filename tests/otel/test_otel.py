@@ -445,7 +445,7 @@ def test_a_missing_extra_is_said_in_one_sentence():
         "except ModuleNotFoundError as error:\n    print(error)\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown == 'spooled_contrib.otel needs OpenTelemetry: pip install "spooled[otel]"\n'
+    assert shown == 'spooled_contrib.otel needs OpenTelemetry: pip install "spooled-contrib[otel]"\n'
 
 
 def test_the_core_does_not_import_it():

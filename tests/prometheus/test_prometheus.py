@@ -141,4 +141,7 @@ def test_a_missing_extra_is_said_in_one_sentence():
         "except ModuleNotFoundError as error:\n    print(error)\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown == 'spooled_contrib.prometheus needs prometheus-client: pip install "spooled[prometheus]"\n'
+    assert (
+        shown
+        == 'spooled_contrib.prometheus needs prometheus-client: pip install "spooled-contrib[prometheus]"\n'
+    )

@@ -263,7 +263,7 @@ def test_a_missing_extra_is_told_in_one_line(tmp_path):
     )
     code, line = fails("--port", "0", PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
     assert code == 1
-    assert line == 'spooled server: uvicorn not installed: pip install "spooled[server]"'
+    assert line == 'spooled server: uvicorn not installed: pip install "spooled-contrib[server]"'
 
 
 def test_more_connections_than_a_shell_allows_are_taken():

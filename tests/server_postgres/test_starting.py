@@ -98,7 +98,7 @@ def test_without_the_driver_the_extra_is_named(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("spooled_contrib.server._storage.postgres")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    assert 'pip install "spooled[postgres]"' in refused("postgresql://localhost/jobs")
+    assert 'pip install "spooled-contrib[postgres]"' in refused("postgresql://localhost/jobs")
 
 
 def test_a_restart_finds_everything(db):

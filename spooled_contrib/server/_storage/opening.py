@@ -23,6 +23,6 @@ def storage_for(settings: ServerSettings, clock: Clock, hub: Hub) -> Storage:
         if error.name is not None and error.name.partition(".")[0] == "spooled_contrib":
             raise
         raise StorageUnavailableError(
-            f'a PostgreSQL database needs psycopg: pip install "spooled[postgres]" ({error})'
+            f'a PostgreSQL database needs psycopg: pip install "spooled-contrib[postgres]" ({error})'
         ) from error
     return PostgresStorage(settings.db, clock=clock, hub=hub)

@@ -62,7 +62,9 @@ def run_dev(
     try:
         _introduce(server, terminal, db, lonely=not programs)
         if targets and reload and not watching:
-            terminal.tell(SERVER, 'workers do not restart by themselves: pip install "spooled[reload]"')
+            terminal.tell(
+                SERVER, 'workers do not restart by themselves: pip install "spooled-contrib[reload]"'
+            )
         return _Run(server, terminal).until_the_end(programs)
     finally:
         server.stop()

@@ -73,7 +73,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--autoreload",
             action="store_true",
-            help='Restart when a *.py file changes; running jobs are finished first. Needs "spooled[reload]".',
+            help='Restart when a *.py file changes; running jobs are finished first. Needs "spooled-contrib[reload]".',
         )
         parser.add_argument("--burst", action="store_true", help="End when nothing that is due is left.")
         parser.add_argument(
