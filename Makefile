@@ -1,11 +1,12 @@
-# Every target makes .venv by itself when it is missing. PYTHON=python3.13 make test  picks the interpreter.
+# Every target makes .venv by itself when it is missing. `make test PYTHON=python3.13 VENV=.venv-3.13` takes another
+# interpreter; `make clean` before it where .venv is to be made with that one.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fastapi test-django test-postgres fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints clean
+.PHONY: help demo test test-fastapi test-pythons test-postgres fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,24 +33,11 @@ test-fastapi: $(STAMP) ## Run FastAPI's part of the suite on FastAPI's previous 
 	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -c 'import fastapi; print("FastAPI", fastapi.__version__)'
 	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -m pytest -n 2 tests/fastapi
 
-# Django's newest releases need a newer Python: taken where there is one, under its own name or beside python3.
-PYTHON_NEXT ?= $(shell python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null \
-	|| ls -d "$$($(PYTHON) -c 'import sys; print(sys.base_prefix)')"/../3.13.*/bin/python3 2>/dev/null | tail -1)
-DJANGO_NEXT := 6.1.*
-NEXT := $(VENV)-next
-
-test-django: ## Run Django's part of the suite on the newest Django, where a Python 3.13 is found
-ifeq ($(strip $(PYTHON_NEXT)),)
-	@echo "skipped: no Python 3.13 was found for Django $(DJANGO_NEXT); name one with PYTHON_NEXT="
-else
-	@$(PYTHON_NEXT) -m venv $(NEXT)
-	@grep -viE '^(django|asgiref)==' constraints.txt > $(NEXT)/constraints.txt
-	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEXT)/constraints.txt pip
-	@$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEXT)/constraints.txt \
-	  --build-constraint constraints.txt -e '.[django,server,fastapi,reload,fast]' --group dev 'django==$(DJANGO_NEXT)'
-	@$(NEXT)/bin/python -c 'import django, sys; print("Django", django.__version__, "on Python", sys.version.split()[0])'
-	@$(NEXT)/bin/python -m pytest -n 2 tests/django tests/example_django
-endif
+test-pythons: ## Run the whole suite on the oldest and on the newest Python that this machine has
+	@pythons=$$($(PYTHON) scripts/find_pythons.py --ends) && echo "$$pythons" | while read -r version python; do \
+	  echo "The suite on Python $$version ($$python)"; \
+	  $(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$$version </dev/null || exit 1; \
+	done
 
 test-postgres: $(STAMP) ## Run the server's part of the suite with its jobs in PostgreSQL instead of SQLite
 	@SPOOLED_TEST_STORAGE=postgresql $(BIN)/python -m pytest -n 2 tests/server
@@ -83,14 +71,14 @@ fix: $(STAMP) ## Apply what ruff can repair and regenerate the sync client
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/generate_sync.py
 
-constraints: ## Resolve the newest versions again and pin them in constraints.txt
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[all]' --group dev
-	{ echo "# Versions that are tested together. Names and versions only; written by: make constraints"; \
-	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude setuptools; } > constraints.txt
-	touch $(STAMP)
+constraints: ## Resolve the newest versions again, for each Python that is found, and pin them in constraints.txt
+	@$(PYTHON) scripts/pin_versions.py
+
+wheel: ## Build the package, which the README's install lines take, into dist/
+	@$(PYTHON) -m venv .venv-wheel
+	@rm -f dist/spooled_contrib-*.whl
+	@.venv-wheel/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/spooled_contrib-*.whl
 
 clean: ## Remove .venv and everything that can be made again
-	rm -rf $(VENV) $(NEXT) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis

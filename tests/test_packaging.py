@@ -47,6 +47,16 @@ def test_versions_are_pinned_by_name_and_nothing_else():
             assert [one.operator for one in requirement.specifier] == ["=="], line
 
 
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_every_supported_python_gets_a_django_that_it_can_run(python: str):
+    """Where the pins do not fit, the suite cannot even be collected: Django 6 needs 3.12, and has the Tasks itself."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line.lower().startswith("django==")]
+    (pin,) = (pin for pin in pins if pin.marker is None or pin.marker.evaluate({"python_version": python}))
+    major = next(iter(pin.specifier)).version.partition(".")[0]
+    assert major == ("5" if python == "3.11" else "6")
+
+
 def test_both_packages_say_that_they_are_typed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for package in packages["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
@@ -62,3 +72,14 @@ print(*[one.load() and one.name for one in importlib.metadata.entry_points(group
 """
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["spooled", "spooled_django"], done.stderr
+
+
+def test_the_interpreters_that_the_suite_runs_on_are_found():
+    """`make test-pythons` takes the first and the last."""
+    tell = [sys.executable, str(ROOT / "scripts" / "find_pythons.py")]
+    found = subprocess.run(tell, capture_output=True, text=True, check=True).stdout.splitlines()
+    versions = [tuple(map(int, line.split()[0].split("."))) for line in found]
+    assert versions == sorted(set(versions))
+    assert sys.version_info[:2] in versions
+    ends = subprocess.run([*tell, "--ends"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert ends == sorted({found[0], found[-1]}, key=found.index)
