@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fastapi test-pythons test-postgres fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints wheel clean
+.PHONY: help demo test test-fastapi test-pythons test-postgres test-readme fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints wheel clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -41,6 +41,9 @@ test-pythons: ## Run the whole suite on the oldest and on the newest Python that
 
 test-postgres: $(STAMP) ## Run the server's part of the suite with its jobs in PostgreSQL instead of SQLite
 	@SPOOLED_TEST_STORAGE=postgresql $(BIN)/python -m pytest -n 2 tests/server
+
+test-readme: $(STAMP) ## Run each block of the README as pasted, in empty virtual environments (needs the package index)
+	@SPOOLED_TEST_INSTALLS=1 $(BIN)/python -m pytest -n 2 tests/readme
 
 fuzz: $(STAMP) ## Let Schemathesis loose on the server for ten minutes (FUZZ="--seconds 60 --seed 1")
 	@$(BIN)/python -m tests.server.fuzzing $(FUZZ)
