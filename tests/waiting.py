@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-HOPELESS = 30.0
+HOPELESS = 120.0
 """Seconds after which a condition will not come true any more. Never a measure of speed."""
 
 
