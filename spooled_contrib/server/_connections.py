@@ -37,6 +37,9 @@ MAX_REQUEST = MAX_HEAD + 2 * MAX_BODY
 """Bytes of a whole request as it is sent. What is larger than `MAX_BODY` is refused long before, but still read up to
 here, because a client that is cut off while it sends often does not read why."""
 
+MAX_PIPELINE = 100
+"""Requests of one connection that may wait for the answers to those before them. Each is kept whole meanwhile."""
+
 MAX_HANDSHAKE_LINE = 8000
 MAX_HANDSHAKE_HEADERS = 100
 
@@ -89,6 +92,9 @@ class SpooledHttpProtocol(HttpToolsProtocol):
         self._arrived = 0
         self._begun += 1
         self._phase = "head"
+        if len(self.pipeline) >= MAX_PIPELINE:
+            # The parser turns it into its own error, and that ends the connection.
+            raise ValueError("too many pipelined requests")
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:

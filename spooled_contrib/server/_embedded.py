@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -44,7 +44,11 @@ class EmbeddedServer:
         limits: Limits of your own; with a plan, they take the place of the plan's.
         synchronous: "NORMAL" survives the death of the process, "FULL" also a power cut, at the price of an fsync for
             each group of writes. PostgreSQL has its own setting for that.
-        open_registration: Whether `POST /organizations` needs no key. Default: only on a loopback address.
+        open_registration: Whether `POST /organizations` needs no key. Default: False.
+        allowed_hosts: More names that the server is called by, such as `jobs.example.org` or `*.example.org`. Default:
+            on a loopback address this machine's names only, elsewhere any.
+        allowed_origins: Web pages of other sites that may call the server, such as `http://localhost:3000`: they may
+            open WebSockets and event streams, and read answers (CORS). Default: none but the server's own page.
         admin_key: Accepted in `X-Admin-Key` for everything under `/admin`, and for creating organizations when
             registration is closed. Default: nobody may.
         metrics_token: What `/metrics` wants to see as a bearer. Default: anybody may read them.
@@ -66,7 +70,9 @@ class EmbeddedServer:
         plan: Plan | None = None,
         limits: Limits | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
-        open_registration: bool | None = None,
+        open_registration: bool = False,
+        allowed_hosts: Sequence[str] = (),
+        allowed_origins: Sequence[str] = (),
         admin_key: str | None = None,
         metrics_token: str | None = None,
         retention_days: float | None = None,
@@ -81,6 +87,8 @@ class EmbeddedServer:
             "limits": limits or Limits(),
             "synchronous": synchronous,
             "open_registration": open_registration,
+            "allowed_hosts": tuple(allowed_hosts),
+            "allowed_origins": tuple(origin.lower() for origin in allowed_origins),
             "admin_key": admin_key,
             "metrics_token": metrics_token,
             "retention_days": retention_days,

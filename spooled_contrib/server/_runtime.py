@@ -12,7 +12,7 @@ from functools import partial
 
 from spooled.clock import Clock, ManualClock
 from spooled_contrib.server._api.access import Gate
-from spooled_contrib.server._api.app import SpooledApp
+from spooled_contrib.server._api.app import SpooledApp, for_browsers
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._events import DELIVERIES_DUE, TALLY, Hub
@@ -62,7 +62,7 @@ class Runtime:
             StorageUnavailableError: the database cannot be used.
         """
         settings = self._settings
-        registration_is_open = settings.check()
+        settings.check()
         family, address = resolve(settings.host, settings.port)[0]
         try:
             bound = bind(family, address)
@@ -82,12 +82,12 @@ class Runtime:
             sender = Sender(self._storage.clock, allow_private=settings.allow_private_webhooks)
             self._courier = Courier(self._storage, self._storage.clock, sender)
             undo.push_async_callback(self._courier.stop)
-            services = await self._services(registration_is_open, sender)
+            services = await self._services(sender)
             if self._storage.leads:
                 # Nobody else is there, so nobody could renew a lease.
                 await self._storage.write(sweeps.forgive_downtime)
                 await self._sweep_rules()
-            self._listener = Listener(SpooledApp(services, ROUTES))
+            self._listener = Listener(for_browsers(SpooledApp(services, ROUTES), settings))
             await self._listener.start(bound)
             undo.pop_all()
         self._sweeping = asyncio.ensure_future(self._sweep_forever())
@@ -97,7 +97,7 @@ class Runtime:
         host, port = address[0], bound.getsockname()[1]
         return f"http://[{host}]:{port}" if family == socket.AF_INET6 else f"http://{host}:{port}"
 
-    async def _services(self, registration_is_open: bool, sender: Sender) -> Services:
+    async def _services(self, sender: Sender) -> Services:
         settings = self._settings
         secret = await self._storage.write(lambda tx: _prepare(tx, settings.effective_key))
         clock = self._storage.clock
@@ -109,7 +109,6 @@ class Runtime:
         await self._gate.load()
         return Services(
             settings=settings,
-            registration_is_open=registration_is_open,
             storage=self._storage,
             hub=self._hub,
             clock=clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import uuid
 from typing import Any, Literal
 
@@ -14,7 +15,10 @@ REFRESH_SECONDS = 24 * ACCESS_SECONDS
 
 
 class Claims(Struct, omit_defaults=True, kw_only=True):
-    """What a token says. `sub` and `api_key_id` name the key it was minted from, whose scope and life it shares."""
+    """What a token says. `sub` and `api_key_id` name the key it was minted from, whose scope and life it shares.
+
+    `bound` ties it to that key's secret: an id may get another secret, and tokens of the one before must end with it.
+    """
 
     sub: str
     api_key_id: str
@@ -26,6 +30,7 @@ class Claims(Struct, omit_defaults=True, kw_only=True):
     queues: list[str]
     token_type: Literal["access", "refresh"]
     sid: str
+    bound: str = ""
 
 
 class InvalidTokenError(Exception):
@@ -37,6 +42,7 @@ def mint(
     token_type: Literal["access", "refresh"],
     *,
     key_id: str,
+    key_hash: str,
     organization_id: str,
     queues: list[str],
     sid: str,
@@ -55,8 +61,14 @@ def mint(
         queues=queues,
         token_type=token_type,
         sid=sid,
+        bound=binding(secret, key_hash),
     )
     return jwt.encode(msgspec.to_builtins(claims), secret, algorithm="HS256")
+
+
+def binding(secret: str, key_hash: str) -> str:
+    """Return what ties a token to an API key. It tells nothing about the key to those who do not know the secret."""
+    return hmac.new(secret.encode(), b"key:" + key_hash.encode(), "sha256").hexdigest()[:32]
 
 
 def read(secret: str, token: str) -> Claims:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,6 +13,8 @@ DEVELOPMENT_KEY = "sp_test_development-key-for-local-use-only-0000"
 
 
 DEFAULT_RETENTION_DAYS = 30.0
+
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 Plan = Literal["free", "starter", "pro", "enterprise"]
 PLAN_NAMES: tuple[Plan, ...] = ("free", "starter", "pro", "enterprise")
@@ -97,7 +100,9 @@ class ServerSettings:
     api_key: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
-    open_registration: bool | None = None
+    open_registration: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     admin_key: str | None = field(default=None, repr=False)
     metrics_token: str | None = field(default=None, repr=False)
     plan: Plan | None = None
@@ -126,11 +131,8 @@ class ServerSettings:
             )
         return limits
 
-    def check(self) -> bool:
+    def check(self) -> None:
         """Refuse what is not safe or makes no sense.
-
-        Returns:
-            Whether strangers may create organizations: as asked, else only where nobody but this machine can connect.
 
         Raises:
             ServerConfigurationError: with one line that says what to change.
@@ -150,13 +152,21 @@ class ServerSettings:
             raise ServerConfigurationError(
                 f"there is no plan {self.plan!r}; choose one of {', '.join(PLAN_NAMES)}"
             )
-        loopback = is_loopback(self.host)
-        if key == DEVELOPMENT_KEY and not loopback:
+        for origin in self.allowed_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ServerConfigurationError(
+                    f"{origin!r} is not an origin; write it as browsers send it, such as http://localhost:3000"
+                )
+        if key == DEVELOPMENT_KEY and (self.allowed_hosts or self.allowed_origins):
+            raise ServerConfigurationError(
+                "refusing to open a server with the public development key to other host names or web pages. "
+                "Pass --api-key (api_key=) with a key of your own"
+            )
+        if key == DEVELOPMENT_KEY and not is_loopback(self.host):
             raise ServerConfigurationError(
                 f"refusing to listen on {self.host} with the public development key: other machines could use it. "
                 "Pass --api-key (api_key=) with a key of your own, or listen on 127.0.0.1"
             )
-        return loopback if self.open_registration is None else self.open_registration
 
 
 def is_postgres(db: str) -> bool:

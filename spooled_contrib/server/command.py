@@ -69,8 +69,23 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--open-registration",
         action=argparse.BooleanOptionalAction,
-        default=None,
-        help="let anybody create an organization (default: only when listening on this machine)",
+        default=False,
+        help="let anybody who reaches the server create an organization with a key of its own (default: no)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that the server is called by, such as jobs.example.org or '*.example.org'; may be repeated "
+        "(default: on this machine its own names only, elsewhere any)",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="let web pages of another site call the server, such as http://localhost:3000; may be repeated",
     )
     parser.add_argument(
         "--allow-private-webhooks",
@@ -114,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
         api_key=args.api_key,
         synchronous="FULL" if args.sync_full else "NORMAL",
         open_registration=args.open_registration,
+        allowed_hosts=tuple(args.allow_host),
+        allowed_origins=tuple(origin.lower() for origin in args.allow_origin),
         plan=args.plan,
         metrics_token=os.environ.get("SPOOLED_SERVER_METRICS_TOKEN") or None,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,

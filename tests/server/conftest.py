@@ -177,7 +177,7 @@ def fresh_db() -> Iterator[Callable[[], str]]:
 @pytest.fixture(scope="session")
 def shared_server(fresh_db: Callable[[], str]) -> Iterator[EmbeddedServer]:
     """One server for all tests that keep to an organization of their own and to real time."""
-    with EmbeddedServer(db=fresh_db()) as server:
+    with EmbeddedServer(db=fresh_db(), open_registration=True) as server:
         yield server
 
 
@@ -241,7 +241,7 @@ def timed(start_server: Callable[..., EmbeddedServer], connect: Callable[[Embedd
 @pytest.fixture
 def hooked(start_server: Callable[..., EmbeddedServer], connect: Callable[[EmbeddedServer], Api]) -> Api:
     """Like `timed`, and webhooks may call this machine."""
-    return connect(start_server(clock=ManualClock(), allow_private_webhooks=True))
+    return connect(start_server(clock=ManualClock(), allow_private_webhooks=True, open_registration=True))
 
 
 @pytest.fixture

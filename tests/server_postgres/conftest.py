@@ -35,7 +35,18 @@ class Process:
 
     def __init__(self, db: str, *args: str) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLED_")}
-        command = [sys.executable, "-c", MAIN, "server", "--port", "0", "--api-key", KEY, *args]
+        command = [
+            sys.executable,
+            "-c",
+            MAIN,
+            "server",
+            "--port",
+            "0",
+            "--open-registration",
+            "--api-key",
+            KEY,
+            *args,
+        ]
         self._process = subprocess.Popen(
             command,
             # An environment is not shown in lists of processes.

@@ -146,7 +146,7 @@ class Gate:
         """The key that a token was minted from, as it is now.
 
         Raises:
-            RefusalError: 401 when the key is gone, revoked or expired.
+            RefusalError: 401 when the key is gone, revoked, expired, or has another secret by now.
         """
         key = None if self._hub.cut_off else self._by_id.get(claims.api_key_id)
         if self._hub.cut_off:
@@ -157,6 +157,8 @@ class Gate:
             if row is None:
                 raise refuse.unauthorized("The API key of this token is gone")
             key = self._remember(_known(row), changes)
+        if not hmac.compare_digest(claims.bound, _sessions.binding(self._secret, key.hash)):
+            raise refuse.unauthorized("The token was made with another API key; log in again")
         self._check_life(key)
         return key
 
@@ -165,6 +167,7 @@ class Gate:
             self._secret,
             token_type,
             key_id=key.id,
+            key_hash=key.hash,
             organization_id=key.principal.organization_id,
             queues=key.queues,
             sid=sid,

@@ -13,12 +13,13 @@ import sqlite3
 import time
 from collections.abc import Iterable
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
-from spooled_contrib.server._api.hosts import Hosts
+from spooled_contrib.server._api.hosts import Hosts, require_own_page
 from spooled_contrib.server._api.page_routes import ROUTES as PAGE_ROUTES
 from spooled_contrib.server._api.page_session import bearer_of_cookie
 from spooled_contrib.server._api.reply import Header, Reply, refusal_reply
@@ -26,12 +27,13 @@ from spooled_contrib.server._api.routing import Route, Router, Talk
 from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
-from spooled_contrib.server._settings import DEVELOPMENT_KEY
+from spooled_contrib.server._settings import ServerSettings
 from spooled_contrib.server._storage import StorageFailedError
 
 logger = logging.getLogger("spooled.server")
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
+_RATE_HEADERS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset", b"x-ratelimit-scope")
 _API_VERSION: Header = (b"x-api-version", b"1")
 
 
@@ -40,7 +42,7 @@ class SpooledApp:
 
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
-        self._hosts = Hosts() if services.settings.effective_key == DEVELOPMENT_KEY else None
+        self._hosts = Hosts(services.settings)
         self._router = Router([*routes, *(PAGE_ROUTES if services.settings.page else ())])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,12 +95,12 @@ class SpooledApp:
                 request_id = value
             elif name == b"x-api-version":
                 api_version = value
-            elif name == b"host" and self._hosts is not None:
+            elif name == b"host":
                 host = value
         if request_id is None or not _REQUEST_ID.fullmatch(request_id):
             request_id = new_id().encode()
         headers.append((b"x-request-id", request_id))
-        if host is not None and self._hosts is not None:
+        if host is not None and self._hosts.checks:
             self._hosts.check(host)
         route, parameters = self._router.find(scope["method"], raw_path)
         if api_version is not None and api_version != b"1" and api_version.isdigit():
@@ -133,6 +135,24 @@ class SpooledApp:
         return rate
 
 
+def for_browsers(app: ASGIApp, settings: ServerSettings) -> ASGIApp:
+    """Let pages of the sites that the settings allow read answers (CORS)."""
+    if not settings.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST", "PUT", "DELETE"),
+        allow_headers=("authorization", "content-type", "x-admin-key", "x-api-version", "x-request-id"),
+        expose_headers=(
+            "retry-after",
+            "x-has-more",
+            "x-request-id",
+            *(name.decode() for name in _RATE_HEADERS),
+        ),
+    )
+
+
 def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
     if authorization is not None:
         if not authorization.startswith(b"Bearer "):
@@ -141,6 +161,7 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
     if route.access == "stream":
         for name, value in call.query.items():
             if name in ("token", "api_key"):
+                require_own_page(call)
                 return value
     token = bearer_of_cookie(call)
     if token is not None:
@@ -149,12 +170,8 @@ def _bearer(call: Call, route: Route, authorization: bytes | None) -> str:
 
 
 def _rate_headers(rate: RateState) -> list[Header]:
-    return [
-        (b"x-ratelimit-limit", str(rate.limit).encode()),
-        (b"x-ratelimit-remaining", str(rate.remaining).encode()),
-        (b"x-ratelimit-reset", str(rate.reset_at).encode()),
-        (b"x-ratelimit-scope", rate.scope.encode()),
-    ]
+    values = (str(rate.limit), str(rate.remaining), str(rate.reset_at), rate.scope)
+    return [(name, value.encode()) for name, value in zip(_RATE_HEADERS, values, strict=True)]
 
 
 async def _send(reply: Reply, headers: list[Header], scope: Scope, send: Send) -> None:

@@ -132,6 +132,8 @@ async def validate(call: Call) -> Reply:
 
 def _claims(claims: Claims) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(claims)
+    # Not in the contract, and of no use to the client.
+    del found["bound"]
     return found
 
 

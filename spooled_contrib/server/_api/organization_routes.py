@@ -95,7 +95,7 @@ async def create(call: Call, body: NewOrganizationBody, plan: str | None = None)
 
 
 def _check_registration(call: Call) -> None:
-    if not call.services.registration_is_open and not admin_key_matches(call):
+    if not call.services.settings.open_registration and not admin_key_matches(call):
         raise refuse.access_denied("Registration is closed on this server; a valid X-Admin-Key is needed")
 
 

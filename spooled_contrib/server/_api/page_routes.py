@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api import page_session
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.hosts import is_same_origin
 from spooled_contrib.server._api.page_files import file_reply, html_reply, page_files, redirect
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
 from spooled_contrib.server._api.routing import Route, no_route
@@ -50,7 +51,7 @@ async def login_form(call: Call) -> Reply:
 
 async def login(call: Call) -> Reply:
     """Works as a plain form: the answer is the page, or the form again with what was wrong."""
-    if not page_session.is_same_origin(call):
+    if not is_same_origin(call):
         return _login_page(call, "That form was not this server's own. Use this one.", 403)
     body = await call.body() or b""
     try:

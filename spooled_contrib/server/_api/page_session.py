@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.call import Call
+from spooled_contrib.server._api.hosts import is_same_origin
 from spooled_contrib.server._api.reply import Header
 from spooled_contrib.server._sessions import ACCESS_SECONDS
 
@@ -61,18 +62,6 @@ def csrf_token(call: Call, token: str) -> str:
     """
     gate = call.services.gate
     return gate.sign("csrf:" + gate.claims(token).sid)
-
-
-def is_same_origin(call: Call) -> bool:
-    """Whether a browser says that a page of this server made it send the request, or the person at it.
-
-    Only host and port are compared: a proxy may have taken the TLS off. Programs send neither header.
-    """
-    if call.header(b"sec-fetch-site") not in (None, b"same-origin", b"none"):
-        return False
-    origin = call.header(b"origin")
-    host = call.header(b"host") or b""
-    return origin is None or origin.partition(b"://")[2].lower() == host.lower()
 
 
 def set_cookie(call: Call, token: str) -> Header:

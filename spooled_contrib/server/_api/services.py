@@ -19,7 +19,6 @@ class Services:
     """The parts of one running server."""
 
     settings: ServerSettings
-    registration_is_open: bool
     storage: Storage
     hub: Hub
     clock: Clock

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._storage import StorageUnavailableError, Tx
+from spooled_contrib.server._storage.file_lock import FileLock
 from spooled_contrib.server._storage.lane import Lane
 from spooled_contrib.server._storage.schema import STEPS
-
-if sys.platform != "win32":
-    import fcntl
 
 T = TypeVar("T")
 Synchronous = Literal["NORMAL", "FULL"]
@@ -38,7 +34,7 @@ class SqliteStorage:
         self._hub = hub
         self._synchronous = synchronous
         self._connections: list[sqlite3.Connection] = []
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
 
     @property
     def clock(self) -> Clock:
@@ -51,10 +47,7 @@ class SqliteStorage:
     async def open(self) -> None:
         try:
             if self._path != IN_MEMORY:
-                self._take_lock()
-                # It holds payloads and the secret that signs tokens: nobody else's business. SQLite gives its log the
-                # same permissions.
-                Path(self._path).touch(mode=0o600)
+                self._lock = FileLock(self._path)
             writing = self._connect()
             _migrate(writing)
             reading = writing if self._path == IN_MEMORY else self._connect()
@@ -103,24 +96,12 @@ class SqliteStorage:
         connection.execute("PRAGMA busy_timeout = 5000")
         return connection
 
-    def _take_lock(self) -> None:
-        # Two servers on one file would each trust their own memory of keys and would both recover leases.
-        if sys.platform == "win32":
-            return
-        self._lock = Path(f"{self._path}.lock").open("w")  # noqa: SIM115 - held until the storage is closed
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageUnavailableError(
-                f"the database file {self._path!r} is in use by another server. Stop it, or name another file"
-            ) from None
-
     def _release(self) -> None:
         for connection in reversed(self._connections):
             connection.close()
         self._connections.clear()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
 
