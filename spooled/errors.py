@@ -22,7 +22,7 @@ class SpooledError(Exception):
 
     Attributes:
         message: What went wrong, without status, code or hint.
-        status_code: HTTP status; 0 when no response was involved.
+        status_code: HTTP status; 0 when no response was involved. An error that you make has its class's status.
         code: Machine-readable code, e.g. `LEASE_EXPIRED` (contract: error body).
         details: Field errors `[{"field", "message", "code"}]`, or what else the server sent; None if none.
         request_id: The server's `X-Request-Id`, to quote in a bug report; None when unknown.
@@ -33,20 +33,22 @@ class SpooledError(Exception):
 
     default_code: ClassVar[str] = "error"
     default_hint: ClassVar[str] = ""
+    default_status: ClassVar[int] = 0
+    default_message: ClassVar[str] = "The request failed"
 
     def __init__(
         self,
-        message: str,
-        status_code: int = 0,
+        message: str | None = None,
+        status_code: int | None = None,
         code: str | None = None,
         details: Any = None,
         request_id: str | None = None,
         *,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status_code = status_code
+        self.message = self.default_message if message is None else message
+        super().__init__(self.message)
+        self.status_code = self.default_status if status_code is None else status_code
         self.code = code or self.default_code
         self.details = details
         self.request_id = request_id
@@ -92,12 +94,15 @@ class ValidationError(SpooledError, ValueError):
     """A field breaks a rule. Found before anything was sent (status_code 0) or by the server (400, 422)."""
 
     default_code = "VALIDATION_ERROR"
+    default_message = "Validation failed"
 
 
 class AuthenticationError(SpooledError):
     """401: the credential is missing, unknown, expired or revoked."""
 
     default_code = "UNAUTHORIZED"
+    default_status = 401
+    default_message = "Authentication failed"
     default_hint = (
         "Check that the API key (api_key= or SPOOLED_API_KEY) belongs to the server at base_url, "
         "is complete, active and not expired."
@@ -108,6 +113,8 @@ class AuthorizationError(SpooledError):
     """403: the credential is good, but not for this."""
 
     default_code = "ACCESS_DENIED"
+    default_status = 403
+    default_message = "Access denied"
     default_hint = (
         "Use a key whose queues include this one, or an unrestricted key for organisation-wide calls."
     )
@@ -117,6 +124,8 @@ class NotFoundError(SpooledError):
     """404: no such thing, or the key's queue scope hides it."""
 
     default_code = "NOT_FOUND"
+    default_status = 404
+    default_message = "Resource not found"
     default_hint = "Check the id or name; a key that is limited to some queues cannot see the others."
 
 
@@ -124,6 +133,8 @@ class ConflictError(SpooledError):
     """409: the thing exists, but its state does not allow this."""
 
     default_code = "CONFLICT"
+    default_status = 409
+    default_message = "Resource conflict"
     default_hint = "Read its current status first; the action needs another one."
 
 
@@ -141,6 +152,8 @@ class PayloadTooLargeError(SpooledError):
     """413: the payload is larger than the plan allows."""
 
     default_code = "PAYLOAD_TOO_LARGE"
+    default_status = 413
+    default_message = "Request payload too large"
     default_hint = "Store the data elsewhere and put a reference to it in the payload, or upgrade the plan."
 
 
@@ -156,12 +169,14 @@ class RateLimitError(SpooledError):
     """
 
     default_code = "RATE_LIMIT_EXCEEDED"
+    default_status = 429
+    default_message = "Rate limit exceeded"
     default_hint = "Wait retry_after seconds, then send fewer requests: claim in batches and enqueue in bulk."
 
     def __init__(
         self,
-        message: str,
-        status_code: int = 429,
+        message: str | None = None,
+        status_code: int | None = None,
         code: str | None = None,
         details: Any = None,
         request_id: str | None = None,
@@ -200,12 +215,13 @@ class QuotaExceededError(RateLimitError):
     """
 
     default_code = "QUOTA_EXCEEDED"
+    default_message = "Plan limit exceeded"
     default_hint = "Let jobs finish or remove what is no longer used, or upgrade the plan."
 
     def __init__(
         self,
-        message: str,
-        status_code: int = 429,
+        message: str | None = None,
+        status_code: int | None = None,
         code: str | None = None,
         details: Any = None,
         request_id: str | None = None,
@@ -246,6 +262,8 @@ class ServerError(SpooledError):
     """5xx: the server failed."""
 
     default_code = "INTERNAL_ERROR"
+    default_status = 500
+    default_message = "Server error"
     default_hint = "The fault is on the server's side: try again later and quote the request id if it stays."
 
     def is_retryable(self) -> bool:
@@ -256,9 +274,25 @@ class NetworkError(SpooledError):
     """The server was not reached, or the connection broke. Whether it acted on the request is unknown."""
 
     default_code = "network_error"
+    default_message = "Network request failed"
     default_hint = (
         "Check that the server runs, and that base_url (or SPOOLED_BASE_URL) and the proxy settings name it."
     )
+
+    def __init__(
+        self,
+        message: str | None = None,
+        status_code: int | None = None,
+        code: str | None = None,
+        details: Any = None,
+        request_id: str | None = None,
+        *,
+        cause: Exception | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, status_code, code, details, request_id, hint=hint)
+        if cause is not None:
+            self.__cause__ = cause
 
     def is_retryable(self) -> bool:
         return True
@@ -272,12 +306,13 @@ class TimeoutError(SpooledError, builtins.TimeoutError):  # noqa: A001 - the off
     """
 
     default_code = "timeout"
+    default_message = "Request timed out"
     default_hint = "Check the server and the network between; if answers are slow by nature, raise timeout=."
 
     def __init__(
         self,
-        message: str,
-        status_code: int = 0,
+        message: str | None = None,
+        status_code: int | None = None,
         code: str | None = None,
         details: Any = None,
         request_id: str | None = None,
@@ -296,12 +331,14 @@ class CircuitBreakerOpenError(SpooledError):
     """Kept for code that catches it. This client has no circuit breaker, so it is never raised."""
 
     default_code = "circuit_breaker_open"
+    default_message = "Circuit breaker is open"
 
 
 class UnsupportedOperationError(SpooledError):
     """The server cannot do this, whoever asks."""
 
     default_code = "unsupported_operation"
+    default_message = "This operation is not supported by the Spooled API"
 
 
 class JobAbortedError(Exception):
@@ -368,16 +405,16 @@ _HINT_BY_CODE = {
 def create_error_from_response(
     status_code: int,
     body: bytes | str | Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
     request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> SpooledError:
-    """The error that an HTTP answer outside 200-299 stands for.
+    """Return the error that an HTTP answer outside 200-299 stands for.
 
     Args:
         status_code: HTTP status.
         body: The response body: raw, or already decoded from JSON. Text that is not JSON becomes the message.
-        headers: Response headers, names in any case.
         request_id: Overrides the `X-Request-Id` header.
+        headers: Response headers, names in any case.
     """
     low = {name.lower(): value for name, value in (headers or {}).items()}
     fields, text = _read_body(body)

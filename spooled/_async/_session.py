@@ -182,7 +182,7 @@ class AsyncSession:
         if 200 <= response.status < 300:
             return response
         body = self.credentials.hide(response.body, request.headers)
-        raise create_error_from_response(response.status, body, response.headers)
+        raise create_error_from_response(response.status, body, headers=response.headers)
 
     async def renew_if_due(self) -> None:
         """Get a new access token when the old one is about to end, if that can be had."""

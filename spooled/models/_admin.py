@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -34,12 +35,21 @@ class AdminOrganization(Model, frozen=True):
 
 
 class AdminOrganizationList(Model, frozen=True):
-    """One page of all organisations; `total` counts those on every page."""
+    """One page of all organisations, to iterate over; `total` counts those on every page."""
 
     organizations: list[AdminOrganization] = []
     total: int = 0
     limit: int = 0
     offset: int = 0
+
+    def __iter__(self) -> Iterator[AdminOrganization]:
+        return iter(self.organizations)
+
+    def __len__(self) -> int:
+        return len(self.organizations)
+
+    def __getitem__(self, index: int) -> AdminOrganization:
+        return self.organizations[index]
 
 
 class AdminOrganizationStats(Model, frozen=True):

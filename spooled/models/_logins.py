@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from spooled.models._model import Model
 from spooled.models._organizations import OrganizationSummary
+
+T = TypeVar("T")
 
 
 class LoginResponse(Model, frozen=True):
@@ -38,8 +41,8 @@ class Me(Model, frozen=True):
     organization_id: str
     api_key_id: str = ""
     queues: list[str] = []
-    issued_at: Any = None
-    expires_at: Any = None
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
     organization: OrganizationSummary | None = None
 
 
@@ -49,6 +52,31 @@ class ValidateTokenResponse(Model, frozen=True):
     valid: bool
     error: str | None = None
     claims: dict[str, Any] | None = None
+
+    @property
+    def organization_id(self) -> str | None:
+        """The organization that the token is for; None when it is not valid."""
+        return self._claim("org_id", str)
+
+    @property
+    def api_key_id(self) -> str | None:
+        """The API key that it was made with; None when it is not valid."""
+        return self._claim("api_key_id", str)
+
+    @property
+    def queues(self) -> list[str] | None:
+        """The queues that it may use; None when it is not valid."""
+        return self._claim("queues", list)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends, in UTC; None when it is not valid."""
+        seconds = self._claim("exp", int)
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+    def _claim(self, name: str, kind: type[T]) -> T | None:
+        value = (self.claims or {}).get(name)
+        return value if isinstance(value, kind) else None
 
 
 class CheckEmailResponse(Model, frozen=True):

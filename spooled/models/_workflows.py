@@ -49,7 +49,11 @@ class WorkflowJobError(Model, frozen=True):
 
 
 class WorkflowJob(Model, frozen=True):
-    """A job of a workflow. `attempt` counts its failures, `timeout_ms` is milliseconds."""
+    """A job of a workflow. `attempt` counts its failures, `timeout_ms` is milliseconds.
+
+    `key`, `depends_on` and `dependency_mode` are what `workflows.create` was given; None where the server does not keep
+    them (contract api-v1 §7): then the answer to `create` says which key became which job.
+    """
 
     id: str
     organization_id: str = ""
@@ -73,6 +77,19 @@ class WorkflowJob(Model, frozen=True):
     metadata: Any = None
     workflow_id: str | None = None
     parent_job_id: str | None = None
+    key: str | None = None
+    depends_on: list[str] | None = None
+    dependency_mode: str | None = None
+
+    @property
+    def queue_name(self) -> str:
+        """The queue, by the name that it has elsewhere."""
+        return self.queue
+
+    @property
+    def timeout_seconds(self) -> int | None:
+        """`timeout_ms` in whole seconds; None when there is no limit."""
+        return None if self.timeout_ms is None else self.timeout_ms // 1000
 
 
 class WorkflowJobStatus(Model, frozen=True):
@@ -83,6 +100,13 @@ class WorkflowJobStatus(Model, frozen=True):
     queue_name: str = ""
     attempt: int = 0
     error: str | None = None
+    key: str | None = None
+    progress: float | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's id, by the name that it has elsewhere."""
+        return self.id
 
 
 class WorkflowDependency(Model, frozen=True):
@@ -104,7 +128,7 @@ class WorkflowProgress(Model, frozen=True):
 
 
 class WorkflowDetail(Model, frozen=True):
-    """A workflow with its jobs."""
+    """A workflow with its jobs. Its counters are those of a `Workflow` in a list."""
 
     id: str
     organization_id: str = ""
@@ -118,6 +142,26 @@ class WorkflowDetail(Model, frozen=True):
     started_at: datetime | None = None
     completed_at: datetime | None = None
     metadata: Any = None
+
+    @property
+    def total_jobs(self) -> int:
+        """How many jobs it has."""
+        return self.progress.total
+
+    @property
+    def completed_jobs(self) -> int:
+        """How many of them have completed."""
+        return self.progress.completed
+
+    @property
+    def failed_jobs(self) -> int:
+        """How many of them are dead or cancelled."""
+        return self.progress.failed
+
+    @property
+    def progress_percent(self) -> float:
+        """Completed jobs of a hundred; 0.0 for a workflow without jobs."""
+        return self.progress.completed / self.progress.total * 100.0 if self.progress.total else 0.0
 
 
 class DependentJob(Model, frozen=True):

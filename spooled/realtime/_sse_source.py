@@ -112,7 +112,9 @@ class SseSource:
                 body += chunk
                 if len(body) > 65_536:
                     break
-        return create_error_from_response(stream.status, self._access.hide(bytes(body)), stream.headers)
+        return create_error_from_response(
+            stream.status, self._access.hide(bytes(body)), headers=stream.headers
+        )
 
 
 class SseConnection:

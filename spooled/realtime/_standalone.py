@@ -7,6 +7,7 @@ from typing import Any
 
 from spooled._http._option_rules import mask
 from spooled.config import ClientConfig
+from spooled.errors import ConfigurationError
 from spooled.realtime._access import FixedAccess
 from spooled.realtime._async_clients import AsyncRealtime
 from spooled.realtime._clients import Realtime
@@ -29,6 +30,7 @@ class WebSocketConnectionOptions:
         max_reconnect_attempts: How often in a row.
         reconnect_delay: Seconds before the first attempt; each further one waits twice as long.
         max_reconnect_delay: The longest wait in seconds.
+        command_timeout: Seconds that opening the connection, or sending a command, may take.
     """
 
     ws_url: str
@@ -39,6 +41,13 @@ class WebSocketConnectionOptions:
     max_reconnect_attempts: int = 10
     reconnect_delay: float = 1.0
     max_reconnect_delay: float = 30.0
+    command_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.command_timeout > 0:
+            raise ConfigurationError(
+                f"command_timeout must be a number of seconds above 0, got {self.command_timeout!r}"
+            )
 
     def __repr__(self) -> str:
         return f"WebSocketConnectionOptions(ws_url={self.ws_url!r}, token={mask(self.token)!r})"
@@ -50,7 +59,7 @@ class WebSocketConnectionOptions:
 
 
 def _socket_parts(options: WebSocketConnectionOptions) -> tuple[WebSocketSource, FixedAccess]:
-    config = ClientConfig(access_token=options.token, ws_url=options.ws_url)
+    config = ClientConfig(access_token=options.token, ws_url=options.ws_url, timeout=options.command_timeout)
     access = FixedAccess(config)
     return WebSocketSource(config, access), access
 

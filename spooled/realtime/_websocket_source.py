@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -73,7 +74,7 @@ class WebSocketSource:
         with self._translated():
             socket = await self._connect(f"{self._address}?{query}" if query else self._address)
         try:
-            yield WebSocketConnection(socket, wanted, self._address)
+            yield WebSocketConnection(socket, wanted, self._address, self._config.timeout)
         finally:
             await socket.close()
 
@@ -124,7 +125,7 @@ class WebSocketSource:
             answer = error.response
             body = self._access.hide(bytes(answer.body or b""))
             raise create_error_from_response(
-                answer.status_code, body, dict(answer.headers.raw_items())
+                answer.status_code, body, headers=dict(answer.headers.raw_items())
             ) from error
         except InvalidURI as error:
             raise ConfigurationError(f"ws_url is not an address of a WebSocket: {self._address}") from error
@@ -142,10 +143,13 @@ class WebSocketConnection:
 
     finished = False
 
-    def __init__(self, socket: ClientConnection, wanted: SubscriptionFilter, address: str) -> None:
+    def __init__(
+        self, socket: ClientConnection, wanted: SubscriptionFilter, address: str, command_timeout: float
+    ) -> None:
         self._socket = socket
         self._wanted = wanted
         self._address = address
+        self._command_timeout = command_timeout
 
     async def events(self) -> AsyncGenerator[RealtimeEvent]:
         from websockets.exceptions import ConnectionClosedError
@@ -170,11 +174,13 @@ class WebSocketConnection:
         if wanted != EVERYTHING:
             commands.append({"cmd": "subscribe", **_fields(wanted)})
         try:
-            for command in commands:
-                # Some servers know one spelling, some the other; what they do not know they leave alone.
-                for name in (command["cmd"], command["cmd"].capitalize()):
-                    await self._socket.send(msgspec.json.encode({**command, "cmd": name}).decode())
-        except ConnectionClosed:
+            async with asyncio.timeout(self._command_timeout):
+                for command in commands:
+                    # Some servers know one spelling, some the other; what they do not know they leave alone.
+                    for name in (command["cmd"], command["cmd"].capitalize()):
+                        await self._socket.send(msgspec.json.encode({**command, "cmd": name}).decode())
+        except (ConnectionClosed, TimeoutError):
+            # A server that takes nothing any more is as good as gone.
             return False
         self._wanted = wanted
         return True

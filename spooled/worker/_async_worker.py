@@ -44,7 +44,6 @@ class AsyncSpooledWorker(FrontDoor):
 
         Raises:
             RuntimeError: The worker is running.
-            ValueError: The worker has another handler already.
         """
         self._add_handler(handler, None)
         return handler

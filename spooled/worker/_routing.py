@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 
 from spooled.worker.context import JobContext
+
+logger = logging.getLogger("spooled.worker")
 
 JOB_TYPE = "job_type"
 """The member of a payload that names the kind of job (contract api-v1 §3.1)."""
@@ -57,18 +60,25 @@ class Routes:
     def add(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
         """Register a handler for one job type, or for every job that no other handler takes.
 
+        A second handler for every job takes the place of the first, as with the official SDK; the log says so.
+
         Raises:
             TypeError: It is not callable, or the type of its payload cannot be found out.
-            ValueError: There is a handler for that already.
+            ValueError: There is a handler for that job type already.
         """
         if not callable(handler):
             raise TypeError(f"a handler must be a function that takes the job context, got {handler!r}")
         taken = self._default if job_type is None else self._typed.get(job_type)
         if taken is not None and taken is not handler:
-            what = "every job" if job_type is None else f"jobs of type {job_type!r}"
-            raise ValueError(
-                f"this worker already has the handler {name_of(taken)} for {what}; "
-                'give the new one a job type of its own with @worker.handler("...")'
+            if job_type is not None:
+                raise ValueError(
+                    f"this worker already has the handler {name_of(taken)} for jobs of type {job_type!r}; "
+                    "give the new one a job type of its own"
+                )
+            logger.warning(
+                'handler %s takes the place of %s; for several kinds of jobs use @worker.handler("...")',
+                name_of(handler),
+                name_of(taken),
             )
         self._payloads[handler] = payload if payload is not None else payload_type_of(handler)
         if job_type is None:

@@ -76,7 +76,6 @@ class SpooledWorker(FrontDoor):
         Raises:
             TypeError: `handler` is a coroutine function, which needs an `AsyncSpooledWorker`.
             RuntimeError: The worker is running.
-            ValueError: The worker has another handler already.
         """
         self._register(handler, None)
         return handler

@@ -40,7 +40,7 @@ def test_each_status_has_its_class(
     status: int, code: str, kind: type[errors.SpooledError], retryable: bool
 ) -> None:
     body = json.dumps({"code": code, "message": "no"})
-    error = create_error_from_response(status, body.encode(), {"X-Request-ID": "r-1"})
+    error = create_error_from_response(status, body.encode(), headers={"X-Request-ID": "r-1"})
     assert type(error) is kind
     assert (error.status_code, error.code, error.message, error.request_id) == (status, code, "no", "r-1")
     assert error.is_retryable() is retryable
@@ -50,7 +50,7 @@ def test_each_status_has_its_class(
 
 def test_the_text_says_everything_needed_to_act() -> None:
     body = b'{"code":"LEASE_EXPIRED","message":"lease is over"}'
-    error = create_error_from_response(409, body, {"x-request-id": "r-9"})
+    error = create_error_from_response(409, body, headers={"x-request-id": "r-9"})
     assert str(error).startswith("[409 LEASE_EXPIRED] lease is over (request id r-9). ")
     assert error.hint in str(error)
     assert "heartbeat" in error.hint
@@ -80,7 +80,7 @@ def test_any_body_gives_an_error(body: bytes | str | None) -> None:
     st.integers(300, 599), st.binary(max_size=200), st.dictionaries(st.text(max_size=9), st.text(max_size=9))
 )
 def test_no_answer_breaks_the_making_of_the_error(status: int, body: bytes, headers: dict[str, str]) -> None:
-    error = create_error_from_response(status, body, headers)
+    error = create_error_from_response(status, body, headers=headers)
     assert error.status_code == status
     assert str(error)
 
@@ -101,7 +101,7 @@ def test_older_bodies_give_their_code_in_error() -> None:
 
 
 def test_redirects_name_their_target() -> None:
-    error = create_error_from_response(301, b"", {"location": "https://spooled.test/"})
+    error = create_error_from_response(301, b"", headers={"location": "https://spooled.test/"})
     assert "https://spooled.test/" in error.hint
 
 
@@ -109,7 +109,7 @@ def test_rate_limits_carry_the_headers() -> None:
     error = create_error_from_response(
         429,
         {"code": "RATE_LIMIT_EXCEEDED", "message": "slow down", "remaining": 0, "limit": 10},
-        {
+        headers={
             "Retry-After": "7",
             "X-RateLimit-Limit": "20",
             "X-RateLimit-Reset": "99",

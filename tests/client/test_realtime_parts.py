@@ -243,7 +243,7 @@ def test_the_waits_double_up_to_their_cap_and_end() -> None:
 
 
 def test_what_the_server_asks_for_is_waited_out() -> None:
-    busy = errors.create_error_from_response(429, b"{}", {"retry-after": "7"})
+    busy = errors.create_error_from_response(429, b"{}", headers={"retry-after": "7"})
     assert Patience(ReconnectOptions(), random=lambda: 0.0).next(busy) == 7
 
 
@@ -257,7 +257,7 @@ def test_some_refusals_are_final() -> None:
         (429, False),
         (503, False),
     ]:
-        error = errors.create_error_from_response(status, b"{}", {"retry-after": "1"})
+        error = errors.create_error_from_response(status, b"{}", headers={"retry-after": "1"})
         assert is_final(error) is final, status
         wait = Patience(ReconnectOptions()).next(error)
         assert (wait is None) is final
@@ -367,7 +367,7 @@ def test_without_the_library_the_message_names_the_extra(kind: Kind, monkeypatch
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     client = make_client(kind, api_key=KEY)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "spooled\[realtime\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "spooled-contrib\[realtime\]"'):
         client.realtime()
     assert client.realtime("sse").state == "disconnected"
 

@@ -218,6 +218,15 @@ def test_error_handling(run: Run, api: Api):
     assert api.job(failing)["status"] in ("pending", "processing")
 
 
+def test_blocks_pasted_one_after_the_other_on_one_worker(run: Run, api: Api):
+    """The guide registers a handler in several blocks; the last one counts, as with the official SDK."""
+    failing = api.enqueue({"should_fail": True})
+    program = run(WORKER + CONTEXT + EVENTS + ERRORS + START)
+    wait_until(lambda: api.job(failing)["retry_count"] >= 1)
+    assert api.job(failing)["last_error"] == "ValueError: Intentional failure"
+    assert program.log.count("takes the place of") == 1
+
+
 def test_async_worker(run: Run, api: Api):
     jobs = [api.enqueue({"n": n}) for n in range(10)]
     run(ASYNC)

@@ -281,8 +281,9 @@ def test_a_worker_needs_a_handler_and_runs_once_at_a_time(client: SpooledClient)
         with pytest.raises(RuntimeError, match="before the worker is started"):
             worker.process(lambda ctx: 1)
     worker.stop()
+    worker.handler("mail")(lambda ctx: 1)
     with pytest.raises(ValueError, match="already has the handler"):
-        worker.process(lambda ctx: 1)
+        worker.handler("mail")(lambda ctx: 2)
 
 
 def test_a_coroutine_handler_is_sent_to_the_async_worker(client: SpooledClient):
