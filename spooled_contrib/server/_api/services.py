@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
+from spooled_contrib.server._database_health import DatabaseHealth
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._metrics import Metrics
 from spooled_contrib.server._plans import Plans
@@ -21,6 +22,7 @@ class Services:
     settings: ServerSettings
     registration_is_open: bool
     storage: Storage
+    health: DatabaseHealth
     hub: Hub
     clock: Clock
     gate: Gate
