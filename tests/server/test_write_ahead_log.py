@@ -150,7 +150,7 @@ def test_searches_over_http_do_not_let_it_grow(tmp_path):
             with httpx.Client(
                 base_url=server.url + "/api/v1", headers=headers, verify=False, timeout=60
             ) as http:
-                for _ in range(100):
+                for _ in range(70):
                     reply = http.post("/jobs/bulk", json={"queue_name": "mail", "jobs": jobs})
                     assert reply.status_code == 200, reply.text
                     sizes.append(log_size(path))
