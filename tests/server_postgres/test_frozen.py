@@ -27,6 +27,7 @@ def leader(postgres, db):
 
 
 class TestLeader:
+    @pytest.mark.timeout(180)
     def test_another_one_takes_over_and_no_schedule_runs_twice(self, spawn, db, postgres, owner):
         first, second = spawn(db).started(), spawn(db).started()
         frozen = leader(postgres, db)
@@ -197,10 +198,9 @@ def test_a_slow_statement_ends_and_the_connection_is_kept(spawn, db, postgres, o
     assert "cannot be used" not in server.log
 
 
-def test_a_database_that_became_read_only(spawn, db, postgres, owner):
+def test_a_database_that_lost_a_table_is_not_ready(spawn, db, postgres, owner):
     server = spawn(db).started()
     owner.create(server)
-    # As a primary that was made a standby would be.
     postgres.ask("ALTER TABLE meta RENAME TO meta_away", url=db)
     wait_until(lambda: owner.http.get(server.url + "/health/ready").status_code == 503)
     postgres.ask("ALTER TABLE meta_away RENAME TO meta", url=db)

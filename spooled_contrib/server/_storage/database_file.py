@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from spooled_contrib.server._storage import DatabaseOutageError, StorageUnavailableError
+from spooled_contrib.server._storage.schema import STEPS
 from spooled_contrib.server._storage.sqlite_errors import DAMAGED, FULL
 
 _MAGIC = b"SQLite format 3\0"
@@ -169,12 +170,31 @@ def require_database(path: str) -> None:
     try:
         with closing(open_to_look(path)) as connection:
             broken = check_pages(connection, START_CHECK_SECONDS)
+            if broken is None:
+                version_of(connection)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return  # in use, perhaps; whoever opens it will find out
         broken = str(error)
     if broken is not None:
         raise _cannot_use(path, f"it is damaged ({broken})", "Put a backup in its place")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return how many steps the schema is at; 0 for an empty database.
+
+    Raises:
+        StorageUnavailableError: The tables are of a newer server, or of something else.
+        sqlite3.Error: It cannot be read.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    foreign = version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    if foreign or not 0 <= version <= len(STEPS):
+        raise StorageUnavailableError(
+            f"the database file was not made by this version of the server (schema {version}, "
+            f"expected at most {len(STEPS)}). Name another file"
+        )
+    return int(version)
 
 
 def open_to_look(path: str) -> sqlite3.Connection:

@@ -19,7 +19,12 @@ from typing import IO, Literal, TypeVar
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._storage import StorageUnavailableError, Tx, prove_write
-from spooled_contrib.server._storage.database_file import DatabaseFile, open_to_look, require_database
+from spooled_contrib.server._storage.database_file import (
+    DatabaseFile,
+    open_to_look,
+    require_database,
+    version_of,
+)
 from spooled_contrib.server._storage.lanes import Lanes
 from spooled_contrib.server._storage.schema import STEPS
 from spooled_contrib.server._storage.sqlite_runners import LARGEST_GROUP, GroupWriter, TurnReader
@@ -183,13 +188,7 @@ class SqliteStorage:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    foreign = version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-    if foreign or version > len(STEPS):
-        raise StorageUnavailableError(
-            f"the database file was not made by this version of the server (schema {version}, "
-            f"expected at most {len(STEPS)}). Name another file"
-        )
+    version = version_of(connection)
     for number, step in enumerate(STEPS[version:], version + 1):
         statements = step.format(serial="INTEGER PRIMARY KEY AUTOINCREMENT")
         connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")

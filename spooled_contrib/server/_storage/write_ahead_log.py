@@ -6,7 +6,8 @@ moment while searches follow one another, and the log grows for as long as they 
 
 * a thread copies while the server works, so that little is left to do when the moment comes;
 * the writer looks for the moment after each group, and cuts the log off;
-* from `hold` bytes on, or when none was found for long, new reads wait for it, and from `interrupt` bytes on, long ones are stopped;
+* from `hold` bytes on, or when none was found for long, new reads wait for it;
+* from `interrupt` bytes on, long reads are stopped;
 * a read that takes longer than `read_seconds` is stopped in any case.
 """
 

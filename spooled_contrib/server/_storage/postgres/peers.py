@@ -4,8 +4,8 @@ One connection is kept for this. It listens, and it says every few seconds that 
 
 The leader is whoever holds a lease, a row that ends by the database's clock unless its holder renews it each second.
 A lock would do as long as servers end; one that is stopped in its tracks holds a lock for ever. A leader counts its
-lease from before it asked, by a clock that goes on while it is stopped, so it knows when it wakes that it leads no more.
-A sweep that was under way then does no harm: every rule is right beside itself on another server.
+lease from before it asked, by a clock that goes on while it is stopped, so that it knows when it wakes. A sweep that
+was under way then does no harm: every rule is right beside itself on another server.
 """
 
 from __future__ import annotations
