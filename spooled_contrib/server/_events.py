@@ -6,9 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from spooled_contrib.server._storage import StorageFailedError
 
 BUFFERED_EVENTS = 100
 """Events kept for a listener that does not keep up; older ones are dropped, as the contract allows."""
@@ -109,6 +112,8 @@ class Hub:
         self._ears: dict[str, Callable[[str], object]] = {}
         self.cut_off = False
         """What other servers tell does not arrive at the moment: do not trust what is remembered."""
+        self.database_failed: Callable[[StorageFailedError], object] | None = None
+        """Who is told that the storage could not carry out an operation."""
         self.announce: Callable[[], Awaitable[None]] | None = None
         """How a storage lets other servers know that somebody listens here."""
         self.rejoin: Callable[[], Awaitable[None]] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ REFUSED = 2
 def serve(settings: ServerSettings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code."""
     _allow_many_connections()
+    _log_to_stderr()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_serve(settings))
 
@@ -62,6 +64,14 @@ async def _serve(settings: ServerSettings) -> int:
     _say("stopping")
     await runtime.stop()
     return 0
+
+
+def _log_to_stderr() -> None:
+    """Print warnings with their time, and when an outage of the database is over."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("spooled.server").addHandler(handler)
+    logging.getLogger("spooled.server.database").setLevel(logging.INFO)
 
 
 def _allow_many_connections() -> None:

@@ -144,6 +144,21 @@ def quota_exceeded(
     )
 
 
+def unavailable(reason: str, *, retry_after: int | None) -> RefusalError:
+    """The database did not do it, and nothing was changed.
+
+    Args:
+        reason: The cause in a few words, without names and paths.
+        retry_after: Seconds after which to try again; None when nobody can say.
+    """
+    return RefusalError(
+        503,
+        "SERVICE_UNAVAILABLE",
+        f"Nothing was done: {reason}",
+        headers=None if retry_after is None else {"retry-after": str(retry_after)},
+    )
+
+
 def rate_limited(scope: str, limit: int, retry_after: int, reset_at: int) -> RefusalError:
     return RefusalError(
         429,

@@ -15,6 +15,7 @@ from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._api.app import SpooledApp, for_browsers
 from spooled_contrib.server._api.routes import ROUTES
 from spooled_contrib.server._api.services import Services
+from spooled_contrib.server._database_health import DatabaseHealth
 from spooled_contrib.server._events import DELIVERIES_DUE, TALLY, Hub
 from spooled_contrib.server._listener import Listener, bind
 from spooled_contrib.server._metrics import Metrics
@@ -29,7 +30,14 @@ from spooled_contrib.server._rules import (
     workflows,
 )
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, is_loopback, resolve
-from spooled_contrib.server._storage import Storage, Tx
+from spooled_contrib.server._storage import (
+    DatabaseOutageError,
+    Storage,
+    StorageFailedError,
+    StorageUnavailableError,
+    Tx,
+    UncertainCommitError,
+)
 from spooled_contrib.server._storage.opening import storage_for
 from spooled_contrib.server._times import SECOND
 from spooled_contrib.server._webhooks.courier import Courier
@@ -79,14 +87,23 @@ class Runtime:
             self._storage = storage_for(settings, self._clock, self._hub)
             await self._storage.open()
             undo.push_async_callback(self._storage.close)
+            self._health = DatabaseHealth(self._storage)
+            undo.push_async_callback(self._health.stop)
             sender = Sender(self._storage.clock, allow_private=settings.allow_private_webhooks)
             self._courier = Courier(self._storage, self._storage.clock, sender)
             undo.push_async_callback(self._courier.stop)
-            services = await self._services(sender)
-            if self._storage.leads:
-                # Nobody else is there, so nobody could renew a lease.
-                await self._storage.write(sweeps.forgive_downtime)
-                await self._sweep_rules()
+            try:
+                services = await self._services(sender)
+                if self._storage.leads:
+                    # Nobody else is there, so nobody could renew a lease.
+                    await self._storage.write(sweeps.forgive_downtime)
+                    await self._sweep_rules()
+            except StorageFailedError as error:
+                detail = " ".join(str(error).split())
+                raise StorageUnavailableError(
+                    f"cannot use the database {settings.shown_db!r}: {detail}"
+                ) from error
+            self._hub.database_failed = self._health.failed
             self._listener = Listener(for_browsers(SpooledApp(services, ROUTES), settings))
             await self._listener.start(bound)
             undo.pop_all()
@@ -110,6 +127,7 @@ class Runtime:
         return Services(
             settings=settings,
             storage=self._storage,
+            health=self._health,
             hub=self._hub,
             clock=clock,
             gate=self._gate,
@@ -128,6 +146,7 @@ class Runtime:
         await self._listener.stop()
         await self._gate.settle()
         await self._courier.stop()
+        await self._health.stop()
         await self._storage.close()
 
     async def sweep(self) -> None:
@@ -163,6 +182,8 @@ class Runtime:
                 return_exceptions=True,
             )
             for one, outcome in zip(due, outcomes, strict=True):
+                if isinstance(outcome, (DatabaseOutageError, UncertainCommitError)):
+                    raise outcome
                 if isinstance(outcome, BaseException):
                     logger.error(
                         "schedule %s could not fire; it is tried again with the next sweep",
@@ -202,6 +223,8 @@ class Runtime:
                     continue
                 # The dependency sweep reads every gated job, due or not, so it keeps to the contract's interval.
                 await (self._sweep_rules() if turn % DEPENDENCY_TURNS == 0 else self._sweep_due())
+            except (DatabaseOutageError, UncertainCommitError) as error:
+                logger.debug("a sweep failed; it is tried again in %s s: %s", SWEEP_SECONDS, error)
             except Exception:
                 logger.exception("a sweep failed; it is tried again in %s s", SWEEP_SECONDS)
 
@@ -214,6 +237,7 @@ def _prepare(tx: Tx, key: str) -> str:
         "INSERT INTO meta (name, value) VALUES ('jwt_secret', ?) ON CONFLICT (name) DO NOTHING",
         (secrets.token_hex(32),),
     )
+    tx.execute("INSERT INTO meta (name, value) VALUES ('probe', '0') ON CONFLICT (name) DO NOTHING")
     row = tx.select_one("SELECT value FROM meta WHERE name = 'jwt_secret'")
     assert row is not None
     return str(row[0])

@@ -139,6 +139,10 @@ class ServerSettings:
         """
         if not 0 <= self.port <= 65535:
             raise ServerConfigurationError(f"port {self.port} is not between 0 and 65535")
+        if not self.db.strip():
+            raise ServerConfigurationError(
+                "the name of the database is empty. Name a file, a postgresql:// URL, or :memory:"
+            )
         key = self.effective_key
         if not 10 <= len(key) <= 255 or not key.isascii() or not key.isprintable() or " " in key:
             raise ServerConfigurationError(

@@ -111,6 +111,43 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="answer 429 to an organization that has this many unfinished jobs (default: no limit)",
     )
     parser.set_defaults(run=run)
+    _add_backup(parser)
+
+
+def _add_backup(server: argparse.ArgumentParser) -> None:
+    # Without a command, the server is run.
+    commands = server.add_subparsers(title="commands", metavar="[COMMAND]", dest=argparse.SUPPRESS)
+    parser = commands.add_parser(
+        "backup",
+        help="copy the database of a server, running or not, to a file",
+        description="Copy the SQLite file of a server, which may be running and busy, to a file that a server can be "
+        "started on. The copy is of one moment: every job that was answered before it began is in it. It is checked, "
+        "and it is there as a whole or not at all.",
+        epilog="Exit codes: 0 the backup was made and is sound; 1 it was not made; 2 the arguments are refused.",
+    )
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="the server's file, instead of --db")
+    parser.add_argument("target", metavar="TARGET", help="the file to write")
+    parser.add_argument(
+        "--db",
+        metavar="FILE",
+        # No default: it would win over one that was given before the command.
+        default=argparse.SUPPRESS,
+        help="the server's file (environment: SPOOLED_SERVER_DB)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON about it on standard output"
+    )
+    parser.set_defaults(run=run_backup)
+
+
+def run_backup(args: argparse.Namespace) -> int:
+    """Copy a server's database; the exit code."""
+    from spooled_contrib.server._backup import run as back_up
+
+    return back_up(
+        args.db if args.source is None else args.source, args.target, force=args.force, as_json=args.json
+    )
 
 
 def run(args: argparse.Namespace) -> int:

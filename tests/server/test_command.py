@@ -9,14 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import httpx
 import pytest
 
-from spooled_contrib.server import DEVELOPMENT_KEY
+from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer, StorageUnavailableError
 from tests.processes import Process
 
 MAIN = (
@@ -113,6 +115,38 @@ def test_limits_can_be_given(spawn):
         assert first.headers["x-ratelimit-limit"] == "1000"
 
 
+def unusable(path):
+    """Make what no server can use; the name says what it is."""
+    match path.name:
+        case "text":
+            path.write_text("hello\n" * 2000)
+        case "directory":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "foreign":
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("CREATE TABLE t (x)")
+        case _:
+            with EmbeddedServer(db=str(path)) as server, caller(server.url) as http:
+                job = {"queue_name": "mail", "payload": "x" * 200_000}
+                assert http.post("/jobs", json=job).status_code == 201
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+            with path.open("r+b") as opened:
+                size = opened.seek(0, os.SEEK_END)
+                if path.name == "short":
+                    opened.truncate(size // 2)
+                elif path.name == "header":
+                    opened.seek(16)
+                    opened.write(b"\xff" * 84)
+                elif path.name == "pages":
+                    opened.seek(size // 3)
+                    opened.write(os.urandom(size // 3))
+            if path.name == "newer":
+                with closing(sqlite3.connect(path)) as database:
+                    database.execute("PRAGMA user_version = 999")
+
+
 class TestFailing:
     def test_the_development_key_on_an_open_address(self):
         code, line = fails("--host", "0.0.0.0", "--port", "0")
@@ -149,6 +183,69 @@ class TestFailing:
         code, line = fails("--port", "0", "--db", str(tmp_path / name))
         assert code == 1
         assert "Name a file" in line
+
+    @pytest.mark.parametrize("name", ["", " "])
+    def test_a_database_without_a_name(self, tmp_path, monkeypatch, name):
+        monkeypatch.chdir(tmp_path)
+        code, line = fails("--port", "0", "--db", name)
+        assert code == 2
+        assert "is empty" in line
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("text", "it is not a SQLite database"),
+            ("directory", "it is a directory"),
+            ("pipe", "it is no regular file"),
+            ("foreign", "was not made by this version of the server"),
+            ("newer", "was not made by this version of the server"),
+            ("short", "damaged"),
+            ("header", "damaged"),
+            ("pages", "damaged"),
+        ],
+    )
+    def test_a_file_that_is_no_database_of_ours(self, tmp_path, name, words):
+        path = tmp_path / name
+        unusable(path)
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises(StorageUnavailableError, match=words) as caught:
+            EmbeddedServer(db=str(path)).start()
+        assert "\n" not in str(caught.value)
+        # It is left as it was, and nothing is left beside it.
+        assert (path.read_bytes() if path.is_file() else None) == before
+        assert [one.name for one in tmp_path.iterdir()] == [name]
+
+    def test_a_file_with_broken_pages_is_one_line(self, tmp_path):
+        unusable(tmp_path / "pages")
+        code, line = fails("--port", "0", "--db", str(tmp_path / "pages"))
+        assert code == 1
+        assert line.startswith("spooled server: cannot use the database file")
+        assert line.endswith("Put a backup in its place")
+
+    @pytest.mark.skipif(not hasattr(os, "setresuid"), reason="this system has no users to change to")
+    @pytest.mark.parametrize("what", ["the file", "its directory"])
+    def test_a_file_that_this_user_may_not_use(self, what):
+        # Not below the directory of the tests, which nobody else may enter.
+        with tempfile.TemporaryDirectory() as directory:
+            folder = Path(directory)
+            path = folder / "jobs.db"
+            if what == "the file":
+                path.touch(mode=0o400)
+                folder.chmod(0o777)
+            else:
+                folder.chmod(0o555)
+            root = os.getuid() == 0
+            if root:
+                os.setresuid(65534, 65534, 0)  # nobody, and the way back
+            try:
+                with pytest.raises(StorageUnavailableError, match="cannot use the database file") as caught:
+                    EmbeddedServer(db=str(path)).start()
+            finally:
+                if root:
+                    os.setresuid(0, 0, 0)
+            assert "\n" not in str(caught.value)
+            assert [one.name for one in folder.iterdir()] == (["jobs.db"] if what == "the file" else [])
 
     def test_a_database_in_use(self, spawn, tmp_path):
         path = str(tmp_path / "jobs.db")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -76,12 +77,18 @@ class Process:
     def log(self) -> str:
         return "".join(self.lines)
 
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """`kill -9`."""
         self._process.kill()
         self._process.wait()
 
     def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +25,8 @@ from spooled_contrib.server._rate import RateLimiter
 from spooled_contrib.server._rules import api_keys
 from spooled_contrib.server._storage import Row, Storage, Tx
 from spooled_contrib.server._times import SECOND
+
+logger = logging.getLogger("spooled.server")
 
 LAST_USED_EVERY = 300 * SECOND
 """`last_used` of a key is written at most this often."""
@@ -227,4 +230,9 @@ class Gate:
         key.last_used = now
         task = asyncio.ensure_future(self._storage.write(lambda tx: api_keys.touch(tx, key.id)))
         self._touching.add(task)
-        task.add_done_callback(self._touching.discard)
+        task.add_done_callback(self._touched)
+
+    def _touched(self, task: asyncio.Task[None]) -> None:
+        self._touching.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("the last use of a key was not written: %s", error)

@@ -28,11 +28,19 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 from spooled_contrib.server._settings import ServerSettings
-from spooled_contrib.server._storage import StorageFailedError
+from spooled_contrib.server._storage import (
+    DatabaseOutageError,
+    OperationTimeoutError,
+    StorageFailedError,
+    UncertainCommitError,
+)
 
 logger = logging.getLogger("spooled.server")
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
+OUTAGE_RETRY_SECONDS = 2
+"""What a client is told to wait while the database cannot be used. It is probed each second."""
+
 _RATE_HEADERS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset", b"x-ratelimit-scope")
 _API_VERSION: Header = (b"x-api-version", b"1")
 
@@ -61,6 +69,17 @@ class SpooledApp:
             response = refusal_reply(refusal)
         except RecursionError:
             response = refusal_reply(refuse.invalid_json("nested too deeply"))
+        except DatabaseOutageError as outage:
+            # Said once, when it begins, by `DatabaseHealth`.
+            self._services.health.refused(outage)
+            response = refusal_reply(refuse.unavailable(outage.reason, retry_after=OUTAGE_RETRY_SECONDS))
+        except OperationTimeoutError as error:
+            logger.info("%s %s: %s", scope["method"], raw_path, error)
+            response = refusal_reply(refuse.unavailable(error.reason, retry_after=None))
+        except UncertainCommitError as error:
+            self._services.health.refused(error)
+            # Not 503 and no Retry-After: sent again, it may be done twice.
+            response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", error.reason.capitalize()))
         except (sqlite3.Error, StorageFailedError):
             logger.exception("the database failed on %s %s", scope["method"], raw_path)
             response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", "The database failed"))
@@ -123,6 +142,7 @@ class SpooledApp:
             gate.limiter.check_window("admin", call.address, ADMIN_PER_MINUTE, MINUTE)
             require_admin_key(call)
             return None
+        self._services.health.require_usable()
         bearer = _bearer(call, route, authorization)
         if route.access == "jwt" and not bearer.startswith("eyJ"):
             raise refuse.unauthorized("This call needs an access token from /auth/login, not an API key")

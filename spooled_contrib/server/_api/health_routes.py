@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Reply, json_reply
 from spooled_contrib.server._api.routing import Route
 
-PATIENCE = 5.0
-"""Seconds within which a healthy database answers a trivial question."""
-
-
-async def _database_answers(call: Call) -> bool:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await call.read(lambda tx: tx.select_one("SELECT 1"))
-    except Exception:
-        return False
-    return True
-
 
 async def health(call: Call) -> Reply:
     """200 even when degraded. There is no cache that could fail, so `cache` is always true."""
-    database = await _database_answers(call)
+    database = await call.services.health.check() is None
     return json_reply(
         {
             "status": "healthy" if database else "degraded",
@@ -39,7 +26,10 @@ async def live(_: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    return Reply(200 if await _database_answers(call) else 503)
+    reason = await call.services.health.check()
+    if reason is not None:
+        raise refuse.RefusalError(503, "SERVICE_UNAVAILABLE", f"Not ready: {reason}")
+    return Reply(200)
 
 
 ROUTES = [

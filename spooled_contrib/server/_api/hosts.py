@@ -2,8 +2,8 @@
 
 A page that anybody visits can give its own name the address of this machine (DNS rebinding), and then read what the
 server answers: so a server on this machine answers to this machine's names. And it can open WebSockets and event
-streams of any server without asking it first: so those are taken from the server's own pages. What has its credential in
-a header, or JSON in its body, needs no look: browsers send such requests to another site only with its consent (CORS).
+streams of any server without asking it first: so those are taken from the server's own pages. A credential in a header,
+or JSON in the body, needs no look: browsers send such requests to another site only with its consent (CORS).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
+from spooled_contrib.server._database_health import DatabaseHealth
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._metrics import Metrics
 from spooled_contrib.server._plans import Plans
@@ -20,6 +21,7 @@ class Services:
 
     settings: ServerSettings
     storage: Storage
+    health: DatabaseHealth
     hub: Hub
     clock: Clock
     gate: Gate

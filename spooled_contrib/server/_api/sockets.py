@@ -7,6 +7,8 @@ cannot be read, or asks for what the key may not see, is passed over, as the con
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +26,7 @@ from spooled_contrib.server._api.subscriptions import (
     requested,
 )
 from spooled_contrib.server._events import Event, Subscription
+from spooled_contrib.server._storage import StorageFailedError
 from spooled_contrib.server._times import text
 
 PING_SECONDS = 30.0
@@ -31,6 +34,9 @@ PING_SECONDS = 30.0
 
 GOING_AWAY: Final = 1001
 POLICY_VIOLATION: Final = 1008
+INTERNAL_ERROR: Final = 1011
+
+logger = logging.getLogger("spooled.server")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,6 +81,10 @@ class Socket:
                 group.create_task(self._tell())
         except* (_GoneError, OSError):
             pass  # it was closed, or the client went away in the middle of a message: there is nobody to tell
+        except* StorageFailedError as failures:
+            logger.info("a WebSocket was ended: %s", failures.exceptions[0])
+            with contextlib.suppress(_GoneError, OSError):
+                await self._close(INTERNAL_ERROR, "the database cannot be used at the moment")
         finally:
             hub.unsubscribe(self._subscription)
 

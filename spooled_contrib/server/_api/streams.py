@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +24,10 @@ from spooled_contrib.server._api.subscriptions import (
 from spooled_contrib.server._events import Subscription
 from spooled_contrib.server._rules import queues, reading
 from spooled_contrib.server._rules.statuses import CANCELLED, COMPLETED, DEADLETTER, FAILED
+from spooled_contrib.server._storage import StorageFailedError
 from spooled_contrib.server._times import text
+
+logger = logging.getLogger("spooled.server")
 
 # Intervals of the wire, measured in real seconds: a network's silence has nothing to do with the clock of the jobs.
 PING_SECONDS = 15.0
@@ -47,7 +51,9 @@ class EventStream(StreamingResponse):
     """Events as they come. It listens from before its first byte is sent until it ends."""
 
     def __init__(self, call: Call, subscription: Subscription, chunks: AsyncIterator[bytes]) -> None:
-        super().__init__(chunks, media_type="text/event-stream", headers={"cache-control": "no-cache"})
+        super().__init__(
+            _until_failure(chunks), media_type="text/event-stream", headers={"cache-control": "no-cache"}
+        )
         self._hub = call.services.hub
         self._subscription = subscription
 
@@ -58,6 +64,15 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._hub.unsubscribe(self._subscription)
+
+
+async def _until_failure(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """End a stream that needs the database while there is none; the client connects again."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except StorageFailedError as error:
+        logger.info("a stream was ended: %s", error)
 
 
 async def organization_events(call: Call) -> EventStream:
@@ -87,7 +102,8 @@ async def _organization_stream(
         if now() >= health_at:
             health_at = now() + HEALTH_SECONDS
             if health:
-                data = {"database": True, "redis": False, "timestamp": text(call.services.now)}
+                sound = call.services.health.reason is None
+                data = {"database": sound, "redis": False, "timestamp": text(call.services.now)}
                 chunk += frame("SystemHealth", data)
         if not chunk and now() >= spoke_at + PING_SECONDS:
             chunk = b": ping\n\n"

@@ -127,15 +127,79 @@ class Storage(Protocol):
         """Run `operation` in a transaction. When this returns the change is committed; when it raises there is none.
 
         `operation` may run more than once (a group that failed is taken apart), so it must have no other effects.
+
+        Raises:
+            DatabaseOutageError, OperationTimeoutError: Nothing was committed.
+            UncertainCommitError: The exception to the rule above: nobody can know.
         """
 
     async def read(self, operation: Callable[[Tx], T]) -> T:
-        """Run `operation`, which changes nothing, on a state that includes every write answered so far."""
+        """Run `operation`, which changes nothing, on a state that includes every write answered so far.
+
+        Raises:
+            DatabaseOutageError: The database cannot be read.
+            OperationTimeoutError: It took too long.
+        """
+
+    async def probe(self) -> None:
+        """Prove that a change can be committed now. Waits for no search. Not to be called while one is under way.
+
+        Raises:
+            StorageFailedError: It cannot; see `reason`.
+        """
 
 
 class StorageFailedError(Exception):
-    """The database failed in the middle of its work. Whether the operation was committed may be unknown."""
+    """The database refused an operation for a reason that is not one of those below. Nothing was committed.
+
+    Args:
+        detail: What the database said; for the log.
+        reason: The cause in a few words without names, paths or secrets; for clients, and the same for the same cause.
+    """
+
+    default_reason = "the database failed"
+
+    def __init__(self, detail: str, *, reason: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason or self.default_reason
+
+
+class DatabaseOutageError(StorageFailedError):
+    """The database cannot be used at the moment, for whatever operation. Nothing was committed.
+
+    Args:
+        slow: It takes seconds to find that out, so that it is better not to try with each request.
+    """
+
+    default_reason = "the database cannot be used"
+
+    def __init__(self, detail: str, *, reason: str | None = None, slow: bool = False) -> None:
+        super().__init__(detail, reason=reason)
+        self.slow = slow
+
+    def again(self) -> DatabaseOutageError:
+        """Return an equal error: one that several tasks raise would collect the tracebacks of all."""
+        return type(self)(str(self), reason=self.reason, slow=self.slow)
+
+
+class OperationTimeoutError(StorageFailedError):
+    """One operation took too long and was stopped; others may do well. Nothing was committed."""
+
+    default_reason = "the operation took too long and was stopped"
+
+
+class UncertainCommitError(StorageFailedError):
+    """The database failed during the commit. The operation may have been committed or not."""
+
+    default_reason = "the database failed during the commit, so the change was made or was not"
 
 
 class StorageUnavailableError(Exception):
     """The database cannot be opened or used. The message is one line for a human."""
+
+
+def prove_write(tx: Tx) -> None:
+    """Change one row, which says nothing. Where another server changes it at this moment, the commit is the proof."""
+    row = "SELECT name FROM meta WHERE name = 'probe'" + tx.dialect.skip_locked  # noqa: S608
+    changed = tx.dialect.any_of.format(column="name", select=row)
+    tx.execute(f"UPDATE meta SET value = ? WHERE {changed}", (str(tx.now),))  # noqa: S608

@@ -21,6 +21,19 @@ _held: set[tuple[int, int]] = set()
 _changing = threading.Lock()
 
 
+def require_free(path: str) -> None:
+    """Return when no server in this process has the file.
+
+    Asked before anything opens it: closing any descriptor of a file drops the locks that SQLite has on it in this
+    process, and then another process could take its log for nobody's.
+
+    Raises:
+        StorageUnavailableError: One has it.
+    """
+    if Path(path).exists() and _identity(Path(path).stat()) in _held:
+        raise _taken(path)
+
+
 class FileLock:
     """A lock that ends with `release()` or with the process.
 
@@ -39,10 +52,7 @@ class FileLock:
         # its log the same permissions.
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         with _changing:
-            # Asked before the file is opened: closing any descriptor of it would drop the locks that SQLite has on it
-            # in this process.
-            if Path(path).exists() and _identity(Path(path).stat()) in _held:
-                raise _taken(path)
+            require_free(path)
             descriptor = os.open(path, flags, 0o600)
             self._identity = _identity(os.fstat(descriptor))
             try:

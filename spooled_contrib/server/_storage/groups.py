@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spooled_contrib.server._events import Event, Hub
-from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._storage import DatabaseOutageError, StorageFailedError, Tx
 
 Waiter = tuple[Callable[[Tx], Any], "asyncio.Future[Any]"]
 """An operation, and who waits for what it returns or raises."""
@@ -23,11 +23,14 @@ class Done:
     outcomes: list[Outcome] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
+    outage: DatabaseOutageError | None = None
+    """What made the group wait, and would make others wait as long."""
 
     def add(self, other: Done) -> None:
         self.outcomes += other.outcomes
         self.events += other.events
         self.told += other.told
+        self.outage = self.outage or other.outage
 
     def resolve(self, hub: Hub) -> None:
         """Let everybody know. Belongs to the event loop; what was told is heard before any waiter goes on."""
@@ -36,6 +39,8 @@ class Done:
         if self.events:
             hub.publish(self.events)
         for future, value, error in self.outcomes:
+            if isinstance(error, StorageFailedError) and hub.database_failed is not None:
+                hub.database_failed(error)
             if future.done():
                 continue
             if error is None:

@@ -10,7 +10,12 @@ from collections import Counter
 from spooled.clock import Clock
 from spooled_contrib.server._rules import attempts
 from spooled_contrib.server._rules.attempts import Delivery
-from spooled_contrib.server._storage import Storage
+from spooled_contrib.server._storage import (
+    DatabaseOutageError,
+    Storage,
+    StorageFailedError,
+    UncertainCommitError,
+)
 from spooled_contrib.server._times import SECOND
 from spooled_contrib.server._webhooks.sender import Sender
 
@@ -68,7 +73,9 @@ class Courier:
         if cut_off:
             await asyncio.wait(cut_off)
             given_back = list(cut_off.values())
-            await self._storage.write(lambda tx: attempts.release(tx, given_back))
+            # Without a database their leases end by themselves.
+            with contextlib.suppress(StorageFailedError):
+                await self._storage.write(lambda tx: attempts.release(tx, given_back))
         await self._sender.close()
 
     async def _run(self) -> None:
@@ -76,6 +83,9 @@ class Courier:
             self._wake.clear()
             try:
                 pause = await self._round()
+            except (DatabaseOutageError, UncertainCommitError) as error:
+                logger.debug("no webhooks are sent while the database cannot be used: %s", error)
+                pause = BUSY_SECONDS
             except Exception:
                 logger.exception("sending webhooks failed; it is tried again in %s s", LOOK_SECONDS)
                 pause = LOOK_SECONDS
@@ -116,6 +126,9 @@ class Courier:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._sending.pop(task, None)
         self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, (DatabaseOutageError, UncertainCommitError)):
+            logger.info("what came of a webhook delivery was not recorded, so it is made again: %s", error)
+        elif error is not None:
             # Its lease ends by itself, and then it is tried again.
             logger.error("webhook delivery failed", exc_info=error)

@@ -179,7 +179,7 @@ def _responses(route: Route, operation: Operation, schemas: _Schemas) -> dict[st
 
 
 def _errors(route: Route, operation: Operation) -> set[int]:
-    errors = {400, 500, *operation.errors, *ERRORS[route.access]}
+    errors = {400, 500, 503, *operation.errors, *ERRORS[route.access]}
     if _PARAMETER.search(route.path):
         errors.add(404)
     if operation.body is not None:

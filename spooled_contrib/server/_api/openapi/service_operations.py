@@ -17,7 +17,7 @@ _EVENTS = (
 OPERATIONS: Final[dict[str, Operation]] = {
     "GET /health": returns("Whether the database answers; 200 even when it does not", replies.HealthReply),
     "GET /health/live": returns("The process answers", Empty),
-    "GET /health/ready": Operation(about="Requests can be served", replies={200: Empty, 503: Empty}),
+    "GET /health/ready": Operation(about="Requests can be served", replies={200: Empty}, errors=(503,)),
     "GET /metrics": returns(
         "What Prometheus reads",
         str,

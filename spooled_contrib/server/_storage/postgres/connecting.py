@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from psycopg.types.numeric import Int8Dumper
 
 from spooled_contrib.server._settings import without_password
 from spooled_contrib.server._storage import StorageUnavailableError
+from spooled_contrib.server._storage.postgres.silence import STATEMENT_SECONDS, Patience
 
 OLDEST = 14
 """The oldest major version of PostgreSQL that is accepted."""
@@ -24,10 +26,10 @@ _KEEPALIVE = {
 _SESSION = (
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; "
     # A server that was stopped in the middle of a transaction must not hold its rows for ever.
-    "SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; SET client_encoding = 'UTF8'; "
+    "SET idle_in_transaction_session_timeout = '10s'; SET timezone = 'UTC'; SET client_encoding = 'UTF8'; "
     "SET standard_conforming_strings = on"
 )
-_CONNECT_SECONDS = 10
+_CONNECT_SECONDS = 5
 
 
 class Address:
@@ -57,8 +59,11 @@ class Address:
                 "with special characters of the password percent-encoded"
             ) from None
 
-    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect(self, patience: Patience | None = None) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection for one thread, which begins and ends its transactions itself.
+
+        Args:
+            patience: Watches the connection from now on. Statements are then limited to `STATEMENT_SECONDS`.
 
         Raises:
             psycopg.Error: see `explain`.
@@ -66,8 +71,15 @@ class Address:
         connection = psycopg.connect(self.conninfo(), autocommit=True)
         try:
             prepare(connection)
-            connection.execute(_SESSION)
+            if patience is None:
+                connection.execute(_SESSION)
+            else:
+                patience.heard_at = time.monotonic()
+                patience.watch(connection)
+                connection.execute(f"{_SESSION}; SET statement_timeout = '{STATEMENT_SECONDS}s'".encode())
         except BaseException:
+            if patience is not None:
+                patience.watch(None)
             connection.close()
             raise
         return connection

@@ -11,14 +11,24 @@ from spooled_contrib.server._storage.schema import STEPS
 
 _VERSION = "schema_version"
 
-# Which servers run, and which of them have somebody listening. Not worth a log: it is written again within seconds.
-_SERVERS = """
-CREATE UNLOGGED TABLE IF NOT EXISTS servers (
+# Which servers run, which of them have somebody listening, and which one leads until when. Not worth a log: it is
+# written again within seconds.
+_COORDINATION = {
+    "servers": """
+CREATE UNLOGGED TABLE servers (
     id TEXT PRIMARY KEY,
     listening BIGINT NOT NULL,
     seen_at TIMESTAMPTZ NOT NULL
 )
-"""
+""",
+    "leader": """
+CREATE UNLOGGED TABLE leader (
+    role TEXT PRIMARY KEY,
+    server_id TEXT NOT NULL,
+    expires_at TIMESTAMPTZ NOT NULL
+)
+""",
+}
 # Rows of jobs change a few times and then rest. The default would let dead versions grow with the table.
 _TUNING = (
     "ALTER TABLE jobs SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02)"
@@ -49,11 +59,16 @@ def migrate(connection: psycopg.Connection[Row], address: Address) -> str:
                 f"the database {address.shown} has no schema to put tables in: the search_path names none that exists"
             )
         version = _version(connection, address, schema)
+        for table, statement in _COORDINATION.items():
+            # Asked first: who may not create tables may still use a database that has them all.
+            if not connection.execute(
+                "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = %s", (schema, table)
+            ).fetchone():
+                connection.execute(statement)
         if version == len(STEPS):
             return str(schema)
         for step in STEPS[version:]:
             connection.execute(to_ddl(step))
-        connection.execute(_SERVERS)
         connection.execute(_TUNING)
         connection.execute(
             "INSERT INTO meta (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

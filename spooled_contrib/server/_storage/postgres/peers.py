@@ -1,7 +1,11 @@
 """What a server knows of the other servers on its database: their messages, their listeners, and who leads.
 
-One connection is kept for this. It listens; it holds the lock that makes one server the leader, which PostgreSQL gives
-back the moment the connection ends, however the server ended; and it says every few seconds that the server is there.
+One connection is kept for this. It listens, and it says every few seconds that the server is there.
+
+The leader is whoever holds a lease, a row that ends by the database's clock unless its holder renews it each second.
+A lock would do as long as servers end; one that is stopped in its tracks holds a lock for ever. A leader counts its
+lease from before it asked, by a clock that goes on while it is stopped, so that it knows when it wakes. A sweep that
+was under way then does no harm: every rule is right beside itself on another server.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 
 import psycopg
@@ -23,17 +28,26 @@ from spooled_contrib.server._storage.postgres.shared_clock import SharedClock
 logger = logging.getLogger("spooled.server")
 
 TURN_SECONDS = 1.0
-"""How often a follower tries to become the leader, and how long a row may say that somebody listens who left."""
+"""How often the leader renews its lease and a follower tries to get it. A row may say for this long that
+somebody listens who left."""
 
 GREETING_TURNS = 5
 """Turns between two signs of life. A server that gave none for 30 s is not taken to listen any more."""
 
-REPLY_SECONDS = 10.0
+LEASE_SECONDS = 5.0
+"""How long the leader leads without a word. Another one takes over that much later at most, and a turn."""
+
+REPLY_SECONDS = 5.0
 """How long the connection may be silent on a question before it is given up."""
 
 RECONNECT_SECONDS = 1.0
 
-_LEAD = "SELECT pg_try_advisory_lock(hashtextextended('spooled leader ' || current_schema(), 0))"
+_LEAD = (
+    "INSERT INTO leader (role, server_id, expires_at) "  # noqa: S608
+    f"VALUES ('sweeps', %s, clock_timestamp() + interval '{LEASE_SECONDS} seconds') "
+    "ON CONFLICT (role) DO UPDATE SET server_id = excluded.server_id, expires_at = excluded.expires_at "
+    "WHERE leader.server_id = excluded.server_id OR leader.expires_at <= clock_timestamp() RETURNING 1"
+)
 _GREET = (
     "INSERT INTO servers (id, listening, seen_at) VALUES (%s, %s, now()) "
     "ON CONFLICT (id) DO UPDATE SET listening = excluded.listening, seen_at = excluded.seen_at"
@@ -47,7 +61,8 @@ class Peers:
     def __init__(self, address: Address, hub: Hub, clock: SharedClock | None) -> None:
         self.id = uuid.uuid4().hex
         self.channel = ""
-        self.leads = False
+        self._leads_until = float("-inf")
+        self._led = False
         self._address = address
         self._hub = hub
         self._clock = clock
@@ -56,6 +71,11 @@ class Peers:
         self._known_to_listen = False
         self._announcing = asyncio.Lock()
         self._greeted = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server holds the lease."""
+        return time.monotonic() < self._leads_until
 
     async def start(self, schema: str) -> None:
         """Join the others.
@@ -75,6 +95,7 @@ class Peers:
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error, TimeoutError):
                 async with asyncio.timeout(REPLY_SECONDS):
+                    await self._connection.execute("DELETE FROM leader WHERE server_id = %s", (self.id,))
                     await self._connection.execute("DELETE FROM servers WHERE id = %s", (self.id,))
             await self._connection.close()
 
@@ -106,7 +127,8 @@ class Peers:
             try:
                 connection = self._connection
                 if connection is None:
-                    await self._join()
+                    async with asyncio.timeout(2 * REPLY_SECONDS):
+                        await self._join()
                     await self._catch_up()
                     continue
                 async for notification in connection.notifies(timeout=TURN_SECONDS):
@@ -134,11 +156,13 @@ class Peers:
         self._known_to_listen = listening
 
     async def _try_to_lead(self, connection: psycopg.AsyncConnection[Row]) -> None:
-        if not self.leads:
-            row = await (await connection.execute(_LEAD)).fetchone()
-            self.leads = row is not None and bool(row[0])
-            if self.leads:
-                logger.info("this server does the sweeps of %s", self._address.shown)
+        asked_at = time.monotonic()
+        row = await (await connection.execute(_LEAD, (self.id,))).fetchone()
+        self._leads_until = float("-inf") if row is None else asked_at + LEASE_SECONDS
+        if self._led != (row is not None):
+            self._led = not self._led
+            words = "does" if self._led else "no longer does"
+            logger.info("this server %s the sweeps of %s", words, self._address.shown)
 
     async def _compare_clocks(self, connection: psycopg.AsyncConnection[Row]) -> None:
         if self._clock is None:
@@ -166,7 +190,8 @@ class Peers:
                 str(error) or type(error).__name__,
             )
         self._hub.cut_off = True
-        self.leads = self._known_to_listen = False
+        # The lease is not given back: the next one gets it when it ends, and until then this one may go on.
+        self._known_to_listen = False
         if self._connection is not None:
             await self._connection.close()
             self._connection = None

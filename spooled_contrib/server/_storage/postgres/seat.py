@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -23,19 +24,26 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFail
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import Row, StorageFailedError
+from spooled_contrib.server._storage import DatabaseOutageError, Row
 from spooled_contrib.server._storage.groups import Done, Waiter
 from spooled_contrib.server._storage.postgres import messages
 from spooled_contrib.server._storage.postgres.connecting import Address
+from spooled_contrib.server._storage.postgres.failures import classify
+from spooled_contrib.server._storage.postgres.silence import Patience
 from spooled_contrib.server._storage.postgres.sql import to_driver
 from spooled_contrib.server._storage.postgres.tx import PostgresTx
 
 logger = logging.getLogger("spooled.server")
 
+LARGEST_GROUP = 128
+"""Operations in one transaction. Bounds how long rows are held, and how much is done again when it fails."""
+
 GROUP_PATIENCE = "250ms"
 """How long a group waits for a row before it is taken apart. Shorter than PostgreSQL's look for deadlocks (1 s)."""
 
-SINGLE_PATIENCE = "10s"
+SINGLE_PATIENCE = "5s"
+"""How long one operation waits for a row. Shorter than the connection may be silent."""
+
 TRIES = 6
 
 _DEADLOCK = (DeadlockDetected, SerializationFailure)
@@ -72,10 +80,12 @@ class Seat:
         self._hub = hub
         self._connection: psycopg.Connection[Row] | None = None
         self._tx: PostgresTx
+        self.patience = Patience()
         self._group_begin = READING if server is None else writing(GROUP_PATIENCE)
         self._single_begin = READING if server is None else writing(SINGLE_PATIENCE)
 
     def close(self) -> None:
+        self.patience.watch(None)
         if self._connection is not None:
             self._connection.close()
 
@@ -88,8 +98,8 @@ class Seat:
             yield self._attempt(group, self._group_begin)
             return
         except _FailedError as failure:
-            if failure.uncertain:
-                yield Done([(future, None, failure.told()) for _, future in group])
+            if failure.uncertain or failure.hopeless:
+                yield self._failed(group, failure)
                 return
             if isinstance(failure.cause, _CONTENTION):
                 logger.info(
@@ -100,6 +110,13 @@ class Seat:
         yield done
         for waiter in waiting:
             yield self._one_by_one([waiter], self._single_begin)[0]
+
+    def _failed(self, group: list[Waiter], failure: _FailedError) -> Done:
+        done = Done([(future, None, failure.told(reader=self._server is None)) for _, future in group])
+        error = done.outcomes[0][2]
+        if isinstance(error, DatabaseOutageError) and error.slow:
+            done.outage = error
+        return done
 
     def _one_by_one(self, group: list[Waiter], begin: Sequence[str]) -> tuple[Done, list[Waiter]]:
         """Run each operation in a transaction of its own; what was done, and who found a row in use for too long."""
@@ -114,10 +131,11 @@ class Seat:
                     waiting.append(waiter)
                     continue
                 # Without a database nobody gets further, and each try to connect may take seconds.
-                failed = group[number:] if self._connection is None else [waiter]
-                done.outcomes += [(future, None, failure.told()) for _, future in failed]
-                if self._connection is None:
-                    break
+                done.add(self._failed([waiter], failure))
+                rest = [*waiting, *group[number + 1 :]]
+                if failure.hopeless and rest:
+                    done.add(self._failed(rest, failure.without_commit()))
+                    return done, []
         return done, waiting
 
     def _alone(self, waiter: Waiter, begin: Sequence[str]) -> Done:
@@ -127,7 +145,7 @@ class Seat:
                 return self._attempt([waiter], begin)
             except _FailedError as failure:
                 again = isinstance(failure.cause, _DEADLOCK) or (failure.lost and attempt == 1)
-                if failure.uncertain or not again or attempt == TRIES:
+                if failure.uncertain or failure.hopeless or not again or attempt == TRIES:
                     raise
                 if not failure.lost:
                     logger.warning("an operation runs again (try %d): %s", attempt + 1, failure.cause)
@@ -137,6 +155,7 @@ class Seat:
     def _attempt(self, group: list[Waiter], begin: Sequence[str]) -> Done:
         committing = False
         done = Done()
+        self.patience.begin()
         try:
             connection, tx = self._ready()
             with connection.pipeline():
@@ -147,8 +166,18 @@ class Seat:
                 committing = True
                 tx.send("COMMIT")
         except Exception as error:
+            connected = self._connection is not None
             lost = self._undo(error)
-            raise _FailedError(error, lost=lost, uncertain=lost and committing) from error
+            raise _FailedError(
+                error,
+                lost=lost,
+                uncertain=lost and connected and committing and self._server is not None,
+                silent=self.patience.exhausted,
+                # There was none to be had, or another one would be as silent.
+                hopeless=lost and (not connected or self.patience.exhausted),
+            ) from error
+        finally:
+            self.patience.watch(None)
         return done
 
     def _run_operations(self, group: list[Waiter], tx: PostgresTx, done: Done) -> None:
@@ -176,23 +205,27 @@ class Seat:
 
     def _ready(self) -> tuple[psycopg.Connection[Row], PostgresTx]:
         if self._connection is None:
-            self._connection = self._address.connect()
-            self._tx = PostgresTx(self._connection, self._clock)
+            self._connection = self._address.connect(self.patience)
+            self._tx = PostgresTx(self._connection, self._clock, self.patience)
+        self.patience.heard_at = time.monotonic()
+        self.patience.watch(self._connection)
         return self._connection, self._tx
 
     def _undo(self, error: Exception) -> bool:
         """Roll back; whether the connection is lost."""
+        # How a failure is told belongs to `DatabaseHealth`: one line for each outage, not for each operation.
         connection = self._connection
         if connection is None:
-            logger.warning("no connection to the database %s: %s", self._address.shown, error)
-            return False
+            logger.debug("no connection to the database %s: %s", self._address.shown, error)
+            return True
         try:
             if not connection.closed:
                 connection.execute("ROLLBACK")
                 return False
         except psycopg.Error as second:
             logger.debug("rolling back failed: %s", second)
-        logger.warning("the connection to the database %s was lost: %s", self._address.shown, error)
+        logger.info("the connection to the database %s was lost: %s", self._address.shown, error)
+        self.patience.watch(None)
         connection.close()
         self._connection = None
         return True
@@ -201,16 +234,28 @@ class Seat:
 class _FailedError(Exception):
     """A transaction did not come to its end."""
 
-    def __init__(self, cause: Exception, *, lost: bool, uncertain: bool) -> None:
+    def __init__(
+        self, cause: Exception, *, lost: bool, uncertain: bool, silent: bool, hopeless: bool
+    ) -> None:
         super().__init__(str(cause))
         self.cause = cause
         self.lost = lost
         self.uncertain = uncertain
+        self.silent = silent
+        self.hopeless = hopeless
 
-    def told(self) -> Exception:
+    def without_commit(self) -> _FailedError:
+        """The same for operations that were not begun."""
+        return _FailedError(
+            self.cause, lost=self.lost, uncertain=False, silent=self.silent, hopeless=self.hopeless
+        )
+
+    def told(self, *, reader: bool) -> Exception:
         """What the waiter gets."""
         if not isinstance(self.cause, psycopg.Error):
             return self.cause
-        told = StorageFailedError(str(self.cause))
+        told = classify(
+            self.cause, lost=self.lost, silent=self.silent, uncertain=self.uncertain, reader=reader
+        )
         told.__cause__ = self.cause
         return told

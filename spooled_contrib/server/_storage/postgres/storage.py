@@ -11,13 +11,14 @@ import psycopg
 
 from spooled.clock import Clock, SystemClock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._storage import Tx, prove_write
+from spooled_contrib.server._storage.lanes import Lanes
 from spooled_contrib.server._storage.postgres.connecting import Address
-from spooled_contrib.server._storage.postgres.lanes import Lanes
 from spooled_contrib.server._storage.postgres.migrating import migrate
 from spooled_contrib.server._storage.postgres.peers import Peers
-from spooled_contrib.server._storage.postgres.seat import Server
+from spooled_contrib.server._storage.postgres.seat import LARGEST_GROUP, Seat, Server
 from spooled_contrib.server._storage.postgres.shared_clock import SharedClock
+from spooled_contrib.server._storage.postgres.silence import SilenceWatch
 
 T = TypeVar("T")
 
@@ -59,12 +60,16 @@ class PostgresStorage:
         except psycopg.Error as error:
             raise self._address.explain(error) from error
         self._hub.announce = self._peers.announce
-        self._writers = self._lanes("writer", WRITERS, Server(self._peers.id, self._peers.channel))
-        self._readers = self._lanes("reader", READERS, None)
+        server = Server(self._peers.id, self._peers.channel)
+        writers, readers = self._seats(WRITERS, server), self._seats(READERS, None)
+        self._watch = SilenceWatch([seat.patience for seat in (*writers, *readers)])
+        self._writers = self._lanes("writer", writers)
+        self._readers = self._lanes("reader", readers)
 
     async def close(self) -> None:
         await self._readers.close()
         await self._writers.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._watch.stop)
         await self._peers.stop()
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
@@ -73,11 +78,15 @@ class PostgresStorage:
     async def read(self, operation: Callable[[Tx], T]) -> T:
         return await self._readers.submit(operation)
 
+    async def probe(self) -> None:
+        await self.write(prove_write)
+
     def _migrate(self) -> str:
         with contextlib.closing(self._address.connect()) as connection:
             return migrate(connection, self._address)
 
-    def _lanes(self, name: str, count: int, server: Server | None) -> Lanes:
-        return Lanes(
-            f"spooled-postgres-{name}", count, self._address, server=server, clock=self._clock, hub=self._hub
-        )
+    def _seats(self, count: int, server: Server | None) -> list[Seat]:
+        return [Seat(self._address, server, self._clock, self._hub) for _ in range(count)]
+
+    def _lanes(self, name: str, seats: list[Seat]) -> Lanes:
+        return Lanes(f"spooled-postgres-{name}", seats, largest_group=LARGEST_GROUP, hub=self._hub)

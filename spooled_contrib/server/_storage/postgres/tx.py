@@ -7,6 +7,7 @@ and that is most of what an operation costs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 import psycopg
@@ -14,6 +15,7 @@ import psycopg
 from spooled.clock import Clock
 from spooled_contrib.server._events import Event
 from spooled_contrib.server._storage import Row
+from spooled_contrib.server._storage.postgres.silence import Patience
 from spooled_contrib.server._storage.postgres.sql import POSTGRES, to_driver
 from spooled_contrib.server._storage.tallies import Tallies
 
@@ -25,8 +27,9 @@ class PostgresTx:
 
     dialect = POSTGRES
 
-    def __init__(self, connection: psycopg.Connection[Row], clock: Clock) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], clock: Clock, patience: Patience) -> None:
         self._connection = connection
+        self._patience = patience
         self._clock = clock
         self._interest: psycopg.Cursor[Row] | None = None
         self._own_interest = False
@@ -49,6 +52,7 @@ class PostgresTx:
         # Asked when the transaction began; looked at only when somebody wants to know.
         if self._interest is not None:
             row = self._interest.fetchone()
+            self._patience.heard_at = time.monotonic()
             self._own_interest = self._own_interest or (row is not None and bool(row[0]))
             self._interest = None
         return self._own_interest
@@ -65,19 +69,21 @@ class PostgresTx:
         self.told = []
 
     def select(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
-        return self.send(to_driver(sql), params).fetchall()
+        return self._rows(self.send(to_driver(sql), params))
 
     def select_one(self, sql: str, params: Sequence[object] = ()) -> Row | None:
-        return self.send(to_driver(sql), params).fetchone()
+        row = self.send(to_driver(sql), params).fetchone()
+        self._patience.heard_at = time.monotonic()
+        return row
 
     def change(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         self.wrote = True
-        return self.send(to_driver(sql), params).fetchall()
+        return self._rows(self.send(to_driver(sql), params))
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> int:
         self.wrote = True
         # In pipeline mode only rows are waited for, so the changed ones are counted by asking for one each.
-        return len(self.send(to_driver(sql) + " RETURNING 1", params).fetchall())
+        return len(self._rows(self.send(to_driver(sql) + " RETURNING 1", params)))
 
     def execute_many(self, sql: str, params: Iterable[Sequence[object]]) -> None:
         self.wrote = True
@@ -93,6 +99,11 @@ class PostgresTx:
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
+
+    def _rows(self, cursor: psycopg.Cursor[Row]) -> list[Row]:
+        rows = cursor.fetchall()
+        self._patience.heard_at = time.monotonic()
+        return rows
 
     def tell(self, topic: str, text: str) -> None:
         self.told.append((topic, text))
