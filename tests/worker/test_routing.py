@@ -21,7 +21,8 @@ from spooled.worker import (
     SpooledWorker,
     current_job,
 )
-from spooled.worker._routing import PayloadError, is_plain, payload_type_of, read_payload
+from spooled.codec import Codec, PayloadError
+from spooled.worker._routing import is_plain, payload_type_of
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
@@ -138,12 +139,12 @@ async def test_coroutines_and_plain_functions_side_by_side(server: EmbeddedServe
 
 @pytest.mark.parametrize("kind", [Mail, Typed, Record, Model])
 def test_every_usual_kind_of_type_can_be_read(kind: Any):
-    read = read_payload({"to": "ada"}, kind)
+    read = Codec(kind).load({"to": "ada"})
     assert (read["to"] if kind is Typed else read.to) == "ada"
     with pytest.raises(PayloadError, match=kind.__name__):
-        read_payload({"to": 7}, kind)
+        Codec(kind).load({"to": 7})
     with pytest.raises(PayloadError, match=kind.__name__):
-        read_payload(None, kind)
+        Codec(kind).load(None)
 
 
 class PlainCallable:
