@@ -66,7 +66,7 @@ class JobDefinition(Generic[P]):
         job_type: What tells it from other kinds on the same queue: sent as `job_type` in the payload, which must be a
             JSON object then. None for a queue with one kind of job.
         payload_type: The payload's type: any annotation that pydantic or msgspec can read from JSON, such as a model,
-            `list[Model]`, a dataclass, TypedDict, msgspec Struct or attrs class. None for anything that has a JSON form.
+            `list[Model]`, a dataclass, TypedDict, msgspec Struct or attrs class. None for anything with a JSON form.
         defaults: Options that every job of this kind gets.
         default: The payload of a job that is enqueued without one. Default: None, JSON's null.
 

@@ -51,7 +51,7 @@ def _key(value: object) -> object:
 
 @foreign_form.register
 def _whole_number(value: numbers.Integral) -> int:
-    return int.__int__(value) if issubclass(type(value), int) else int(value)
+    return int(value)
 
 
 @foreign_form.register

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -16,7 +19,9 @@ from spooled._http._nearest import did_you_mean
 from spooled.codec._annotations import fields_of, is_pydantic, json_keys
 
 _LEAST, _GREATEST = -(2**63), 2**64 - 1
+_GREAT = re.compile(rb"[0-9]{19}")
 _JSON = (str, int, float, bool, type(None))
+_NOTHING = object()
 _SHOWN = 80
 
 
@@ -32,86 +37,112 @@ class Change(NamedTuple):
     problem: str
 
 
-def first_change(given: Any, form: Any, back: Any) -> Change | None:
-    """Return the first place where `back`, which was read from `form`, is not what was `given`.
+def first_change(given: Any, text: bytes, form: Any, back: Any) -> Change | None:
+    """Return the first place where `back`, which was read from `text`, is not what was `given`.
 
     A value that is JSON already is read by its type's own rules, as the body of a request is; what is looked for then
     are members that its type does not know.
+
+    Args:
+        given: The value that is to be sent.
+        text: Its JSON.
+        form: What that text says.
+        back: What a worker reads from it.
     """
-    if isinstance(given, Mapping | list | tuple | str | int | float) and _is_json(given, form):
-        return _unread(given, back, "")
+    found = _great_number(form, "") if _GREAT.search(text) else None
+    if found is not None:
+        return found
+    if _is_json(given, form):
+        return None if back is form else _unread(form, back, "")
     return _change(given, back, "")
 
 
 def _is_json(given: Any, form: Any) -> bool:
+    if type(given) is not type(form):
+        return False
     try:
-        return bool(given == form) and not isinstance(given, bool) ^ isinstance(form, bool)
+        return bool(given == form)
     except Exception:  # whatever a user's __eq__ does
         return False
 
 
-def _unread(given: Any, back: Any, path: str) -> Change | None:
-    """Find members of JSON objects that the reader drops, and numbers that JSON's readers do not agree on."""
+def _great_number(form: Any, path: str) -> Change | None:
+    if isinstance(form, int) and not _LEAST <= form <= _GREATEST:
+        return Change(path, "has more than 64 bits, and not every reader of JSON keeps them: send it as text")
+    if isinstance(form, dict):
+        return _first(_great_number(item, f"{path}.{key}") for key, item in form.items())
+    if isinstance(form, list):
+        return _first(_great_number(item, f"{path}[{index}]") for index, item in enumerate(form))
+    return None
+
+
+def _first(changes: Iterable[Change | None]) -> Change | None:
+    return next((change for change in changes if change is not None), None)
+
+
+def _unread(form: Any, back: Any, path: str) -> Change | None:
+    """Find members of JSON objects that the reader drops."""
     back = _unwrapped(back)
-    if isinstance(given, int):
-        return _too_great(given, path)
-    if isinstance(given, Mapping):
+    if isinstance(form, dict):
         if isinstance(back, Mapping):
-            known: Any = None if len(back) >= len(given) else back.keys()
+            known: Any = None if len(back) >= len(form) else {_text(key) for key in back}
         else:
             known = _names(back)
-        for key, item in given.items():
-            if known is not None and key not in known and not any(_text(key) == _text(one) for one in known):
+        for key, item in form.items():
+            if known is not None and key not in known:
                 return _unknown(path, key, known, back)
-            found = _unread(item, _member(back, key), f"{path}.{key}")
-            if found is not None:
-                return found
-    elif isinstance(given, list | tuple):
-        others = back if isinstance(back, list | tuple) and len(back) == len(given) else [None] * len(given)
-        for index, item in enumerate(given):
-            found = _unread(item, others[index], f"{path}[{index}]")
-            if found is not None:
-                return found
+            if isinstance(item, dict | list):
+                found = _unread(item, _member(back, key), f"{path}.{key}")
+                if found is not None:
+                    return found
+    elif isinstance(form, list):
+        others = back if isinstance(back, list | tuple) and len(back) == len(form) else [None] * len(form)
+        for index, item in enumerate(form):
+            if isinstance(item, dict | list):
+                found = _unread(item, others[index], f"{path}[{index}]")
+                if found is not None:
+                    return found
     return None
 
 
 def _change(given: Any, back: Any, path: str) -> Change | None:
     kind = type(given)
     if kind in _JSON and type(back) is kind:
-        if given != back and given == given:  # noqa: PLR0124 - NaN
-            return _changed(path, given, back)
-        return _too_great(given, path) if kind is int else None
-    if hasattr(given, "get_secret_value") and not hasattr(back, "get_secret_value"):
-        return _changed(path, given, back)
-    if isinstance(given, Mapping):
+        return None if _same(given, back) else _changed(path, given, back)
+    if isinstance(given, dict | Mapping):
         return _mapping(given, back, path)
     if isinstance(given, list | tuple):
-        return _sequence(list(given), back, path)
+        return _sequence(given, back, path)
     if isinstance(given, set | frozenset):
         if isinstance(back, set | frozenset):
             return None if given == back else _changed(path, given, back)
         return _sequence(list(given), back, path)
-    names = _attributes(given)
-    if names is not None:
-        return _object(given, names, back, path)
+    if _field_names(kind) is not None:
+        return _object(given, back, path)
+    if hasattr(given, "get_secret_value") and not hasattr(back, "get_secret_value"):
+        return _changed(path, given, back)
     return None if _same(given, back) else _changed(path, given, back)
 
 
-def _object(given: Any, names: Mapping[str, Any], back: Any, path: str) -> Change | None:
+def _object(given: Any, back: Any, path: str) -> Change | None:
     if isinstance(back, Mapping) and not isinstance(back, type(given)):
         # A place without a type of its own, such as Any: an object arrives as its JSON form.
-        return _untyped(given, names, back, path)
-    found = _attributes(back)
-    if found is None or not (isinstance(given, type(back)) or isinstance(back, type(given))):
+        return _untyped(given, _attributes(given) or {}, back, path)
+    if not (isinstance(given, type(back)) or isinstance(back, type(given))):
         return _changed(path, given, back)
+    names, found = _attributes(given) or {}, _attributes(back) or {}
     for name, item in names.items():
-        if name not in found:
+        arrived = found.get(name, _NOTHING)
+        if arrived is _NOTHING:
             return Change(
                 f"{path}.{name}",
                 f"would not arrive: {type(back).__name__} has no field of that name and {type(given).__name__}'s own "
                 f"fields are cut off; declare the payload as {type(given).__name__}",
             )
-        change = _change(item, found[name], f"{path}.{name}")
+        kind = type(item)
+        if kind in _JSON and type(arrived) is kind and item == arrived:
+            continue
+        change = _change(item, arrived, f"{path}.{name}")
         if change is not None:
             return _explained(given, name, change, f"{path}.{name}")
     return None
@@ -166,6 +197,9 @@ def _mapping(given: Mapping[Any, Any], back: Any, path: str) -> Change | None:
                 return change
             pairs.append((key, item, arrived))
     for key, item, arrived in pairs:
+        kind = type(item)
+        if kind in _JSON and type(arrived) is kind and item == arrived:
+            continue
         change = _change(item, arrived, f"{path}.{key}" if isinstance(key, str) else f"{path}[{key!r}]")
         if change is not None:
             return change
@@ -176,12 +210,19 @@ def _text(key: Any) -> str:
     return str.__str__(key) if isinstance(key, str) else str(key)
 
 
-def _sequence(given: list[Any], back: Any, path: str) -> Change | None:
+def _sequence(given: Sequence[Any], back: Any, path: str) -> Change | None:
     if not isinstance(back, list | tuple) or len(back) != len(given):
-        if isinstance(back, set | frozenset) and len(back) == len(given) and all(one in back for one in given):
+        if (
+            isinstance(back, set | frozenset)
+            and len(back) == len(given)
+            and all(one in back for one in given)
+        ):
             return None
         return _changed(path, given, back)
     for index, (item, arrived) in enumerate(zip(given, back, strict=True)):
+        kind = type(item)
+        if kind in _JSON and type(arrived) is kind and item == arrived:
+            continue
         change = _change(item, arrived, f"{path}[{index}]")
         if change is not None:
             return change
@@ -203,7 +244,8 @@ def _same(given: Any, back: Any) -> bool:
         return False
     if isinstance(given, float) and isinstance(back, float):
         return math.isnan(given) and math.isnan(back)
-    if type(given).__eq__ is object.__eq__ and type(given) is type(back):
+    kind: Any = type(given)
+    if kind.__eq__ is object.__eq__ and kind is type(back):
         return vars(given) == vars(back) if hasattr(given, "__dict__") else True
     # A place without a type of its own: the JSON form is what was asked for.
     return isinstance(back, _JSON) and not isinstance(given, _JSON) and back in _forms(given)
@@ -211,10 +253,8 @@ def _same(given: Any, back: Any) -> bool:
 
 def _forms(given: Any) -> list[object]:
     found: list[object] = []
-    try:
+    with contextlib.suppress(ValueError):
         found.append(msgspec.json.decode(encode(given)))
-    except ValueError:
-        pass
     try:
         from pydantic_core import to_jsonable_python
 
@@ -224,24 +264,31 @@ def _forms(given: Any) -> list[object]:
     return found
 
 
-def _attributes(value: Any) -> Mapping[str, Any] | None:
-    """Return the fields of an object that is made of fields; None for anything else."""
-    if hasattr(type(value), "__pydantic_fields_set__"):
-        extra = getattr(value, "__pydantic_extra__", None)
-        return {**vars(value), **extra} if extra else _fields_only(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name, None) for one in dataclasses.fields(value)}
-    names = getattr(type(value), "__struct_fields__", None)
+@functools.lru_cache(maxsize=1024)
+def _field_names(kind: Hashable) -> tuple[str, ...] | None:
+    """Return the names of a class's fields; None for one that is not made of fields."""
+    fields = fields_of(kind)
+    if fields or hasattr(kind, "__pydantic_fields_set__"):
+        return tuple(fields)
+    if dataclasses.is_dataclass(kind):
+        return tuple(one.name for one in dataclasses.fields(kind))
+    names = getattr(kind, "__struct_fields__", None)
+    if names is None and hasattr(kind, "__attrs_attrs__"):
+        names = tuple(one.name for one in kind.__attrs_attrs__)
+    return names
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """Return the fields of an object that is made of fields, with what a model holds beyond; None for others."""
+    names = _field_names(type(value))
     if names is None:
-        attributes = getattr(type(value), "__attrs_attrs__", None)
-        names = None if attributes is None else [one.name for one in attributes]
-    return None if names is None else {name: getattr(value, name, None) for name in names}
-
-
-def _fields_only(value: Any) -> Mapping[str, Any]:
-    """Return a model's fields: a cached property stands in its __dict__ too."""
-    found, fields = vars(value), fields_of(type(value))
-    return found if len(found) <= len(fields) else {name: found[name] for name in fields if name in found}
+        return None
+    own = getattr(value, "__dict__", None) or {}
+    # A class with slots has its fields elsewhere, and a model that nobody has validated may lack some.
+    pairs = ((name, own[name] if name in own else getattr(value, name, _NOTHING)) for name in names)
+    found = {name: item for name, item in pairs if item is not _NOTHING}
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**found, **extra} if extra else found
 
 
 def _names(back: Any) -> set[Any] | None:
@@ -284,12 +331,6 @@ def _member(back: Any, key: Any) -> Any:
     return next((item for name, item in found.items() if key in _keys(back, name)), None)
 
 
-def _too_great(number: int, path: str) -> Change | None:
-    if _LEAST <= number <= _GREATEST:
-        return None
-    return Change(path, "has more than 64 bits, and not every reader of JSON keeps them: send it as text")
-
-
 def _unknown(path: str, key: Any, known: Any, back: Any) -> Change:
     owner = "the type" if isinstance(back, Mapping) else type(back).__name__
     names = sorted(str(one) for one in known)
@@ -312,7 +353,9 @@ def _changed(path: str, given: Any, back: Any) -> Change:
             "or send a reference to the secret",
         )
     if is_pydantic(given) or is_pydantic(back):
-        return Change(path, f"would not arrive as it is: a {type(given).__name__} would be read as {_show(back)}")
+        return Change(
+            path, f"would not arrive as it is: a {type(given).__name__} would be read as {_show(back)}"
+        )
     return Change(path, f"is {_show(given)} and would arrive as {_show(back)}; send what its type declares")
 
 

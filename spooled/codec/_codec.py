@@ -63,7 +63,7 @@ class Codec:
                 except Unreadable as error:
                     problem = problem or self._misfit(error)
                     continue
-                change = first_change(value, form, back)
+                change = first_change(value, text, form, back)
                 if change is None:
                     return form
                 problem = problem or PayloadError(f"payload{change.path} {change.problem}")
@@ -125,7 +125,8 @@ def whole_form(value: object) -> object:
         PayloadError: A model would arrive as something else.
         TypeError: It has none.
     """
-    return codec_of(type(value)).dump(value) if _has_own_rules(type(value)) else foreign_form(value)
+    kind: Any = type(value)
+    return codec_of(kind).dump(value) if _has_own_rules(kind) else foreign_form(value)
 
 
 def _load_foreign(kind: type, form: object) -> object:
@@ -145,7 +146,9 @@ def _rules_for(annotation: Any) -> Rules:
         if rules is not None:
             return rules
     # What pydantic refuses may be a Struct with a model in it. msgspec knows nothing of pydantic's constraints.
-    if not any(not isinstance(part, type) and is_pydantic(part) for part in parts_of(annotation, models=False)):
+    if not any(
+        not isinstance(part, type) and is_pydantic(part) for part in parts_of(annotation, models=False)
+    ):
         try:
             chosen = MsgspecRules(annotation, whole_form, _load_foreign)
             unknown = [kind for kind in chosen.foreign_types() if not is_pydantic(kind)]
@@ -159,9 +162,7 @@ def _rules_for(annotation: Any) -> Rules:
         rules, _ = _pydantic_rules(annotation)
         if rules is not None:
             return rules
-    raise TypeError(
-        f"a payload cannot be read as {_name(annotation)}: {_first_line(problem)}"
-    ) from problem
+    raise TypeError(f"a payload cannot be read as {_name(annotation)}: {_first_line(problem)}") from problem
 
 
 def _pydantic_rules(annotation: Any) -> tuple[Rules | None, Exception | None]:

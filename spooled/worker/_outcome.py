@@ -117,7 +117,7 @@ def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     """Encode a return value where the handler ran, so that the I/O thread does not have to."""
     codec = None
     if isinstance(value, Answer):
-        value, codec = value.value, value.codec
+        codec, value = value.codec, value.value
     try:
         return Success(value, encode_result(value, codec))
     except UnserialisableResultError as error:

@@ -6,7 +6,10 @@ from django.apps import AppConfig
 
 
 class SpooledConfig(AppConfig):
-    """Registers checks, and what lazy translations are in JSON. Imports no jobs, asks no database and no server: that is for those who need it."""
+    """Registers checks and the JSON form of lazy translations.
+
+    Imports no jobs, asks no database and no server: that is for those who need it.
+    """
 
     name = "spooled_contrib.django"
     label = "spooled"

@@ -6,7 +6,18 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from pydantic.fields import FieldInfo
 
@@ -260,7 +271,9 @@ def _as_body(signature: HandlerSignature) -> HandlerSignature:
     return dataclasses.replace(
         signature,
         payload_type=Annotated[signature.payload_type or Any, default],
-        default=inspect.Parameter.empty if default.is_required() else default.get_default(call_default_factory=True),
+        default=inspect.Parameter.empty
+        if default.is_required()
+        else default.get_default(call_default_factory=True),
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from spooled import AsyncSpooledClient, SpooledClient
+from spooled.codec import Codec, PayloadError
 from spooled.worker import (
     AsyncJobContext,
     AsyncSpooledWorker,
@@ -21,7 +22,6 @@ from spooled.worker import (
     SpooledWorker,
     current_job,
 )
-from spooled.codec import Codec, PayloadError
 from spooled.worker._routing import is_plain, payload_type_of
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import wait_until
