@@ -159,7 +159,10 @@ def definition_of(
         ValueError: As `JobDefinition`.
     """
     default = OMITTED if signature.default is inspect.Parameter.empty else signature.default
-    return JobDefinition(queue_name, job_type, signature.payload_type, defaults, default)
+    try:
+        return JobDefinition(queue_name, job_type, signature.payload_type, defaults, default)
+    except TypeError as error:
+        raise TypeError(f"{signature.name}: {error}") from error
 
 
 _OPTIONS = frozenset(EnqueueOptions.__annotations__) | frozenset(JobDefaults.__annotations__)

@@ -142,7 +142,7 @@ def payload_type_of(handler: Callable[[Any], Any]) -> Any:
         if "JobContext[" not in annotation:
             return None
         try:
-            annotation = typing.get_type_hints(target)[name]
+            annotation = typing.get_type_hints(target, include_extras=True)[name]
         except Exception as error:
             raise TypeError(
                 f"the annotation {annotation!r} of {name_of(handler)} cannot be resolved ({error}); define the payload "

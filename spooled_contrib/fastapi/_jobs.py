@@ -50,15 +50,8 @@ class Job(Generic[P, S, R]):
     def __init__(
         self, function: Callable[..., Any], definition: JobDefinition[P], concurrency: int | None
     ) -> None:
-        signature = signature_of(function)
-        extra = list(signature.others)
-        if signature.first == "payload" and _is_filled(function, signature.payload_type):
-            raise TypeError(
-                f"the first parameter of {signature.name} is a dependency; put the payload or the job's context "
-                "first, as in (ctx: AsyncJobContext, ...)"
-            )
-        self.signature = signature
-        self.dependencies = Dependencies(signature.name, extra)
+        self.signature = _signature_of(function)
+        self.dependencies = Dependencies(self.signature.name, self.signature.others)
         self.definition = definition
         self.concurrency = concurrency
         self.function = function
@@ -189,7 +182,7 @@ class JobRouter:
         """
 
         def register(function: Callable[..., Any]) -> Job[Any, ..., Any]:
-            definition = definition_of(_as_body(signature_of(function)), queue_name, job_type, defaults)
+            definition = definition_of(_signature_of(function), queue_name, job_type, defaults)
             job: Job[Any, ..., Any] = Job(function, definition, concurrency)
             self._add([job])
             return job
@@ -263,8 +256,18 @@ def _check(jobs: list[Job[Any, ..., Any]]) -> None:
             )
 
 
-def _as_body(signature: HandlerSignature) -> HandlerSignature:
-    """Read `payload: Item = Body(...)` as an endpoint's parameter is read."""
+def _signature_of(function: Callable[..., Any]) -> HandlerSignature:
+    """Read a function's parameters; `payload: Item = Body(...)` as an endpoint's parameter is read.
+
+    Raises:
+        TypeError: The first parameter is a dependency.
+    """
+    signature = signature_of(function)
+    if signature.first == "payload" and _is_filled(function, signature.payload_type):
+        raise TypeError(
+            f"the first parameter of {signature.name} is a dependency; put the payload or the job's context "
+            "first, as in (ctx: AsyncJobContext, ...)"
+        )
     default = signature.default
     if not isinstance(default, FieldInfo):
         return signature

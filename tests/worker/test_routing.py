@@ -6,11 +6,11 @@ import dataclasses
 import functools
 import logging
 import threading
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.codec import Codec, PayloadError
@@ -135,6 +135,46 @@ async def test_coroutines_and_plain_functions_side_by_side(server: EmbeddedServe
         assert (await client.jobs.get(one.id)).result == {"to": "ada", "urgent": False}
         assert (await client.jobs.get(two.id)).result == "from a thread"
         assert threads.isdisjoint({threading.main_thread().name})
+
+
+class Price(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    cents: int = Field(0, alias="amountCents")
+
+
+class Receipt(BaseModel):
+    total: int = Field(serialization_alias="totalCents")
+
+
+def test_models_are_read_and_dumped_by_their_own_rules(client: SpooledClient):
+    worker = worker_on(client)
+
+    @worker.handler("one")
+    def one(ctx: JobContext[Price]) -> Receipt:
+        return Receipt(total=ctx.payload.cents)
+
+    @worker.handler("several")
+    def several(ctx: JobContext[dict[int, list[Price] | Price]]) -> Any:
+        return [Receipt(total=ctx.payload[7].cents)]  # type: ignore[union-attr]
+
+    @worker.process
+    def other(ctx: JobContext[Annotated[int, Field(gt=0)]]) -> list[Receipt]:
+        return [Receipt(total=ctx.payload)]
+
+    made = [
+        client.jobs.create(queue_name="q", payload=payload, max_retries=0).id
+        for payload in (
+            {"job_type": "one", "amountCents": 5},
+            {"job_type": "several", "7": Price(amountCents=6)},
+            7,
+            -7,
+        )
+    ]
+    worker.start(burst=True)
+    jobs = [client.jobs.get(one) for one in made]
+    assert [job.result for job in jobs] == [{"totalCents": 5}, [{"totalCents": 6}], [{"totalCents": 7}], None]
+    assert "greater than 0, got -7" in str(jobs[3].last_error)
 
 
 @pytest.mark.parametrize("kind", [Mail, Typed, Record, Model])
