@@ -117,7 +117,7 @@ def _change(given: Any, back: Any, path: str) -> Change | None:
         if isinstance(back, set | frozenset):
             return None if given == back else _changed(path, given, back)
         return _sequence(list(given), back, path)
-    if _field_names(kind) is not None:
+    if _names_of_fields(given) is not None:
         return _object(given, back, path)
     if hasattr(given, "get_secret_value") and not hasattr(back, "get_secret_value"):
         return _changed(path, given, back)
@@ -264,6 +264,11 @@ def _forms(given: Any) -> list[object]:
     return found
 
 
+def _names_of_fields(value: Any) -> tuple[str, ...] | None:
+    kind: Any = type(value)
+    return _field_names(kind)
+
+
 @functools.lru_cache(maxsize=1024)
 def _field_names(kind: Hashable) -> tuple[str, ...] | None:
     """Return the names of a class's fields; None for one that is not made of fields."""
@@ -280,7 +285,7 @@ def _field_names(kind: Hashable) -> tuple[str, ...] | None:
 
 def _attributes(value: Any) -> dict[str, Any] | None:
     """Return the fields of an object that is made of fields, with what a model holds beyond; None for others."""
-    names = _field_names(type(value))
+    names = _names_of_fields(value)
     if names is None:
         return None
     own = getattr(value, "__dict__", None) or {}
