@@ -23,7 +23,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Discriminat
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from spooled.codec import Codec, PayloadCodec, PayloadError, result_codec
+from spooled.codec import Codec, PayloadCodec, PayloadError, register_json_form, result_codec
 from spooled.errors import ValidationError
 
 
@@ -578,6 +578,18 @@ def test_json_that_a_type_reads_may_be_given_as_it_is(annotation: Any, given: An
     codec = Codec(annotation)
     assert codec.dump(given) == given
     codec.load(given)
+
+
+class Lazy:
+    def __str__(self) -> str:
+        return "late"
+
+
+def test_a_registered_type_has_a_json_form() -> None:
+    register_json_form(Lazy, str)
+    assert Codec().dump({"a": Lazy()}) == {"a": "late"}
+    assert Codec(dict[str, Any]).dump({"a": [Lazy()]}) == {"a": ["late"]}
+    assert Codec(Plain).dump({"to": Lazy()}) == {"to": "late"}
 
 
 class Sub(str):

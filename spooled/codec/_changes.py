@@ -152,7 +152,8 @@ def _untyped(given: Any, names: Mapping[str, Any], back: Mapping[Any, Any], path
     if fields_of(type(given)):
         from spooled.codec._codec import codec_of  # which looks for changes
 
-        codec_of(type(given)).dump(given)
+        kind: Any = type(given)
+        codec_of(kind).dump(given)
         return None
     for name, item in names.items():
         key = next((one for one in _keys(given, name) if one in back), None)

@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
+from spooled._http._json import encode
 from spooled.codec._annotations import fields_of, parts_of
 from spooled.codec._errors import Unreadable
 
@@ -76,14 +78,20 @@ class PydanticRules:
         return self._adapter.dump_python(fitting, mode="json", by_alias=True)
 
     def _dump(self, value: Any, *, by_alias: bool, exclude_defaults: bool = False) -> bytes:
-        return self._adapter.dump_json(
-            value,
-            by_alias=by_alias,
-            exclude_defaults=exclude_defaults,
-            round_trip=True,
-            # What is wrong with the value is told by reading it again.
-            warnings=False,
-        )
+        try:
+            return self._adapter.dump_json(
+                value,
+                by_alias=by_alias,
+                exclude_defaults=exclude_defaults,
+                round_trip=True,
+                # What is wrong with the value is told by reading it again.
+                warnings=False,
+            )
+        except PydanticSerializationError:
+            if not isinstance(value, dict | list):
+                raise
+            # Given as JSON, which pydantic need not know how to dump, or with values that it does not know.
+            return encode(value, "payload")
 
     def _renamed(self, value: Any) -> bytes:
         form = msgspec.json.decode(self._dump(value, by_alias=False))
