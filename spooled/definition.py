@@ -6,18 +6,30 @@ the payload back in the worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 
-from spooled._http._json import json_form
+from spooled._http._fields import JOB
+from spooled._http._rules import body
+from spooled.codec import PayloadCodec, PayloadError
 from spooled.worker._options import check_queue_name
-from spooled.worker._routing import JOB_TYPE, PayloadError, read_payload
+from spooled.worker.signature import HandlerSignature
 
-__all__ = ["EnqueueOptions", "JobDefaults", "JobDefinition", "PayloadError"]
+__all__ = ["OMITTED", "EnqueueOptions", "JobDefaults", "JobDefinition", "PayloadError", "definition_of"]
 
 P = TypeVar("P")
+
+
+class _Omitted:
+    """Stands for a payload that was not given. None is a payload."""
+
+    def __repr__(self) -> str:
+        return "OMITTED"
+
+
+OMITTED: Final[Any] = _Omitted()
 
 
 class JobDefaults(TypedDict, total=False):
@@ -53,12 +65,14 @@ class JobDefinition(Generic[P]):
         queue_name: Its queue (contract api-v1 §3.2).
         job_type: What tells it from other kinds on the same queue: sent as `job_type` in the payload, which must be a
             JSON object then. None for a queue with one kind of job.
-        payload_type: The payload's type: a pydantic model, dataclass, TypedDict, msgspec Struct, attrs class or any
-            type that msgspec can check. None for anything that has a JSON form.
+        payload_type: The payload's type: any annotation that pydantic or msgspec can read from JSON, such as a model,
+            `list[Model]`, a dataclass, TypedDict, msgspec Struct or attrs class. None for anything with a JSON form.
         defaults: Options that every job of this kind gets.
+        default: The payload of a job that is enqueued without one. Default: None, JSON's null.
 
     Raises:
-        TypeError: `queue_name` or `job_type` is no text, or there is no default of that name.
+        TypeError: `queue_name` or `job_type` is no text, there is no default of that name, the payload's type cannot
+            be read from JSON, or it has a field of its own that is called `job_type`.
         ValueError: They break a rule of the contract.
     """
 
@@ -66,6 +80,8 @@ class JobDefinition(Generic[P]):
     job_type: str | None = None
     payload_type: Any = None
     defaults: JobDefaults = field(default_factory=JobDefaults)
+    default: Any = OMITTED
+    _codec: PayloadCodec = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue_name)
@@ -76,22 +92,27 @@ class JobDefinition(Generic[P]):
             if name not in JobDefaults.__annotations__:
                 known = ", ".join(sorted(JobDefaults.__annotations__))
                 raise TypeError(f"a job has no default {name!r}; it may have {known}")
+        _check_options({**self.defaults})
+        codec = PayloadCodec(self.payload_type, self.job_type)
+        codec.check_job_type()
+        object.__setattr__(self, "_codec", codec)
 
-    def parameters(self, payload: P, **options: Unpack[EnqueueOptions]) -> dict[str, Any]:
-        """What `client.jobs.create(...)` takes to enqueue this.
+    def parameters(self, payload: P = OMITTED, **options: Unpack[EnqueueOptions]) -> dict[str, Any]:
+        """Return what `client.jobs.create(...)` takes to enqueue this.
 
-        The payload is checked here, so that the one who made the mistake hears of it, and not the worker.
+        All of it is checked here, so that the caller who made a mistake is told of it, and not the worker. The payload
+        is read back as the worker will read it, and must be what was given.
 
         Raises:
-            PayloadError: The payload does not fit the type; it is a ValueError.
+            PayloadError: The payload does not fit the type, or would not arrive as it is; it is a ValueError.
             TypeError: An option is unknown, or a typed job's payload is no object.
             ValueError: Both `delay` and `scheduled_at` are given.
+            ValidationError: An option breaks a rule of the contract, or JSON cannot say the payload.
         """
         chosen: dict[str, Any] = {**self.defaults}
         for name, value in options.items():
-            if name not in EnqueueOptions.__annotations__ and name not in JobDefaults.__annotations__:
-                known = ", ".join(sorted({**EnqueueOptions.__annotations__, **JobDefaults.__annotations__}))
-                raise TypeError(f"enqueue has no option {name!r}; it has {known}")
+            if name not in _OPTIONS:
+                raise TypeError(f"enqueue has no option {name!r}; it has {', '.join(sorted(_OPTIONS))}")
             if value is not None:
                 chosen[name] = value
         delay = chosen.pop("delay", None)
@@ -99,37 +120,57 @@ class JobDefinition(Generic[P]):
             if chosen.get("scheduled_at") is not None:
                 raise ValueError("give either delay or scheduled_at, not both")
             chosen["scheduled_at"] = _delay(delay)
-        return {"queue_name": self.queue_name, "payload": self._sent(payload), **chosen}
+        sent = self._sent(payload)
+        _check_options({**chosen, "payload": sent})
+        return {"queue_name": self.queue_name, "payload": sent, **chosen}
 
     def read(self, payload: object) -> P:
-        """The payload of a claimed job in its own type.
+        """Return the payload of a claimed job in its own type.
 
         Raises:
             PayloadError: It does not fit.
         """
-        kind = self.payload_type
-        if kind is None:
-            return payload  # type: ignore[return-value] # there is nothing to check it against
-        if self.job_type is not None and isinstance(payload, dict) and not _declares(kind, JOB_TYPE):
-            # We have put it there; a type that forbids unknown members must not be refused for it.
-            payload = {name: value for name, value in payload.items() if name != JOB_TYPE}
-        return read_payload(payload, kind)  # type: ignore[no-any-return]
+        try:
+            return self._codec.load(payload)  # type: ignore[no-any-return]
+        except PayloadError:
+            if payload is None and self.default is not OMITTED:
+                return self.default  # type: ignore[no-any-return]
+            raise
 
     def _sent(self, payload: object) -> object:
-        form = json_form(payload, "payload")
-        kind = self.payload_type
-        if kind is not None and not (isinstance(kind, type) and _is_one(payload, kind)):
-            read_payload(form, kind)
-        if self.job_type is None:
-            return form
-        if form is None:
-            form = {}
-        if not isinstance(form, Mapping):
-            raise TypeError(
-                f"a job of type {self.job_type!r} needs a payload that is a JSON object, to hold its job_type; "
-                f"got {type(payload).__name__}"
-            )
-        return {**form, JOB_TYPE: self.job_type}
+        if payload is OMITTED:
+            payload = None if self.default is OMITTED else self.default
+        try:
+            return self._codec.dump(payload)
+        except PayloadError as error:
+            if payload is None and self.default is not OMITTED:
+                return self._sent(self.default)
+            named = "" if self.job_type is None else f" {self.job_type!r}"
+            raise PayloadError(f"a job{named} for queue {self.queue_name!r}: {error}") from error.__cause__
+
+
+def definition_of(
+    signature: HandlerSignature, queue_name: str, job_type: str | None, defaults: JobDefaults
+) -> JobDefinition[Any]:
+    """Return the definition of the job that a function with this signature runs.
+
+    Raises:
+        TypeError: As `JobDefinition`, with the function's name.
+        ValueError: As `JobDefinition`.
+    """
+    default = OMITTED if signature.default is inspect.Parameter.empty else signature.default
+    try:
+        return JobDefinition(queue_name, job_type, signature.payload_type, defaults, default)
+    except TypeError as error:
+        raise TypeError(f"{signature.name}: {error}") from error
+
+
+_OPTIONS = frozenset(EnqueueOptions.__annotations__) | frozenset(JobDefaults.__annotations__)
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what the server would refuse, with the client's own rules."""
+    body(JOB, **options)
 
 
 def _delay(delay: object) -> timedelta:
@@ -138,20 +179,3 @@ def _delay(delay: object) -> timedelta:
     if isinstance(delay, bool) or not isinstance(delay, int | float):
         raise TypeError(f"delay must be a number of seconds or a timedelta, got {delay!r}")
     return timedelta(seconds=delay)
-
-
-def _is_one(value: object, kind: type) -> bool:
-    try:
-        # Containers are looked into: a list is no proof for what is in it.
-        return isinstance(value, kind) and not isinstance(value, dict | list | tuple | set)
-    except TypeError:
-        return False  # a TypedDict
-
-
-def _declares(kind: Any, name: str) -> bool:
-    for attribute in ("model_fields", "__struct_fields__", "__dataclass_fields__", "__annotations__"):
-        fields = getattr(kind, attribute, None)
-        if fields:
-            return name in fields
-    # A plain mapping takes whatever is sent, except that what the producer did not send is not shown.
-    return False

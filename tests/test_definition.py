@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import pytest
@@ -35,7 +35,7 @@ class Typed(TypedDict):
 
 
 class Named(BaseModel):
-    job_type: str
+    job_type: Literal["kind"] = "kind"
     to: str
 
 
@@ -76,7 +76,9 @@ def test_a_job_type_travels_in_the_payload_and_does_not_disturb_its_type(kind: A
 
 def test_a_type_that_declares_the_job_type_gets_it() -> None:
     definition = JobDefinition[Any]("q", "kind", Named)
-    assert definition.read({"job_type": "kind", "to": "ada"}) == Named(job_type="kind", to="ada")
+    sent = definition.parameters(Named(to="ada"))["payload"]
+    assert sent == {"job_type": "kind", "to": "ada"}
+    assert definition.read(sent) == Named(job_type="kind", to="ada")
 
 
 def test_a_typed_job_needs_an_object() -> None:

@@ -31,6 +31,7 @@ from spooled._http._rules import (
     is_web_address,
     refusal,
 )
+from spooled.codec import whole_form
 from spooled.errors import ValidationError
 
 KIB = 1024
@@ -40,7 +41,13 @@ QUEUE_NAME = Text(1, 100, is_queue_name, " (letters, digits, - _ . and neither .
 PRIORITY = Integer(-100, 100)
 MAX_RETRIES = Integer(0, 100)
 TIMEOUT_SECONDS = Integer(1, 86_400)
-PAYLOAD = Json("payload", MIB, ": store the data elsewhere and put a reference to it in the payload")
+PAYLOAD = Json(
+    "payload",
+    MIB,
+    ": store the data elsewhere and put a reference to it in the payload",
+    # Nothing of a model may get lost on its way to a worker.
+    whole_form,
+)
 IDEMPOTENCY_KEY = Text(1, 255)
 LIMIT = Integer(1, 100)
 OFFSET = Integer(0, 2**63 - 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -16,27 +19,90 @@ T = TypeVar("T")
 _SHOWN = 200
 
 
-def _foreign(value: object) -> object:
-    """Models of the user's that msgspec does not know: pydantic's, by their public method."""
+@functools.singledispatch
+def foreign_form(value: object) -> object:
+    """Return the JSON form of a value whose type msgspec does not know, one level deep.
+
+    The forms of further types are registered here, by `register_json_form`. Models are dumped by their own public
+    method, as FastAPI answers with them: by alias.
+
+    Raises:
+        TypeError: It has none.
+    """
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
-        return dump(mode="json")
+        return dump(mode="json", by_alias=True)
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} objects have no JSON form")
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_foreign)
+@foreign_form.register
+def _text(value: str) -> str:
+    # A lazy object may only say that it is text.
+    return str.__str__(value) if issubclass(type(value), str) else str(value)
+
+
+@foreign_form.register(bool)
+@foreign_form.register(tuple)
+@foreign_form.register(type(None))
+def _key(value: object) -> object:
+    # As a value each has a form.
+    raise TypeError(f"a key of a JSON object is text or a number, got {value!r}")
+
+
+@foreign_form.register
+def _whole_number(value: numbers.Integral) -> int:
+    return int(value)
+
+
+@foreign_form.register
+def _number(value: numbers.Real) -> float:
+    if isinstance(value, numbers.Rational):
+        raise TypeError(f"a {type(value).__name__} has no exact JSON form")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("NaN and Infinity have no JSON form")
+    return number
+
+
+@foreign_form.register
+def _path(value: os.PathLike) -> object:  # type: ignore[type-arg] # singledispatch takes classes
+    return os.fspath(value)
+
+
+@foreign_form.register
+def _object(value: Mapping) -> dict[object, object]:  # type: ignore[type-arg]
+    return dict(value)
+
+
+def register_json_form(kind: type[T], form: Callable[[T], object]) -> None:
+    """Say how the values of a type are sent where msgspec does not know it, in payloads and in results.
+
+    Args:
+        kind: The type, or an abstract base class; its subclasses are meant too.
+        form: Takes a value and returns what JSON can say, or anything else that can be sent.
+    """
+    foreign_form.register(kind, form)
+
+
+_UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+_encoder = msgspec.json.Encoder(enc_hook=foreign_form)
 _decoders: dict[Any, Callable[[bytes], Any]] = {}
 
 
-def encode(value: object, field: str = "body") -> bytes:
+def encode(value: object, field: str = "body", encoder: msgspec.json.Encoder | None = None) -> bytes:
     """`value` as JSON. `msgspec.Raw` inside it is passed through.
+
+    Args:
+        value: What is wanted as JSON.
+        field: What it is called in messages.
+        encoder: One with another idea of what values that msgspec does not know are in JSON.
 
     Raises:
         ValidationError: It has no JSON form, or holds NaN or Infinity (which JSON cannot say).
     """
     try:
-        data = _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        data = (encoder or _encoder).encode(value)
+    except _UNENCODABLE as error:
         raise _unencodable(field, str(error) or type(error).__name__) from error
     # msgspec writes NaN and Infinity as null. Only a text with a null in it can hide one.
     if b"null" in data:
@@ -46,20 +112,9 @@ def encode(value: object, field: str = "body") -> bytes:
     return data
 
 
-def json_form(value: object, field: str = "body") -> object:
-    """`value` as what JSON can say: None, booleans, numbers, text, lists and dicts.
-
-    Raises:
-        ValidationError: As `encode`.
-    """
-    try:
-        form: object = msgspec.to_builtins(value, str_keys=True, enc_hook=_foreign)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise _unencodable(field, str(error) or type(error).__name__) from error
-    path = _not_a_number(form, field)
-    if path is not None:
-        raise _unencodable(path, "NaN and Infinity have no JSON form")
-    return form
+def encoder_with(foreign: Callable[[object], object]) -> msgspec.json.Encoder:
+    """Return an encoder that asks `foreign` for the JSON form of what msgspec does not know."""
+    return msgspec.json.Encoder(enc_hook=foreign)
 
 
 def decode(response: Response, into: type[T]) -> T:

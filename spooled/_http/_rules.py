@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from spooled._http._json import encode
+from spooled._http._json import encode, encoder_with, foreign_form
 from spooled._http._nearest import did_you_mean
 from spooled.errors import ValidationError
 
@@ -229,13 +229,27 @@ class Moment:
 
 
 class Json:
-    """Any JSON, up to a size. Encoded here, once; the request carries the bytes along."""
+    """Any JSON, up to a size. Encoded here, once; the request carries the bytes along.
 
-    def __init__(self, field: str, limit: int, advice: str = "") -> None:
+    Args:
+        field: What it is called in messages.
+        limit: Bytes.
+        advice: What to do when it is too large.
+        foreign: Makes JSON of values that msgspec does not know.
+    """
+
+    def __init__(
+        self,
+        field: str,
+        limit: int,
+        advice: str = "",
+        foreign: Callable[[object], object] = foreign_form,
+    ) -> None:
         self.field, self.limit, self.advice = field, limit, advice
+        self._encoder = encoder_with(foreign)
 
     def __call__(self, value: Any) -> msgspec.Raw:
-        data = value if isinstance(value, msgspec.Raw) else encode(value, self.field)
+        data = value if isinstance(value, msgspec.Raw) else encode(value, self.field, self._encoder)
         size = memoryview(data).nbytes
         if size > self.limit:
             raise Refused(

@@ -4,10 +4,10 @@ from spooled import SpooledClient
 from spooled.worker import SpooledWorker
 """
 
+from spooled.codec import PayloadError
 from spooled.worker._async_worker import AsyncSpooledWorker
 from spooled.worker._bridge import engine_client
 from spooled.worker._io_loop import engine_loop
-from spooled.worker._routing import PayloadError
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spooled.worker._results import UnserialisableResultError, encode_result
+from spooled.worker._results import Answer, UnserialisableResultError, encode_result
 from spooled.worker.context import JobContext, log_fields, running_as
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
@@ -115,8 +115,11 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
 
 def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     """Encode a return value where the handler ran, so that the I/O thread does not have to."""
+    codec = None
+    if isinstance(value, Answer):
+        codec, value = value.codec, value.value
     try:
-        return Success(value, encode_result(value))
+        return Success(value, encode_result(value, codec))
     except UnserialisableResultError as error:
         logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, error, extra=log_fields(ctx))
         return Failure(fit_error(str(error)))

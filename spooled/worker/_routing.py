@@ -10,18 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from spooled.codec import JOB_TYPE, Codec, PayloadCodec, result_codec
+from spooled.worker._results import Answer
 from spooled.worker.context import JobContext
 
 logger = logging.getLogger("spooled.worker")
-
-JOB_TYPE = "job_type"
-"""The member of a payload that names the kind of job (contract api-v1 §3.1)."""
-
-
-class PayloadError(ValueError):
-    """A job's payload does not have the type that its handler declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +36,7 @@ class Routes:
     def __init__(self) -> None:
         self._default: Callable[[Any], Any] | None = None
         self._typed: dict[str, Callable[[Any], Any]] = {}
-        self._payloads: dict[Callable[[Any], Any], Any] = {}
+        self._payloads: dict[Callable[[Any], Any], PayloadCodec | None] = {}
 
     def __bool__(self) -> bool:
         return self._default is not None or bool(self._typed)
@@ -80,7 +73,8 @@ class Routes:
                 name_of(handler),
                 name_of(taken),
             )
-        self._payloads[handler] = payload if payload is not None else payload_type_of(handler)
+        kind = payload if payload is not None else payload_type_of(handler)
+        self._payloads[handler] = None if kind is None else PayloadCodec(kind, job_type)
         if job_type is None:
             self._default = handler
         else:
@@ -95,7 +89,9 @@ class Routes:
 
         def route(handler: Callable[[Any], Any]) -> Route:
             plain = is_plain(handler)
-            return Route(wrap(_typed(handler, self._payloads[handler], plain), plain), plain)
+            call = wrap(_typed(handler, self._payloads[handler], plain), plain)
+            result = result_codec(result_type_of(handler))
+            return Route(call if result is None else _answering(call, result, plain), plain)
 
         default = None if self._default is None else route(self._default)
         return BoundRoutes(default, {name: route(handler) for name, handler in self._typed.items()})
@@ -154,7 +150,7 @@ def payload_type_of(handler: Callable[[Any], Any]) -> Any:
         if "JobContext[" not in annotation:
             return None
         try:
-            annotation = typing.get_type_hints(target)[name]
+            annotation = typing.get_type_hints(target, include_extras=True)[name]
         except Exception as error:
             raise TypeError(
                 f"the annotation {annotation!r} of {name_of(handler)} cannot be resolved ({error}); define the payload "
@@ -167,37 +163,50 @@ def payload_type_of(handler: Callable[[Any], Any]) -> Any:
     return None if argument is Any or isinstance(argument, typing.TypeVar) else argument
 
 
-def read_payload(payload: object, kind: Any) -> Any:
-    """`payload` as a `kind`.
-
-    Raises:
-        PayloadError: It does not fit, with the place.
-    """
-    validate = getattr(kind, "model_validate", None)  # pydantic's convention
-    try:
-        return msgspec.convert(payload, kind) if validate is None else validate(payload)
-    except ValueError as error:  # msgspec's and pydantic's errors are both ValueErrors
-        raise PayloadError(f"the payload is no {getattr(kind, '__name__', kind)}: {error}") from error
-
-
 def name_of(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
-def _typed(handler: Callable[[Any], Any], kind: Any, plain: bool) -> Callable[[Any], Any]:
-    if kind is None:
+def result_type_of(handler: Callable[..., Any]) -> Any:
+    """Return the annotation of what a handler returns; None when it declares nothing, or nothing that can be found."""
+    target: Any = handler
+    while isinstance(target, functools.partial):
+        target = target.func
+    if not (inspect.isfunction(target) or inspect.ismethod(target)):
+        target = getattr(target, "__call__", target)  # noqa: B004
+    annotation = getattr(target, "__annotations__", {}).get("return")
+    if isinstance(annotation, str):
+        try:
+            annotation = typing.get_type_hints(target, include_extras=True).get("return")
+        except Exception:  # a name that is only there for type checkers
+            return None
+    return None if annotation in (Any, type(None)) else annotation
+
+
+def _typed(handler: Callable[[Any], Any], payload: PayloadCodec | None, plain: bool) -> Callable[[Any], Any]:
+    if payload is None:
         return handler
     if plain:
 
         def call(ctx: JobContext[Any]) -> Any:
-            ctx.payload = read_payload(ctx.payload, kind)
+            ctx.payload = payload.load(ctx.payload)
             return handler(ctx)
 
         return call
 
     async def call_async(ctx: JobContext[Any]) -> Any:
-        ctx.payload = read_payload(ctx.payload, kind)
+        ctx.payload = payload.load(ctx.payload)
         return await handler(ctx)
+
+    return call_async
+
+
+def _answering(call: Callable[[Any], Any], result: Codec, plain: bool) -> Callable[[Any], Any]:
+    if plain:
+        return lambda ctx: Answer(call(ctx), result)
+
+    async def call_async(ctx: JobContext[Any]) -> Any:
+        return Answer(await call(ctx), result)
 
     return call_async
 

@@ -4,7 +4,8 @@ A handler's first parameter is the job's context or its payload, and it may have
 
     def send(ctx: JobContext[Email]): ...     the context, with the payload as an Email
     def send(email: Email): ...               the payload
-    def send(ctx): ...                        the context, as for a worker's own handlers
+    def send(email): ...                      the payload, whatever it is
+    def send(ctx): ...                        the context: without an annotation, its name tells
     def clean_up(): ...                       a job that needs nothing
 
 Any other parameter that is annotated as a context gets it too. What is left is the adapter's to fill.
@@ -19,8 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from spooled.worker._routing import is_plain, name_of
+from spooled.worker._routing import is_plain, name_of, result_type_of
 from spooled.worker.context import JobContext
+
+_CONTEXT_NAMES = ("ctx", "context")
+"""What an unannotated first parameter is called when it takes the context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class HandlerSignature:
         coroutine: Whether what it returns must be awaited.
         first: What its first parameter takes.
         payload_type: The payload's type, or None where nothing is said about it.
+        default: What the payload is when none is sent, or `inspect.Parameter.empty`.
+        result_type: The annotation of what it returns, or None where nothing is said about it.
         contexts: Names of further parameters that take the context.
         others: All other parameters, with annotations as objects; `*args` and `**kwargs` are left out.
     """
@@ -40,6 +46,8 @@ class HandlerSignature:
     coroutine: bool
     first: Literal["context", "payload", "nothing"]
     payload_type: Any
+    default: Any
+    result_type: Any
     contexts: tuple[str, ...]
     others: tuple[inspect.Parameter, ...]
 
@@ -56,17 +64,22 @@ def signature_of(function: Callable[..., Any]) -> HandlerSignature:
     parameters = _parameters(function, name)
     first: Literal["context", "payload", "nothing"] = "nothing"
     payload_type: Any = None
+    default: Any = inspect.Parameter.empty
     if parameters and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY:
-        annotation = parameters.pop(0).annotation
-        if annotation is inspect.Parameter.empty or is_context(annotation):
+        parameter = parameters.pop(0)
+        annotation, unsaid = parameter.annotation, parameter.annotation is inspect.Parameter.empty
+        if is_context(annotation) or (unsaid and parameter.name in _CONTEXT_NAMES):
             first, payload_type = "context", _payload_of(annotation)
         else:
-            first, payload_type = "payload", None if annotation is Any else annotation
+            first, payload_type = "payload", None if unsaid or annotation is Any else annotation
+            default = parameter.default
     return HandlerSignature(
         name=name,
         coroutine=not is_plain(function),
         first=first,
         payload_type=payload_type,
+        default=default,
+        result_type=result_type_of(function),
         contexts=tuple(one.name for one in parameters if is_context(one.annotation)),
         others=tuple(one for one in parameters if not is_context(one.annotation)),
     )

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpa
 from django.db import models, transaction
 from django.utils.module_loading import autodiscover_modules
 
-from spooled.definition import EnqueueOptions, JobDefaults, JobDefinition
+from spooled.definition import OMITTED, EnqueueOptions, JobDefaults, JobDefinition, definition_of
 from spooled.models import CreateJobResponse
 from spooled.worker import AsyncJobContext, JobContext
 from spooled.worker.signature import signature_of
@@ -83,7 +83,7 @@ class Job(Generic[P, S, R]):
     ) -> CreateJobResponse: ...
     @overload
     def enqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> CreateJobResponse: ...
-    def enqueue(self, payload: Any = None, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
+    def enqueue(self, payload: Any = OMITTED, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
         """Put a job on the queue now, whatever becomes of the transaction. Contract: api-v1 §3.2.
 
         Args:
@@ -108,7 +108,7 @@ class Job(Generic[P, S, R]):
     ) -> CreateJobResponse: ...
     @overload
     async def aenqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> CreateJobResponse: ...
-    async def aenqueue(self, payload: Any = None, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
+    async def aenqueue(self, payload: Any = OMITTED, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
         """As `enqueue`, for coroutines: on the asynchronous client of the running loop."""
         parameters = self.parameters(payload, options)
         return await get_async_client().jobs.create(**parameters)
@@ -126,7 +126,7 @@ class Job(Generic[P, S, R]):
         self, payload: P, *, using: str | None = None, **options: Unpack[EnqueueOptions]
     ) -> Promised: ...
     def enqueue_on_commit(
-        self, payload: Any = None, *, using: str | None = None, **options: Unpack[EnqueueOptions]
+        self, payload: Any = OMITTED, *, using: str | None = None, **options: Unpack[EnqueueOptions]
     ) -> Promised:
         """Put a job on the queue when the current transaction commits, and not at all when it does not.
 
@@ -217,8 +217,7 @@ def job(
     """
 
     def register(function: Callable[..., Any]) -> Job[Any, ..., Any]:
-        payload_type = signature_of(function).payload_type
-        definition = JobDefinition[Any](queue_name, job_type, payload_type, defaults)
+        definition = definition_of(signature_of(function), queue_name, job_type, defaults)
         made: Job[Any, ..., Any] = Job(function, definition, _checked(concurrency))
         registry.add(made)
         return made

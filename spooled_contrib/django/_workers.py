@@ -128,7 +128,10 @@ def _as_is(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
     def run_plain(ctx: Any) -> Any:
         return job.run(ctx)
 
-    return run if job.signature.coroutine else run_plain
+    handler: Callable[[Any], Any] = run if job.signature.coroutine else run_plain
+    # The worker dumps what it returns by this.
+    handler.__annotations__ = {"return": job.signature.result_type}
+    return handler
 
 
 def _as_plain(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
@@ -139,4 +142,5 @@ def _as_plain(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
     def run(ctx: Any) -> Any:
         return async_to_sync(handler)(ctx)
 
+    run.__annotations__ = handler.__annotations__
     return run

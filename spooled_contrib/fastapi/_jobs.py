@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
-from spooled.definition import EnqueueOptions, JobDefaults, JobDefinition
+from pydantic.fields import FieldInfo
+
+from spooled.definition import OMITTED, EnqueueOptions, JobDefaults, JobDefinition, definition_of
 from spooled.models import CreateJobResponse
 from spooled.worker import AsyncJobContext, JobContext
-from spooled.worker.signature import signature_of
+from spooled.worker.signature import HandlerSignature, signature_of
 from spooled_contrib.fastapi._dependencies import Dependencies, is_dependency
 
 if TYPE_CHECKING:
@@ -35,15 +50,8 @@ class Job(Generic[P, S, R]):
     def __init__(
         self, function: Callable[..., Any], definition: JobDefinition[P], concurrency: int | None
     ) -> None:
-        signature = signature_of(function)
-        extra = list(signature.others)
-        if signature.first == "payload" and _is_filled(function, signature.payload_type):
-            raise TypeError(
-                f"the first parameter of {signature.name} is a dependency; put the payload or the job's context "
-                "first, as in (ctx: AsyncJobContext, ...)"
-            )
-        self.signature = signature
-        self.dependencies = Dependencies(signature.name, extra)
+        self.signature = _signature_of(function)
+        self.dependencies = Dependencies(self.signature.name, self.signature.others)
         self.definition = definition
         self.concurrency = concurrency
         self.function = function
@@ -66,7 +74,7 @@ class Job(Generic[P, S, R]):
     ) -> CreateJobResponse: ...
     @overload
     async def enqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> CreateJobResponse: ...
-    async def enqueue(self, payload: Any = None, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
+    async def enqueue(self, payload: Any = OMITTED, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
         """Put a job on the queue. Contract: api-v1 §3.2.
 
         Args:
@@ -93,7 +101,7 @@ class Job(Generic[P, S, R]):
     ) -> CreateJobResponse: ...
     @overload
     def enqueue_sync(self, payload: P, **options: Unpack[EnqueueOptions]) -> CreateJobResponse: ...
-    def enqueue_sync(self, payload: Any = None, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
+    def enqueue_sync(self, payload: Any = OMITTED, **options: Unpack[EnqueueOptions]) -> CreateJobResponse:
         """As `enqueue`, from a thread: for endpoints and handlers that are plain functions.
 
         Raises:
@@ -174,8 +182,7 @@ class JobRouter:
         """
 
         def register(function: Callable[..., Any]) -> Job[Any, ..., Any]:
-            payload_type = signature_of(function).payload_type
-            definition = JobDefinition[Any](queue_name, job_type, payload_type, defaults)
+            definition = definition_of(_signature_of(function), queue_name, job_type, defaults)
             job: Job[Any, ..., Any] = Job(function, definition, concurrency)
             self._add([job])
             return job
@@ -249,8 +256,30 @@ def _check(jobs: list[Job[Any, ..., Any]]) -> None:
             )
 
 
-def _is_filled(function: Callable[..., Any], payload_type: Any) -> bool:
-    import inspect
+def _signature_of(function: Callable[..., Any]) -> HandlerSignature:
+    """Read a function's parameters; `payload: Item = Body(...)` as an endpoint's parameter is read.
 
+    Raises:
+        TypeError: The first parameter is a dependency.
+    """
+    signature = signature_of(function)
+    if signature.first == "payload" and _is_filled(function, signature.payload_type):
+        raise TypeError(
+            f"the first parameter of {signature.name} is a dependency; put the payload or the job's context "
+            "first, as in (ctx: AsyncJobContext, ...)"
+        )
+    default = signature.default
+    if not isinstance(default, FieldInfo):
+        return signature
+    return dataclasses.replace(
+        signature,
+        payload_type=Annotated[signature.payload_type or Any, default],
+        default=inspect.Parameter.empty
+        if default.is_required()
+        else default.get_default(call_default_factory=True),
+    )
+
+
+def _is_filled(function: Callable[..., Any], payload_type: Any) -> bool:
     first = next(iter(inspect.signature(function).parameters.values()))
     return is_dependency(first.replace(annotation=payload_type))

@@ -181,4 +181,6 @@ def _handler(job: Job[Any, ..., Any], find_runtime: Callable[[], Runtime]) -> Ca
     handler: Callable[[Any], Any] = run if signature.coroutine else run_plain
     handler.__name__, handler.__qualname__ = signature.name.rpartition(".")[2], signature.name
     handler.__module__, handler.__doc__ = getattr(function, "__module__", __name__), function.__doc__
+    # The worker dumps what it returns by this.
+    handler.__annotations__ = {"return": signature.result_type}
     return handler

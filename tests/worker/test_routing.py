@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import logging
 import threading
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from spooled import AsyncSpooledClient, SpooledClient
+from spooled.codec import Codec, PayloadError
 from spooled.worker import (
     AsyncJobContext,
     AsyncSpooledWorker,
@@ -21,7 +22,7 @@ from spooled.worker import (
     SpooledWorker,
     current_job,
 )
-from spooled.worker._routing import PayloadError, is_plain, payload_type_of, read_payload
+from spooled.worker._routing import is_plain, payload_type_of
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
@@ -136,14 +137,54 @@ async def test_coroutines_and_plain_functions_side_by_side(server: EmbeddedServe
         assert threads.isdisjoint({threading.main_thread().name})
 
 
+class Price(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    cents: int = Field(0, alias="amountCents")
+
+
+class Receipt(BaseModel):
+    total: int = Field(serialization_alias="totalCents")
+
+
+def test_models_are_read_and_dumped_by_their_own_rules(client: SpooledClient):
+    worker = worker_on(client)
+
+    @worker.handler("one")
+    def one(ctx: JobContext[Price]) -> Receipt:
+        return Receipt(total=ctx.payload.cents)
+
+    @worker.handler("several")
+    def several(ctx: JobContext[dict[int, list[Price] | Price]]) -> Any:
+        return [Receipt(total=ctx.payload[7].cents)]  # type: ignore[union-attr]
+
+    @worker.process
+    def other(ctx: JobContext[Annotated[int, Field(gt=0)]]) -> list[Receipt]:
+        return [Receipt(total=ctx.payload)]
+
+    made = [
+        client.jobs.create(queue_name="q", payload=payload, max_retries=0).id
+        for payload in (
+            {"job_type": "one", "amountCents": 5},
+            {"job_type": "several", "7": Price(amountCents=6)},
+            7,
+            -7,
+        )
+    ]
+    worker.start(burst=True)
+    jobs = [client.jobs.get(one) for one in made]
+    assert [job.result for job in jobs] == [{"totalCents": 5}, [{"totalCents": 6}], [{"totalCents": 7}], None]
+    assert "greater than 0, got -7" in str(jobs[3].last_error)
+
+
 @pytest.mark.parametrize("kind", [Mail, Typed, Record, Model])
 def test_every_usual_kind_of_type_can_be_read(kind: Any):
-    read = read_payload({"to": "ada"}, kind)
+    read = Codec(kind).load({"to": "ada"})
     assert (read["to"] if kind is Typed else read.to) == "ada"
     with pytest.raises(PayloadError, match=kind.__name__):
-        read_payload({"to": 7}, kind)
+        Codec(kind).load({"to": 7})
     with pytest.raises(PayloadError, match=kind.__name__):
-        read_payload(None, kind)
+        Codec(kind).load(None)
 
 
 class PlainCallable:

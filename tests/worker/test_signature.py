@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ async def coroutine(ctx: AsyncJobContext[Email]) -> None: ...
 def payload(email: Email) -> None: ...
 def any_payload(email: Any) -> None: ...
 def unannotated(ctx): ...  # type: ignore[no-untyped-def]
+def unannotated_payload(order): ...  # type: ignore[no-untyped-def]
 def nothing() -> None: ...
 def options(**options: int) -> None: ...
 
@@ -47,6 +49,7 @@ class Handler:
         (payload, "payload", Email),
         (any_payload, "payload", None),
         (unannotated, "context", None),
+        (unannotated_payload, "payload", None),
         (nothing, "nothing", None),
         (options, "nothing", None),
         (Handler().method, "payload", Email),
@@ -89,3 +92,12 @@ def test_an_annotation_that_cannot_be_found_is_named() -> None:
 def test_what_is_no_function() -> None:
     with pytest.raises(TypeError, match="must be a function, got 3"):
         signature_of(3)  # type: ignore[arg-type]
+
+
+def test_the_default_and_the_result() -> None:
+    def handler(email: Email = Email("ada")) -> list[Email]: ...  # type: ignore[empty-body] # noqa: B008
+
+    signature = signature_of(handler)
+    assert (signature.default, signature.result_type) == (Email("ada"), list[Email])
+    signature = signature_of(payload)
+    assert (signature.default, signature.result_type) == (inspect.Parameter.empty, None)
