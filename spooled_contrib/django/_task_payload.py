@@ -32,10 +32,9 @@ def origin(payload: Mapping[str, Any], job_id: str) -> tuple[str, int]:
     A job that took another one's place carries both, because its own id means nothing to those who enqueued the task.
     """
     task_id, runs = payload.get("task_id"), payload.get("runs")
-    known = isinstance(runs, int) and not isinstance(runs, bool) and 0 <= runs <= RUNS_KNOWN
-    if not known or not isinstance(task_id, str) or not task_id:
+    if not isinstance(task_id, str) or not task_id or not isinstance(runs, int) or isinstance(runs, bool):
         return job_id, 0
-    return task_id, int(runs)
+    return task_id, min(max(runs, 0), RUNS_KNOWN)
 
 
 def continued(payload: Mapping[str, Any], task_id: str, runs: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from spooled_contrib.django._task_names import (
     task_enqueued,
 )
 from spooled_contrib.django._task_payload import _load, is_task, set_values, with_values
+from spooled_contrib.django._task_queues import note_queue
 from spooled_contrib.django._task_runner import TaskRunner
 
 __all__ = ["SpooledBackend", "SpooledTask", "TaskRunner", "task_backends"]
@@ -65,6 +66,10 @@ class SpooledTask(Task):  # type: ignore[type-arg] # Django's own is not generic
 
     max_retries: int | None = None
     timeout: int | None = None
+
+    def __post_init__(self) -> None:
+        Task.__post_init__(self)
+        note_queue(self.backend, self.queue_name)
 
 
 class SpooledBackend(BaseTaskBackend):
@@ -171,7 +176,8 @@ class SpooledBackend(BaseTaskBackend):
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         self.validate_task(task)
-        args, kwargs = json_form(list(args), "args"), json_form(kwargs, "kwargs")
+        given_args: list[Any] = json_form(list(args), "args")
+        given_kwargs: dict[str, Any] = json_form(kwargs, "kwargs")
         result: Any = TaskResult(
             task=task,
             id="",
@@ -180,8 +186,8 @@ class SpooledBackend(BaseTaskBackend):
             started_at=None,
             finished_at=None,
             last_attempted_at=None,
-            args=args,
-            kwargs=kwargs,
+            args=given_args,
+            kwargs=given_kwargs,
             backend=self.alias,
             errors=[],
             worker_ids=[],
@@ -195,8 +201,8 @@ class SpooledBackend(BaseTaskBackend):
             "payload": {
                 "job_type": task.module_path,
                 "backend": self.alias,
-                "args": args,
-                "kwargs": kwargs,
+                "args": given_args,
+                "kwargs": given_kwargs,
             },
             "priority": int(task.priority),
             "scheduled_at": run_after,

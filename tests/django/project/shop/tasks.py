@@ -218,3 +218,9 @@ async def give_async(name: str):
 @task
 def speechless() -> None:
     raise Unspeakable
+
+
+@task(backend="other", queue_name="parcels")
+def ship(n: int) -> int:
+    """On a queue that only this line names: its backend takes any."""
+    return n
