@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
+from spooled import SpooledClient
 from spooled.cli import _schedules
 from tests.cli.conftest import Api, Cli
 
@@ -79,6 +81,20 @@ def test_schedules(cli: Cli, api: Api, monkeypatch: pytest.MonkeyPatch, count: i
     names = [each["name"] for each in document.json["schedules"]]
     assert names == [f"s-{n:02}" for n in reversed(range(count))]
     assert (len(shown.out.splitlines()), shown.err, document.err) == (count + 1, "", "")
+
+
+@pytest.mark.parametrize(("count", "whole"), [(499, True), (500, False), (700, False)])
+def test_schedules_of_an_older_server(count: int, whole: bool) -> None:
+    """It knows no offset, and gives 500 at most. A full page may be all, which it cannot say."""
+    names = ("id", "organization_id", "name", "cron_expression", "timezone", "queue_name")
+    times = dict.fromkeys(("created_at", "updated_at"), "2030-01-01T00:00:00Z")
+    listed = [{**dict.fromkeys(names, str(n)), **times} for n in range(count)][:500]
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=listed))
+    with SpooledClient(
+        api_key="sp_test_0123456789", base_url="http://spooled.test", transport=transport
+    ) as client:
+        found, all_of_them = _schedules._read_all(client, None)
+    assert (len(found), all_of_them) == (min(count, 500), whole)
 
 
 def test_workflows(cli: Cli, api: Api) -> None:
