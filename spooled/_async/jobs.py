@@ -8,6 +8,7 @@ from typing import Any
 
 from spooled._async._session import AsyncSession
 from spooled._async.dead_letters import AsyncDeadLetters
+from spooled._async.job_lists import AsyncJobLists
 from spooled._http import _fields as fields
 from spooled._http._acks import complete_landed, fail_landed
 from spooled._http._json import list_of
@@ -22,11 +23,8 @@ from spooled.models import (
     ClaimJobsResponse,
     CreateJobResponse,
     Job,
-    JobHistoryEvent,
     JobStats,
     JobStatusInfo,
-    JobSummary,
-    Page,
 )
 
 # In the class, `list` is the method.
@@ -34,7 +32,7 @@ _Statuses = list[JobStatusInfo]
 _IDS = {"ids": ListOf(0, 100, fields.ID, "job ids")}
 
 
-class AsyncJobs:
+class AsyncJobs(AsyncJobLists):
     """`client.jobs`. Contract: api-v1 §3.
 
     Attributes:
@@ -42,7 +40,7 @@ class AsyncJobs:
     """
 
     def __init__(self, session: AsyncSession) -> None:
-        self._session = session
+        super().__init__(session)
         self.dlq = AsyncDeadLetters(session)
 
     @takes_mapping
@@ -186,57 +184,6 @@ class AsyncJobs:
             "POST", f"{API}/jobs/bulk", BulkEnqueueResponse, body=sent, replay=fields.all_keyed(sent)
         )
 
-    @takes_mapping
-    async def list(
-        self,
-        *,
-        queue_name: str | None = None,
-        status: str | Sequence[str] | None = None,
-        q: str | None = None,
-        job_type: str | None = None,
-        tag: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        order_by: str | None = None,
-        order_dir: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Page[JobSummary]:
-        """One page of the jobs, newest first. Contract: api-v1 §3.4.
-
-        Args:
-            queue_name: Of this queue.
-            status: In this state, or in one of several.
-            q: Id prefix, or part of the queue's name or of `payload.job_type`.
-            job_type: With exactly this `payload.job_type`.
-            tag: With this tag (an entry of a list, or a key of a mapping).
-            created_after: Created at this moment or later.
-            created_before: Created before this moment.
-            order_by: `created_at` (default), `updated_at`, `scheduled_at`, `completed_at`, `priority`,
-                `status`, `queue_name` or `retry_count`.
-            order_dir: `desc` (default) or `asc`.
-            limit: 1 to 100. Default 50.
-            offset: How many to skip. Default 0.
-
-        Raises:
-            SpooledError: As every call.
-        """
-        asked = query(
-            fields.JOB_FILTER,
-            queue_name=queue_name,
-            status=status,
-            q=q,
-            job_type=job_type,
-            tag=tag,
-            created_after=created_after,
-            created_before=created_before,
-            order_by=order_by,
-            order_dir=order_dir,
-            limit=limit,
-            offset=offset,
-        )
-        return await self._session.page(f"{API}/jobs", JobSummary, asked)
-
     async def get(self, job_id: str) -> Job:
         """Everything about one job. Contract: api-v1 §3.5.
 
@@ -245,30 +192,6 @@ class AsyncJobs:
             SpooledError: As every call.
         """
         return await self._session.call("GET", _of(job_id), Job)
-
-    @takes_id_and_mapping
-    async def history(
-        self,
-        job_id: str,
-        *,
-        order_dir: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Page[JobHistoryEvent]:
-        """What happened to a job. Contract: api-v1 §3.5.
-
-        Args:
-            job_id: The job.
-            order_dir: `asc` (default, oldest first) or `desc`.
-            limit: 1 to 500. Default 100.
-            offset: How many to skip. Default 0.
-
-        Raises:
-            NotFoundError: There is no such job, or the server is older than this endpoint.
-            SpooledError: As every call.
-        """
-        asked = query(fields.HISTORY, order_dir=order_dir, limit=limit, offset=offset)
-        return await self._session.page(f"{_of(job_id)}/history", JobHistoryEvent, asked)
 
     async def cancel(self, job_id: str) -> None:
         """Cancel a job that no worker has yet. Contract: api-v1 §3.6.

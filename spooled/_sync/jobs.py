@@ -15,6 +15,7 @@ from spooled._http._paths import API, segment
 from spooled._http._rules import ListOf, body, query
 from spooled._sync._session import Session
 from spooled._sync.dead_letters import DeadLetters
+from spooled._sync.job_lists import JobLists
 from spooled.errors import ConflictError, NotFoundError
 from spooled.models import (
     AckResponse,
@@ -23,11 +24,8 @@ from spooled.models import (
     ClaimJobsResponse,
     CreateJobResponse,
     Job,
-    JobHistoryEvent,
     JobStats,
     JobStatusInfo,
-    JobSummary,
-    Page,
 )
 
 # In the class, `list` is the method.
@@ -35,7 +33,7 @@ _Statuses = list[JobStatusInfo]
 _IDS = {"ids": ListOf(0, 100, fields.ID, "job ids")}
 
 
-class Jobs:
+class Jobs(JobLists):
     """`client.jobs`. Contract: api-v1 §3.
 
     Attributes:
@@ -43,7 +41,7 @@ class Jobs:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        super().__init__(session)
         self.dlq = DeadLetters(session)
 
     @takes_mapping
@@ -187,57 +185,6 @@ class Jobs:
             "POST", f"{API}/jobs/bulk", BulkEnqueueResponse, body=sent, replay=fields.all_keyed(sent)
         )
 
-    @takes_mapping
-    def list(
-        self,
-        *,
-        queue_name: str | None = None,
-        status: str | Sequence[str] | None = None,
-        q: str | None = None,
-        job_type: str | None = None,
-        tag: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        order_by: str | None = None,
-        order_dir: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Page[JobSummary]:
-        """One page of the jobs, newest first. Contract: api-v1 §3.4.
-
-        Args:
-            queue_name: Of this queue.
-            status: In this state, or in one of several.
-            q: Id prefix, or part of the queue's name or of `payload.job_type`.
-            job_type: With exactly this `payload.job_type`.
-            tag: With this tag (an entry of a list, or a key of a mapping).
-            created_after: Created at this moment or later.
-            created_before: Created before this moment.
-            order_by: `created_at` (default), `updated_at`, `scheduled_at`, `completed_at`, `priority`,
-                `status`, `queue_name` or `retry_count`.
-            order_dir: `desc` (default) or `asc`.
-            limit: 1 to 100. Default 50.
-            offset: How many to skip. Default 0.
-
-        Raises:
-            SpooledError: As every call.
-        """
-        asked = query(
-            fields.JOB_FILTER,
-            queue_name=queue_name,
-            status=status,
-            q=q,
-            job_type=job_type,
-            tag=tag,
-            created_after=created_after,
-            created_before=created_before,
-            order_by=order_by,
-            order_dir=order_dir,
-            limit=limit,
-            offset=offset,
-        )
-        return self._session.page(f"{API}/jobs", JobSummary, asked)
-
     def get(self, job_id: str) -> Job:
         """Everything about one job. Contract: api-v1 §3.5.
 
@@ -246,30 +193,6 @@ class Jobs:
             SpooledError: As every call.
         """
         return self._session.call("GET", _of(job_id), Job)
-
-    @takes_id_and_mapping
-    def history(
-        self,
-        job_id: str,
-        *,
-        order_dir: str | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-    ) -> Page[JobHistoryEvent]:
-        """What happened to a job. Contract: api-v1 §3.5.
-
-        Args:
-            job_id: The job.
-            order_dir: `asc` (default, oldest first) or `desc`.
-            limit: 1 to 500. Default 100.
-            offset: How many to skip. Default 0.
-
-        Raises:
-            NotFoundError: There is no such job, or the server is older than this endpoint.
-            SpooledError: As every call.
-        """
-        asked = query(fields.HISTORY, order_dir=order_dir, limit=limit, offset=offset)
-        return self._session.page(f"{_of(job_id)}/history", JobHistoryEvent, asked)
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that no worker has yet. Contract: api-v1 §3.6.

@@ -12,7 +12,7 @@ from spooled.cli._connection import connect
 from spooled.cli._parser import add_commands, add_connection, add_json, suggestion, whole_number
 from spooled.cli._table import Column, table
 from spooled.cli._times import since
-from spooled.cli.failure import EXIT_CODES, Exit, failure_of
+from spooled.cli.failure import EXIT_CODES, CommandError, Exit, failure_of
 
 if TYPE_CHECKING:
     from spooled.client import SpooledClient
@@ -28,6 +28,8 @@ _ORDERS = (
     "queue_name",
     "retry_count",
 )
+_LIMIT = 50
+
 _COLUMNS = (
     Column("ID"),
     Column("QUEUE", least=8),
@@ -58,7 +60,7 @@ examples:
 _RETRY_EXAMPLES = f"""\
 examples:
   spooled jobs retry 018f6c1e-7a52-4c1d-9d0e-3c0a5f1b2d3e
-  spooled jobs list --status deadletter --json | jq -r '.jobs[].id' | xargs spooled jobs retry
+  spooled jobs list --status deadletter --all --json | jq -r '.jobs[].id' | xargs spooled jobs retry
 
 {EXIT_CODES}"""
 
@@ -120,12 +122,16 @@ def _add_list(actions: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--limit",
         type=whole_number(1, 100),
-        default=50,
         metavar="N",
-        help="at most so many, 1 to 100 (default: 50)",
+        help=f"at most so many, 1 to 100 (default: {_LIMIT})",
     )
     parser.add_argument(
-        "--offset", type=whole_number(0, 2**31 - 1), default=0, metavar="N", help="leave out the first N"
+        "--offset", type=whole_number(0, 2**31 - 1), metavar="N", help="leave out the first N"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="all of them, however many, oldest first; without --limit and the rest",
     )
     parser.add_argument(
         "--order",
@@ -142,30 +148,38 @@ def _add_list(actions: argparse._SubParsersAction[Any]) -> None:
 def _list(args: argparse.Namespace) -> int:
     import msgspec
 
-    params: dict[str, Any] = {"limit": args.limit, "offset": args.offset}
-    chosen = {
+    from spooled.models import Page
+
+    if args.all and (args.limit, args.offset, args.order) != (None, None, None):
+        raise CommandError(
+            "jobs list: --all lists everything, oldest first, and takes no --limit, --offset or --order",
+            Exit.USAGE,
+        )
+    limit, offset = args.limit or _LIMIT, args.offset or 0
+    filters: dict[str, Any] = {
         "queue_name": args.queue,
         "status": ",".join(name for names in args.status for name in names) if args.status else None,
         "job_type": args.job_type,
         "tag": args.tag,
     }
-    params.update({name: value for name, value in chosen.items() if value is not None})
+    filters = {name: value for name, value in filters.items() if value is not None}
+    params = {**filters, "limit": limit, "offset": offset}
     if args.order is not None:
         params["order_by"], params["order_dir"] = args.order
     with connect(args) as client:
-        jobs = client.jobs.list(params)
+        jobs = Page(client.jobs.iterate(filters), has_more=False) if args.all else client.jobs.list(params)
     if hasattr(args, "json"):
         _output.write_json(
             {
                 "jobs": msgspec.to_builtins(list(jobs)),
-                "limit": args.limit,
-                "offset": args.offset,
+                "limit": None if args.all else limit,
+                "offset": offset,
                 "has_more": jobs.has_more,
             }
         )
         return Exit.DONE
     if not jobs:
-        filtered = args.offset or len(params) > 2
+        filtered = offset or filters
         _output.write("no such jobs" if filtered else "no jobs")
         return Exit.DONE
     now = datetime.now(UTC)
@@ -191,8 +205,8 @@ def _list(args: argparse.Namespace) -> int:
     _output.write(
         table([_COLUMNS[i] for i in kept], [[row[i] for i in kept] for row in rows], _output.columns())
     )
-    if jobs.has_more:
-        _output.write(f"there are more: --offset {args.offset + len(jobs)}")
+    if not jobs.is_last(limit) and not args.all:
+        _output.write(f"there {'are' if jobs.has_more else 'may be'} more: --offset {offset + len(jobs)}")
     return Exit.DONE
 
 

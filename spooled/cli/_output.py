@@ -27,6 +27,14 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
+def say_more(text: str, *, json: bool) -> None:
+    """Say that a list is longer than what is shown: below a table, or on stderr where stdout is one JSON document."""
+    if json:
+        complain(text)
+    else:
+        write(text)
+
+
 def columns() -> int | None:
     """The columns to keep within; None when nobody looks, because a file or a pipe should get everything."""
     import shutil

@@ -44,6 +44,10 @@ _STATS_COLUMNS = (
 )
 
 
+_MOST = 100
+"""How many queues the server lists; it has no second page of them (contract api-v1 §4)."""
+
+
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "queues",
@@ -62,7 +66,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         return made
 
     listing = command("list", "list the queues")
-    stats = command("stats", "show how much waits, runs and has failed for good")
+    stats = command("stats", "show how much waits, runs and has failed for good", " The busiest come first.")
     stats.add_argument("queues", metavar="QUEUE", nargs="*", help="these queues (default: all)")
     pause = command(
         "pause", "stop handing out jobs of a queue", " Jobs that run go on, and new jobs are still accepted."
@@ -98,6 +102,7 @@ def _list(args: argparse.Namespace) -> int:
             for queue in queues
         ]
         _output.write(table(_LIST_COLUMNS, rows, _output.columns()))
+    _say_more(args, len(queues))
     return Exit.DONE
 
 
@@ -105,9 +110,12 @@ def _stats(args: argparse.Namespace) -> int:
     import msgspec
 
     with connect(args) as client:
-        names = args.queues or [queue.queue_name for queue in client.queues.list()]
+        listed = [] if args.queues else [queue.queue_name for queue in client.queues.list()]
+        names = args.queues or listed
         # The queue's own numbers say nothing of dead letters and of jobs that wait for their time.
         stats = [(client.queues.get_stats(name), client.jobs.get_stats(name)) for name in names]
+    if listed:
+        stats.sort(key=_busyness, reverse=True)
     if hasattr(args, "json"):
         _output.write_json(
             {
@@ -122,7 +130,19 @@ def _stats(args: argparse.Namespace) -> int:
         _output.write(
             table(_STATS_COLUMNS, [_numbers(queue, jobs) for queue, jobs in stats], _output.columns())
         )
+    _say_more(args, len(listed))
     return Exit.DONE
+
+
+def _say_more(args: argparse.Namespace, listed: int) -> None:
+    if listed >= _MOST:
+        text = f"the first {listed} by name; the server lists no more: see others with spooled queues stats QUEUE"
+        _output.say_more(text, json=hasattr(args, "json"))
+
+
+def _busyness(numbers: tuple[QueueStats, JobStats]) -> int:
+    _, jobs = numbers
+    return jobs.pending + jobs.scheduled + jobs.processing
 
 
 def _numbers(stats: QueueStats, jobs: JobStats) -> tuple[object, ...]:

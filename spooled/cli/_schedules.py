@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooled.cli import _output
 from spooled.cli._connection import connect
@@ -11,12 +11,18 @@ from spooled.cli._parser import add_commands, add_connection, add_json
 from spooled.cli._table import Column, table
 from spooled.cli.failure import EXIT_CODES, Exit
 
+if TYPE_CHECKING:
+    from spooled.client import SpooledClient
+    from spooled.models import Schedule
+
 _EXAMPLES = f"""\
 examples:
   spooled schedules list
   spooled schedules list --queue emails --json | jq -r '.schedules[].next_run_at'
 
 {EXIT_CODES}"""
+
+_PAGE = 500
 
 _COLUMNS = (
     Column("ID"),
@@ -43,7 +49,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     listing: argparse.ArgumentParser = actions.add_parser(
         "list",
         help="list the schedules",
-        description="List the newest 100 schedules and when they run next.",
+        description="List the schedules, the newest first, and when they run next.",
         epilog=_EXAMPLES,
     )
     listing.add_argument("--queue", metavar="QUEUE", help="those that create jobs in this queue")
@@ -56,10 +62,11 @@ def _list(args: argparse.Namespace) -> int:
     import msgspec
 
     with connect(args) as client:
-        found = client.schedules.list(queue_name=args.queue, limit=100)
+        found, whole = _read_all(client, args.queue)
     # Older servers do not filter.
     schedules = [each for each in found if args.queue in (None, each.queue_name)]
-    if hasattr(args, "json"):
+    json = hasattr(args, "json")
+    if json:
         _output.write_json({"schedules": msgspec.to_builtins(schedules)})
     elif not schedules:
         _output.write("no schedules")
@@ -78,4 +85,21 @@ def _list(args: argparse.Namespace) -> int:
             for each in schedules
         ]
         _output.write(table(_COLUMNS, rows, _output.columns()))
+    if not whole:
+        _output.say_more(f"of the newest {len(found)}; this server lists no more", json=json)
     return Exit.DONE
+
+
+def _read_all(client: SpooledClient, queue: str | None) -> tuple[list[Schedule], bool]:
+    """Return the schedules of all pages, and whether that is all of them: older servers have one page only."""
+    found: dict[str, Schedule] = {}
+    offset = 0
+    while True:
+        page = client.schedules.list(queue_name=queue, limit=_PAGE, offset=offset)
+        before = len(found)
+        found.update((each.id, each) for each in page)
+        if page.is_last(_PAGE):
+            return list(found.values()), True
+        if len(found) == before:
+            return list(found.values()), False
+        offset += len(page)

@@ -47,11 +47,11 @@ def _run(args: argparse.Namespace) -> int:
 
     with connect(args, f"job {args.id}") as client:
         job = client.jobs.get(args.id)
-        history = client.jobs.history(args.id, {"limit": 500}) if args.history else None
+        history = list(client.jobs.iterate_history(args.id)) if args.history else None
     if hasattr(args, "json"):
         document = msgspec.to_builtins(job)
         if history is not None:
-            document["history"] = msgspec.to_builtins(list(history))
+            document["history"] = msgspec.to_builtins(history)
         _output.write_json(document)
         return Exit.DONE
     now = datetime.now(UTC)
@@ -64,8 +64,6 @@ def _run(args: argparse.Namespace) -> int:
     if history is not None:
         _output.write("\nhistory")
         _output.write(table(_HISTORY, map(_event, history), _output.columns()))
-        if history.has_more:
-            _output.write("(the first 500 events)")
     return Exit.DONE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooled.cli import _output
 from spooled.cli._connection import connect
@@ -12,6 +12,9 @@ from spooled.cli._parser import add_commands, add_connection, add_json
 from spooled.cli._table import Column, table
 from spooled.cli._times import since
 from spooled.cli.failure import EXIT_CODES, Exit
+
+if TYPE_CHECKING:
+    from spooled.models import WorkerSummary
 
 _EXAMPLES = f"""\
 examples:
@@ -28,6 +31,10 @@ _COLUMNS = (
     Column("HOST", least=8),
     Column("SEEN", right=True),
 )
+
+
+_MOST = 100
+"""How many workers the server lists; it has no second page of them (contract api-v1 §5)."""
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -58,10 +65,17 @@ def _list(args: argparse.Namespace) -> int:
     with connect(args) as client:
         everyone = client.workers.list()
     workers = [worker for worker in everyone if args.all or worker.status != "offline"]
-    if hasattr(args, "json"):
+    json = hasattr(args, "json")
+    if json:
         _output.write_json({"workers": msgspec.to_builtins(workers)})
-        return Exit.DONE
-    hidden = len(everyone) - len(workers)
+    else:
+        _write(workers, hidden=len(everyone) - len(workers))
+    if len(everyone) >= _MOST:
+        _output.say_more(f"the {len(everyone)} that were seen last; the server lists no more", json=json)
+    return Exit.DONE
+
+
+def _write(workers: list[WorkerSummary], *, hidden: int) -> None:
     if workers:
         now = datetime.now(UTC)
         rows = [
@@ -80,4 +94,3 @@ def _list(args: argparse.Namespace) -> int:
         _output.write("no workers")
     if hidden:
         _output.write(f"({hidden} offline; shown with --all)")
-    return Exit.DONE

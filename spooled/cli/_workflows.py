@@ -8,7 +8,7 @@ from typing import Any
 
 from spooled.cli import _output
 from spooled.cli._connection import connect
-from spooled.cli._parser import add_commands, add_connection, add_json
+from spooled.cli._parser import add_commands, add_connection, add_json, whole_number
 from spooled.cli._table import Column, table
 from spooled.cli._times import since
 from spooled.cli.failure import EXIT_CODES, Exit
@@ -50,7 +50,14 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     listing.add_argument("--status", choices=_STATES, help="in this state")
     listing.add_argument(
-        "--limit", type=int, default=50, metavar="N", help="how many, 1 to 100 (default: 50)"
+        "--limit",
+        type=whole_number(1, 100),
+        default=50,
+        metavar="N",
+        help="at most so many, 1 to 100 (default: 50)",
+    )
+    listing.add_argument(
+        "--offset", type=whole_number(0, 2**31 - 1), default=0, metavar="N", help="leave out the first N"
     )
     add_json(listing)
     add_connection(listing)
@@ -61,7 +68,7 @@ def _list(args: argparse.Namespace) -> int:
     import msgspec
 
     with connect(args) as client:
-        workflows = client.workflows.list(status=args.status, limit=args.limit)
+        workflows = client.workflows.list(status=args.status, limit=args.limit, offset=args.offset)
     if hasattr(args, "json"):
         _output.write_json({"workflows": msgspec.to_builtins(list(workflows))})
     elif not workflows:
@@ -80,4 +87,7 @@ def _list(args: argparse.Namespace) -> int:
             for each in workflows
         ]
         _output.write(table(_COLUMNS, rows, _output.columns()))
+    if not workflows.is_last(args.limit):
+        text = f"there may be more: --offset {args.offset + len(workflows)}"
+        _output.say_more(text, json=hasattr(args, "json"))
     return Exit.DONE

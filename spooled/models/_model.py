@@ -43,5 +43,13 @@ class Page(list[T], Generic[T]):
         super().__init__(items)
         self.has_more = has_more
 
+    def is_last(self, limit: int) -> bool:
+        """Return whether nothing follows. When the server does not say, a page that is not full is the last one.
+
+        Args:
+            limit: The limit that was asked for, or the server's own.
+        """
+        return len(self) < limit if self.has_more is None else not (self.has_more and self)
+
     def __repr__(self) -> str:
         return f"Page({super().__repr__()}, has_more={self.has_more})"

@@ -231,7 +231,8 @@ class AckLane:
         lease = execution.lease
         while True:
             try:
-                return await make_successor(self._api, execution.job, wanted, ATTEMPT_TIMEOUT)
+                payload = execution.context.reenqueue_payload
+                return await make_successor(self._api, execution.job, wanted, payload, ATTEMPT_TIMEOUT)
             except SpooledError as error:
                 if not error.is_retryable() or lease.expires_at <= asyncio.get_running_loop().time():
                     self._telling.trouble(error, f"job {lease.job_id} cannot be copied, so it fails instead")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from spooled.errors import ConflictError, NotFoundError, SpooledError
 from spooled.models import ClaimedJob, Job
 from spooled.worker._api import WorkerApi
@@ -44,8 +46,12 @@ def note(replace: Replace, successor: str) -> dict[str, Any]:
     return {"spooled": {"outcome": replace.outcome, "successor": successor, "reason": replace.reason}}
 
 
-async def make_successor(api: WorkerApi, job: ClaimedJob, replace: Replace, timeout: float) -> str | None:
+async def make_successor(
+    api: WorkerApi, job: ClaimedJob, replace: Replace, payload: object, timeout: float
+) -> str | None:
     """Create the copy and return its id; None when this job must not be replaced.
+
+    `payload` is the copy's, unless it is UNSET.
 
     The idempotency key comes from the lease, so a repeated attempt of the same run finds the copy of the first.
 
@@ -60,7 +66,10 @@ async def make_successor(api: WorkerApi, job: ClaimedJob, replace: Replace, time
     if not is_replaceable(original, has_dependents=False) or await api.has_dependents(job.id, timeout):
         return None
     key = f"spooled:{job.lease_id}"[-KEY_LIMIT:]
-    return await api.create_job(copy_of(original, replace, key=key, retries=retries), timeout)
+    copy = copy_of(original, replace, key=key, retries=retries)
+    if payload is not msgspec.UNSET:
+        copy["payload"] = payload
+    return await api.create_job(copy, timeout)
 
 
 async def drop_successor(api: WorkerApi, successor: str, timeout: float) -> SpooledError | None:

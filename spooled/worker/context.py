@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic
 
+import msgspec
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -108,6 +110,8 @@ class JobContext(Generic[T]):
         lease_id: The token of this execution's lease; differs between two runs of the same job.
         signal: Set when the job was aborted: time-out, lost lease, or the worker's shutdown deadline. Long
             handlers look at `signal.is_set()` and return; what they return is then ignored.
+        reenqueue_payload: The payload of the copy that goes on when `Retry`, `Snooze` or the worker's shutdown
+            replaces the job by one. Set it to remember how far the work has come. Default: the job's own payload.
     """
 
     __slots__ = (
@@ -116,6 +120,7 @@ class JobContext(Generic[T]):
         "max_retries",
         "payload",
         "queue_name",
+        "reenqueue_payload",
         "retry_count",
         "signal",
         "timeout_seconds",
@@ -143,6 +148,7 @@ class JobContext(Generic[T]):
         self.timeout_seconds = timeout_seconds
         self.lease_id = lease_id
         self.signal = signal
+        self.reenqueue_payload: object = msgspec.UNSET
 
     @property
     def attempt(self) -> int:

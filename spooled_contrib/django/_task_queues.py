@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.utils.module_loading import import_string
+from django.utils.module_loading import autodiscover_modules, import_string
+
+_noted: dict[str, set[str]] = {}
+
+
+def note_queue(alias: str, queue_name: str) -> None:
+    """Remember that a task was declared for this queue of a backend."""
+    _noted.setdefault(alias, set()).add(queue_name)
 
 
 def task_queues() -> set[str]:
-    """The queues of all Spooled backends in `settings.TASKS`.
+    """Return the queues of all Spooled backends in `settings.TASKS`.
+
+    A backend with `QUEUES: []` takes any queue. Its queues are "default" and those of the tasks that are declared: the
+    `tasks` modules of all installed apps are imported to find them.
 
     Raises:
         ImportError: A backend cannot be imported.
+        Exception: What a broken `tasks` module raises.
     """
+    backends = _backends()
+    if not all(queues for queues in backends.values()):
+        autodiscover_modules("tasks")
+    return {
+        name for alias, queues in backends.items() for name in queues or {"default", *_noted.get(alias, ())}
+    }
+
+
+def takes_any_queue() -> bool:
+    """Return whether a Spooled backend has `QUEUES: []`, so that a task may come on a queue that nothing declares."""
+    return not all(_backends().values())
+
+
+def _backends() -> dict[str, set[str]]:
+    """Return the queues of each Spooled backend by its alias, as the settings have them."""
     configured = getattr(settings, "TASKS", None) or {}
     if not any(_may_be_ours(str(entry.get("BACKEND", ""))) for entry in configured.values()):
-        return set()
+        return {}
     from spooled_contrib.django.tasks import SpooledBackend, task_backends
 
-    queues: set[str] = set()
-    for alias in configured:
-        backend = task_backends[alias]
-        if isinstance(backend, SpooledBackend):
-            queues |= backend.queues or {"default"}
-    return queues
+    backends = {alias: task_backends[alias] for alias in configured}
+    return {alias: one.queues for alias, one in backends.items() if isinstance(one, SpooledBackend)}
 
 
 def _may_be_ours(path: str) -> bool:

@@ -12,7 +12,7 @@ from spooled.worker import AsyncSpooledWorker, Middleware, SpooledWorker
 from spooled_contrib.django import conf
 from spooled_contrib.django._database import DatabaseHygiene
 from spooled_contrib.django._jobs import Job, describe_duplicate, registry
-from spooled_contrib.django._task_queues import task_queues
+from spooled_contrib.django._task_queues import takes_any_queue, task_queues
 
 W = TypeVar("W", SpooledWorker, AsyncSpooledWorker)
 
@@ -46,6 +46,10 @@ def find_queues(
                 f"{one.path} takes all jobs of queue {one.queue_name!r}, which Django Tasks use too; "
                 "give it a job type, or a queue of its own"
             )
+    if takes_any_queue():
+        # A task may be sent to a queue that nothing declares, with `using(queue_name=...)`.
+        for name in conf.current().queues or ():
+            found.setdefault(name, [])
     known = ", ".join(sorted(found)) or "none"
     for name in [*only, *exclude]:
         if name not in found:
@@ -114,7 +118,7 @@ def _with_handlers(
             register.process(handler)
         else:
             register.handler(one.job_type)(handler)
-    if worker.queue_name in task_queues():
+    if not jobs or worker.queue_name in task_queues():
         from spooled_contrib.django.tasks import TaskRunner
 
         register.process(TaskRunner(worker).run)

@@ -28,6 +28,12 @@ PAGE = 25
 SHOWN = 10_000
 """Characters of a payload or result that are shown."""
 
+MOST_QUEUES = 100
+"""How many queues the server lists; it has no second page of them (contract api-v1 §4)."""
+
+EVENTS = 500
+"""Entries of a job's history that are shown (contract api-v1 §3.5)."""
+
 STATES = ("pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
 
 
@@ -62,7 +68,10 @@ def _pause(client: SpooledClient, name: str) -> object:
 
 
 def _purge(client: SpooledClient, name: str) -> object:
-    return client.jobs.dlq.purge(confirm=True, queue_name=name)
+    # One request deletes 10,000 at most.
+    while client.jobs.dlq.purge(confirm=True, queue_name=name).purged_count:
+        pass
+    return None
 
 
 PAUSE = Action(
@@ -251,7 +260,12 @@ class QueueAdmin(RemoteAdmin):
                     "counts": [(state, getattr(stats, state)) for state in STATES],
                 }
             )
-        return {"rows": rows, "states": STATES, **_pages(request, start, len(queues) > start + PAGE)}
+        return {
+            "rows": rows,
+            "states": STATES,
+            "cut_at": len(queues) if len(queues) >= MOST_QUEUES else None,
+            **_pages(request, start, len(queues) > start + PAGE),
+        }
 
     def numbers_view(self, request: HttpRequest) -> HttpResponse:
         """The numbers as JSON, for the page to refresh itself."""
@@ -285,13 +299,16 @@ class JobListAdmin(RemoteAdmin):
         if filters["q"]:
             asked["q"] = filters["q"]
         jobs = self.ask(client, asked, filters["status"])
-        more = jobs.has_more if jobs.has_more is not None else len(jobs) == PAGE
+        queues = {queue.queue_name for queue in client.queues.list()}
+        if filters["queue"]:
+            # It may be one beyond those that the server lists.
+            queues.add(filters["queue"])
         return {
             "jobs": jobs,
-            "queues": [queue.queue_name for queue in client.queues.list()],
+            "queues": sorted(queues),
             "states": STATES,
             "filters": filters,
-            **_pages(request, start, more),
+            **_pages(request, start, not jobs.is_last(PAGE)),
         }
 
     def ask(self, client: SpooledClient, asked: dict[str, Any], status: str) -> Any:
@@ -319,13 +336,13 @@ class QueuedJobAdmin(JobListAdmin):
 
         def ask(client: SpooledClient, _: HttpRequest) -> dict[str, Any]:
             job = client.jobs.get(object_id)
+            history = client.jobs.history(object_id, limit=EVENTS)
             return {
                 "job": job,
                 "payload": _shown(job.payload),
                 "result": None if job.result is None else _shown(job.result),
-                "history": [
-                    (event, _shown(event.details, 500)) for event in client.jobs.history(object_id, limit=100)
-                ],
+                "history": [(event, _shown(event.details, 500)) for event in history],
+                "history_cut_at": None if history.is_last(EVENTS) else EVENTS,
             }
 
         context: dict[str, Any] = {"title": "Job", "subtitle": object_id}

@@ -8,37 +8,37 @@
 from __future__ import annotations
 
 import datetime as dt
-import traceback as tracebacks
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from django.core import checks
 from django.utils import timezone
-from django.utils.module_loading import import_string
 
-from spooled import Job as SpooledJob
 from spooled.definition import JobDefinition
 from spooled.errors import NotFoundError
 from spooled.models import CreateJobResponse, JobHistoryEvent
-from spooled.worker import AsyncSpooledWorker, Fail, JobContext, JobControl, SpooledWorker
 from spooled_contrib.django._client import get_async_client, get_client
-from spooled_contrib.django._jobs import _refuse_models
+from spooled_contrib.django._task_chain import Chain, Part, returned
+from spooled_contrib.django._task_errors import DISCARDED, RETRIED, _read_error
+from spooled_contrib.django._task_json import json_form
 from spooled_contrib.django._task_names import (
     BaseTaskBackend,
     Task,
-    TaskContext,
-    TaskError,
     TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
     task_backends,
     task_enqueued,
-    task_finished,
-    task_started,
 )
+from spooled_contrib.django._task_payload import _load, is_task, set_values, with_values
+from spooled_contrib.django._task_queues import note_queue
+from spooled_contrib.django._task_runner import TaskRunner
 
 __all__ = ["SpooledBackend", "SpooledTask", "TaskRunner", "task_backends"]
+
+logger = logging.getLogger("spooled.django")
 
 OPTIONS = ("MAX_RETRIES", "TIMEOUT", "TAGS")
 
@@ -52,8 +52,7 @@ _STATUS = {
     "cancelled": TaskResultStatus.FAILED,
 }
 
-_TRACEBACK_LIMIT = 1900
-"""Characters of an error text that the server keeps are 2,048 (contract lifecycle §4); the first line needs some."""
+_FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +66,10 @@ class SpooledTask(Task):  # type: ignore[type-arg] # Django's own is not generic
 
     max_retries: int | None = None
     timeout: int | None = None
+
+    def __post_init__(self) -> None:
+        Task.__post_init__(self)
+        note_queue(self.backend, self.queue_name)
 
 
 class SpooledBackend(BaseTaskBackend):
@@ -86,41 +89,69 @@ class SpooledBackend(BaseTaskBackend):
     supports_priority = True
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Put a task on its queue: one request.
+        """Put a task on its queue: one request. What a receiver of `task_enqueued` raises is logged.
 
         Raises:
             InvalidTask: The task does not suit the backend.
             TypeError: An argument has no JSON form, or is a model instance.
+            ValueError: An argument is beyond JSON, such as NaN.
             SpooledError: As `client.jobs.create`.
         """
         result, parameters = self._prepare(task, args, kwargs)
-        return self._enqueued(result, get_client().jobs.create(**parameters))
+        _note_enqueued(result, get_client().jobs.create(**parameters))
+        try:
+            task_enqueued.send_robust(type(self), task_result=result)
+        except Exception:
+            # Not a receiver's own error, which Django has logged; and the job is there.
+            logger.exception("task_enqueued could not be sent for %s (%s)", task.module_path, result.id)
+        return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """As `enqueue`, on the asynchronous client of the running loop."""
+        """Put a task on its queue, on the asynchronous client of the running loop. Otherwise as `enqueue`."""
         result, parameters = self._prepare(task, args, kwargs)
-        return self._enqueued(result, await get_async_client().jobs.create(**parameters))
+        _note_enqueued(result, await get_async_client().jobs.create(**parameters))
+        try:
+            await task_enqueued.asend_robust(type(self), task_result=result)
+        except Exception:
+            logger.exception("task_enqueued could not be sent for %s (%s)", task.module_path, result.id)
+        return result
 
     def get_result(self, result_id: str) -> Any:
-        """What became of a task: two requests.
+        """Return what became of a task: two requests, and two for each copy that took its job's place.
 
         Raises:
-            TaskResultDoesNotExist: There is no such job, it is no task, or its code is gone.
+            TaskResultDoesNotExist: There is no such job, or not any more; it is no task; or its code is gone.
             SpooledError: As `client.jobs.get`.
         """
         client = get_client()
-        try:
-            return self._restore(client.jobs.get(result_id), client.jobs.history(result_id))
-        except NotFoundError as error:
-            raise TaskResultDoesNotExist(result_id) from error
+        chain = Chain(result_id)
+        while chain.wanted is not None:
+            try:
+                job = client.jobs.get(chain.wanted)
+            except NotFoundError as error:
+                raise chain.missing() from error
+            try:
+                history = list(client.jobs.iterate_history(job.id))
+            except NotFoundError:
+                history = []  # the server is older than this endpoint
+            chain.add(job, history)
+        return self._restore(chain)
 
     async def aget_result(self, result_id: str) -> Any:
-        """As `get_result`, on the asynchronous client of the running loop."""
+        """Return what became of a task, on the asynchronous client of the running loop. Otherwise as `get_result`."""
         client = get_async_client()
-        try:
-            return self._restore(await client.jobs.get(result_id), await client.jobs.history(result_id))
-        except NotFoundError as error:
-            raise TaskResultDoesNotExist(result_id) from error
+        chain = Chain(result_id)
+        while chain.wanted is not None:
+            try:
+                job = await client.jobs.get(chain.wanted)
+            except NotFoundError as error:
+                raise chain.missing() from error
+            try:
+                history = [event async for event in client.jobs.iterate_history(job.id)]
+            except NotFoundError:
+                history = []  # the server is older than this endpoint
+            chain.add(job, history)
+        return self._restore(chain)
 
     def check(self, **kwargs: Any) -> list[Any]:
         """What is wrong with the entry of `settings.TASKS`."""
@@ -145,8 +176,8 @@ class SpooledBackend(BaseTaskBackend):
         self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         self.validate_task(task)
-        _refuse_models(list(args), "args")
-        _refuse_models(kwargs, "kwargs")
+        given_args: list[Any] = json_form(list(args), "args")
+        given_kwargs: dict[str, Any] = json_form(kwargs, "kwargs")
         result: Any = TaskResult(
             task=task,
             id="",
@@ -155,8 +186,8 @@ class SpooledBackend(BaseTaskBackend):
             started_at=None,
             finished_at=None,
             last_attempted_at=None,
-            args=list(args),
-            kwargs=dict(kwargs),
+            args=given_args,
+            kwargs=given_kwargs,
             backend=self.alias,
             errors=[],
             worker_ids=[],
@@ -170,9 +201,8 @@ class SpooledBackend(BaseTaskBackend):
             "payload": {
                 "job_type": task.module_path,
                 "backend": self.alias,
-                # Normalised by the result itself.
-                "args": result.args,
-                "kwargs": result.kwargs,
+                "args": given_args,
+                "kwargs": given_kwargs,
             },
             "priority": int(task.priority),
             "scheduled_at": run_after,
@@ -182,211 +212,86 @@ class SpooledBackend(BaseTaskBackend):
         }
         return result, {name: value for name, value in parameters.items() if value is not None}
 
-    def _enqueued(self, result: Any, answer: CreateJobResponse) -> Any:
-        _set(result, id=answer.id, enqueued_at=timezone.now())
-        task_enqueued.send(type(self), task_result=result)
-        return result
-
-    def _restore(self, job: SpooledJob, history: Sequence[JobHistoryEvent]) -> Any:
-        payload = job.payload
-        if not _is_task(payload) or payload["backend"] != self.alias:
-            raise TaskResultDoesNotExist(job.id)
+    def _restore(self, chain: Chain) -> Any:
+        first, last = chain.parts[0].job, chain.parts[-1].job
+        payload = first.payload
+        if not is_task(payload) or payload["backend"] != self.alias:
+            raise TaskResultDoesNotExist(chain.task_id)
         try:
             task = _load(payload["job_type"])
         except ImportError as error:
-            raise TaskResultDoesNotExist(f"{job.id}: {error}") from error
-        runs = [event for event in history if event.event_type in ("processing", "claimed")]
-        status = _STATUS.get(job.status, TaskResultStatus.READY)
-        if status is TaskResultStatus.SUCCESSFUL and _was_discarded(job.result):
+            raise TaskResultDoesNotExist(f"{chain.task_id}: {error}") from error
+        runs = [run for part in chain.parts for run in _runs(part)]
+        status = _STATUS.get(last.status, TaskResultStatus.READY)
+        if chain.parts[-1].note is not None:
+            # Nothing follows, and it was not done.
             status = TaskResultStatus.FAILED
         result: Any = TaskResult(
-            task=_copy(task, priority=job.priority, queue_name=job.queue_name, run_after=job.scheduled_at),
-            id=job.id,
+            task=with_values(
+                task, priority=first.priority, queue_name=first.queue_name, run_after=first.scheduled_at
+            ),
+            id=chain.task_id,
             status=status,
-            enqueued_at=job.created_at,
-            started_at=runs[0].created_at if runs else job.started_at,
-            finished_at=_finished_at(job, history) if status in _FINISHED else None,
-            last_attempted_at=runs[-1].created_at if runs else job.started_at,
+            enqueued_at=first.created_at,
+            started_at=runs[0][0] if runs else None,
+            finished_at=_finished_at(chain.parts[-1]) if status in _FINISHED else None,
+            last_attempted_at=runs[-1][0] if runs else None,
             args=payload["args"],
             kwargs=payload["kwargs"],
             backend=self.alias,
-            errors=_errors(job, history),
-            worker_ids=[_worker_of(event) for event in runs],
+            errors=[error for part in chain.parts for error in _errors(part)],
+            worker_ids=[worker_id for _, worker_id in runs],
         )
         if status is TaskResultStatus.SUCCESSFUL:
-            _set(result, _return_value=job.result)
+            set_values(result, _return_value=returned(last.result))
         return result
 
 
-_FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
+def _note_enqueued(result: Any, answer: CreateJobResponse) -> None:
+    set_values(result, id=answer.id, enqueued_at=timezone.now())
 
 
-class TaskRunner:
-    """Runs tasks in a worker: the part that Django leaves to backends.
-
-    `task_finished` is sent when a task has succeeded, or has failed with no retries left: a run that will be repeated
-    has not finished the task.
-    """
-
-    def __init__(self, worker: SpooledWorker | AsyncSpooledWorker) -> None:
-        self._worker = worker
-
-    def run(self, ctx: JobContext[Any]) -> Any:
-        """The handler of a queue's tasks. Coroutine tasks run by asgiref's rules, in the same thread."""
-        payload = ctx.payload
-        if not _is_task(payload):
-            raise ValueError(
-                f"job {ctx.job_id} on {ctx.queue_name} is neither a task nor of a type that a @job takes"
-            )
-        task = _load(payload["job_type"])
-        backend = type(task_backends[payload["backend"]])
-        now = timezone.now()
-        worker_id = self._worker.worker_id or "unknown"
-        result: Any = TaskResult(
-            task=_copy(task, queue_name=ctx.queue_name),
-            id=ctx.job_id,
-            status=TaskResultStatus.RUNNING,
-            enqueued_at=None,
-            started_at=now,
-            finished_at=None,
-            last_attempted_at=now,
-            args=payload["args"],
-            kwargs=payload["kwargs"],
-            backend=payload["backend"],
-            errors=[],
-            # Who ran it before is not known here, only how often.
-            worker_ids=["unknown"] * ctx.retry_count + [worker_id],
-        )
-        task_started.send(backend, task_result=result)
-        context: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
-        try:
-            value = task.call(*context, *result.args, **result.kwargs)
-            _set(result, _return_value=_normalised(value))
-        except JobControl:
-            # Not over: it says itself what is to become of it.
-            raise
-        except BaseException as error:
-            failed = _task_error(error)
-            result.errors.append(failed)
-            _set(result, finished_at=timezone.now(), status=TaskResultStatus.FAILED)
-            if ctx.retry_count >= ctx.max_retries:
-                task_finished.send(backend, task_result=result)
-            raise Fail(_error_text(error, failed)) from error
-        _set(result, finished_at=timezone.now(), status=TaskResultStatus.SUCCESSFUL)
-        task_finished.send(backend, task_result=result)
-        return result.return_value
+def _runs(part: Part) -> list[tuple[dt.datetime | None, str]]:
+    """Return when each run of a job began, and the worker that it ran on."""
+    runs: list[tuple[dt.datetime | None, str]] = [
+        (event.created_at, _worker_of(event))
+        for event in part.history
+        if event.event_type in ("processing", "claimed")
+    ]
+    job = part.job
+    if not runs and job.started_at is not None:
+        # The history is kept for a shorter time than the job, and older servers have none.
+        runs = [(job.started_at, "unknown")] * job.retry_count
+        if job.status != "pending":
+            runs.append((job.started_at, job.assigned_worker_id or "unknown"))
+    return runs
 
 
-def _is_task(payload: object) -> bool:
-    return (
-        isinstance(payload, Mapping)
-        and {"job_type", "backend", "args", "kwargs"} <= set(payload)
-        and isinstance(payload["job_type"], str)
-        and payload["backend"] in task_backends.settings
-        and isinstance(payload["args"], list)
-        and isinstance(payload["kwargs"], Mapping)
-    )
-
-
-def _load(path: str) -> Any:
-    """The task of that path.
-
-    Raises:
-        ImportError: There is none. Nothing but tasks is ever called for what a payload says.
-    """
-    found = import_string(path)
-    if not isinstance(found, Task):
-        raise ImportError(f"{path} is no task; was its @task decorator removed?")
-    return found
-
-
-def _copy(task: Any, **changes: Any) -> Any:
-    """The task with other values, and without validating it: settings may have changed since it was enqueued."""
-    made = object.__new__(type(task))
-    for one in fields(task):
-        object.__setattr__(made, one.name, changes.get(one.name, getattr(task, one.name)))
-    return made
-
-
-def _set(result: Any, **values: Any) -> None:
-    # Results are frozen for users; Django's own backends change them in this way.
-    for name, value in values.items():
-        object.__setattr__(result, name, value)
-
-
-def _normalised(value: Any) -> Any:
-    """`value` as JSON has it, so that it is here what it will be when it is read back.
-
-    Raises:
-        TypeError: It has no JSON form.
-    """
-    probe: Any = TaskResult(
-        task=None,  # type: ignore[arg-type] # only what it does to its arguments is wanted
-        id="",
-        status=TaskResultStatus.READY,
-        enqueued_at=None,
-        started_at=None,
-        finished_at=None,
-        last_attempted_at=None,
-        args=[value],
-        kwargs={},
-        backend="",
-        errors=[],
-        worker_ids=[],
-    )
-    return probe.args[0]
-
-
-def _task_error(error: BaseException) -> Any:
-    kind = type(error)
-    return TaskError(
-        exception_class_path=f"{kind.__module__}.{kind.__qualname__}",
-        traceback="".join(tracebacks.format_exception(error)),
-    )
-
-
-def _error_text(error: BaseException, failed: Any) -> str:
-    """What the server keeps: a line for people, and the end of the traceback, which says most."""
-    line = f"{failed.exception_class_path}: {error}".partition("\n")[0][:200]
-    trace = failed.traceback.strip()
-    if len(line) + len(trace) > _TRACEBACK_LIMIT:
-        trace = "…" + trace[-(_TRACEBACK_LIMIT - len(line)) :]
-    return f"{line}\n\n{trace}"
-
-
-def _errors(job: SpooledJob, history: Sequence[JobHistoryEvent]) -> list[Any]:
+def _errors(part: Part) -> list[Any]:
+    """Return the error of each failed run of a job."""
     texts = [
         str(event.details.get("error"))
-        for event in history
+        for event in part.history
         if event.event_type in ("retry_scheduled", "deadlettered", "failed")
         and isinstance(event.details, Mapping)
         and event.details.get("error")
     ]
-    if not texts and job.last_error:
-        texts = [job.last_error]
-    return [_read_error(text) for text in texts]
+    if not texts and part.job.last_error:
+        texts = [part.job.last_error]
+    errors = [_read_error(text) for text in texts]
+    if part.note is not None and part.note.outcome == "discarded":
+        errors.append(_read_error(part.note.reason, DISCARDED))
+    elif part.note is not None and part.note.outcome == "retried":
+        errors.append(_read_error(part.note.reason, RETRIED))
+    return errors
 
 
-def _read_error(text: str) -> Any:
-    line, _, trace = text.partition("\n\n")
-    path = line.partition(":")[0]
-    if not trace or not path.replace(".", "").replace("_", "").isalnum():
-        # Not ours: a lost lease, a time-out.
-        return TaskError(exception_class_path="builtins.RuntimeError", traceback=text)
-    return TaskError(exception_class_path=path, traceback=trace)
-
-
-def _finished_at(job: SpooledJob, history: Sequence[JobHistoryEvent]) -> dt.datetime | None:
-    if job.completed_at is not None:
-        return job.completed_at
-    return history[-1].created_at if history else job.updated_at
+def _finished_at(part: Part) -> dt.datetime | None:
+    if part.job.completed_at is not None:
+        return part.job.completed_at
+    return part.history[-1].created_at if part.history else part.job.updated_at
 
 
 def _worker_of(event: JobHistoryEvent) -> str:
     details = event.details if isinstance(event.details, Mapping) else {}
     return str(event.worker_id or details.get("worker_id") or "unknown")
-
-
-def _was_discarded(result: object) -> bool:
-    told = result.get("spooled") if isinstance(result, Mapping) else None
-    return isinstance(told, Mapping) and told.get("outcome") == "discarded"

@@ -123,17 +123,13 @@ class SpooledTestMixin(_Base):
         The list is filled when the block ends, oldest job first. A `TransactionTestCase` commits by itself; there it
         only collects.
         """
-        before = {job.id for job in get_client().jobs.list(limit=100)}
+        before = {job.id for job in get_client().jobs.iterate()}
         found: list[JobSummary] = []
         capture: Callable[..., Any] = getattr(self, "captureOnCommitCallbacks", _no_capture)
         with capture(using=using, execute=True):
             yield found
         _send_outbox(get_client())
-        found += [
-            job
-            for job in get_client().jobs.list(limit=100, order_by="created_at", order_dir="asc")
-            if job.id not in before
-        ]
+        found += [job for job in get_client().jobs.iterate() if job.id not in before]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The surface that code written for the official SDK uses: names, methods, parameters, in both clients.
 
 The table is the contract's part 2 in this file's own words: for each method what may be given by position, then what
-by keyword or in the mapping. A parameter that ends in `?` may be left out.
+by keyword or in the mapping. A parameter that ends in `?` may be left out. `iterate` and `iterate_history` are ours.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ SURFACE: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("", f"{JOB_FILTER} status?"),
         "get": ("job_id", ""),
         "history": ("job_id", "order_dir? limit? offset?"),
+        "iterate": ("", f"{JOB_FILTER.partition(' order_by')[0]} status?"),
+        "iterate_history": ("job_id", ""),
         "cancel": ("job_id", ""),
         "retry": ("job_id", ""),
         "boost_priority": ("job_id priority", ""),
@@ -200,7 +202,9 @@ async def test_every_method_takes_its_parameters(
     keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     assert [spelt(p) for p in positional] == by_position.split()
     assert {spelt(p) for p in keywords} == set(by_keyword.split())
-    assert inspect.iscoroutinefunction(inspect.unwrap(function)) is (kind == "async")
+    unwrapped = inspect.unwrap(function)
+    coroutine = inspect.iscoroutinefunction(unwrapped) or inspect.isasyncgenfunction(unwrapped)
+    assert coroutine is (kind == "async")
     assert function.__doc__
 
 

@@ -76,3 +76,24 @@ def outside(spooled_server: EmbeddedServer) -> Iterator[Outside]:
 def settings_of(spooled_server: EmbeddedServer) -> dict[str, Any]:
     """What SPOOLED has to be for the test's server."""
     return {"API_KEY": spooled_server.api_key, "BASE_URL": spooled_server.url}
+
+
+@pytest.fixture
+def signals() -> Iterator[list[tuple[str, str, str]]]:
+    """Names of the signals of Django Tasks that were sent, with the result's status and id."""
+    from spooled_contrib.django._task_names import task_enqueued, task_finished, task_started
+    from spooled_contrib.django.tasks import SpooledBackend
+
+    seen: list[tuple[str, str, str]] = []
+    receivers = []
+    for name, signal in (("enqueued", task_enqueued), ("started", task_started), ("finished", task_finished)):
+
+        def receive(sender: Any, task_result: Any, name: str = name, **_: Any) -> None:
+            assert issubclass(sender, SpooledBackend)
+            seen.append((name, task_result.status.value, task_result.id))
+
+        signal.connect(receive)
+        receivers.append((signal, receive))
+    yield seen
+    for signal, receive in receivers:
+        signal.disconnect(receive)

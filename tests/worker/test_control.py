@@ -200,3 +200,47 @@ def test_fail_says_the_error_itself(outside: Outside, client: SpooledClient):
     worker.start(burst=True)
     assert outside.status(job) == "deadletter"
     assert outside.job(job)["last_error"] == "shop.Declined: no\n\nand why"
+
+
+@both
+@pytest.mark.parametrize("control", [Retry(3600), Snooze(3600)], ids=["retry", "snooze"])
+@pytest.mark.parametrize("payload", [{"n": 1, "done": 5}, [], None, 0], ids=str)
+def test_a_copy_may_have_a_payload_of_its_own(
+    kind: str, client: SpooledClient, outside: Outside, control: Exception, payload: object
+):
+    def handler(ctx: JobContext[Any]) -> None:
+        ctx.reenqueue_payload = payload
+        raise control
+
+    job_id = outside.enqueue(payload={"n": 1})
+    run_once(kind, client, outside, job_id, handler)
+    original = outside.job(job_id)
+    copy = outside.job(original["result"]["spooled"]["successor"])
+    assert (original["payload"], copy["payload"]) == ({"n": 1}, payload)
+
+
+@both
+def test_a_job_that_is_cut_off_goes_on_from_where_it_was(kind: str, client: SpooledClient, outside: Outside):
+    gate = Gate(kind)
+
+    def handler(ctx: JobContext[Any]) -> Any:
+        ctx.reenqueue_payload = {"done": 5}
+        return gate(ctx)
+
+    job_id = outside.enqueue(payload={"done": 0})
+    with Running(kind, client, handler) as running:
+        gate.entered.wait(30)
+        running.stop(timeout=0)
+    copy = outside.job(outside.job(job_id)["result"]["spooled"]["successor"])
+    assert (copy["payload"], copy["status"]) == ({"done": 5}, "pending")
+
+
+@both
+def test_a_failed_job_keeps_its_payload(kind: str, client: SpooledClient, outside: Outside):
+    def handler(ctx: JobContext[Any]) -> None:
+        ctx.reenqueue_payload = "not for this"
+        raise RuntimeError("no")
+
+    job_id = outside.enqueue(payload={"n": 1})
+    run_once(kind, client, outside, job_id, handler)
+    assert (outside.job(job_id)["payload"], outside.counts()["total"]) == ({"n": 1}, 1)

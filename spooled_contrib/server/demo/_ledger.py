@@ -11,7 +11,6 @@ from spooled import Job, JobSummary, SpooledClient
 from spooled_contrib.server.demo._modules import STANDARD_LIBRARY, measure
 from spooled_contrib.server.demo._work import QUEUE, RETRIES, Planned
 
-PAGE = 100
 SAMPLES = 25
 """Results that are counted again in this process."""
 
@@ -62,17 +61,9 @@ def read_ledger(client: SpooledClient, planned: Container[str]) -> Ledger:
         planned: Ids of the jobs whose retries need no explanation.
     """
     ledger = Ledger()
-    offset = 0
-    while True:
-        page = client.jobs.list(
-            queue_name=QUEUE, limit=PAGE, offset=offset, order_by="created_at", order_dir="asc"
-        )
-        for job in page:
-            kind = {"completed": ledger.completed, "deadletter": ledger.dead}.get(job.status, ledger.other)
-            kind.append(job)
-        if not page.has_more:
-            break
-        offset += PAGE
+    for job in client.jobs.iterate(queue_name=QUEUE):
+        kind = {"completed": ledger.completed, "deadletter": ledger.dead}.get(job.status, ledger.other)
+        kind.append(job)
     for job in (*ledger.completed, *ledger.dead):
         ledger.jobs[job.id] = client.jobs.get(job.id)
     for job in (*ledger.completed, *ledger.dead):
@@ -189,7 +180,7 @@ def _why(client: SpooledClient, job: JobSummary) -> str:
     """The job's file, and what its history says about the runs that did not count."""
     reasons = [
         f"{event.event_type}: {event.details.get('error', '')}"
-        for event in client.jobs.history(job.id, limit=100)
+        for event in client.jobs.iterate_history(job.id)
         if isinstance(event.details, dict) and event.event_type not in ("created", "processing", "completed")
     ]
     return f"{_path(client.jobs.get(job.id))} ({', '.join(reasons)})"

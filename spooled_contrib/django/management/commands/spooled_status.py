@@ -13,7 +13,7 @@ from spooled.errors import SpooledError
 from spooled_contrib.django import conf
 from spooled_contrib.django._client import new_client
 from spooled_contrib.django._jobs import registry
-from spooled_contrib.django._task_queues import task_queues
+from spooled_contrib.django._task_queues import takes_any_queue, task_queues
 
 STATES = ("pending", "scheduled", "processing", "completed", "deadletter", "cancelled")
 
@@ -29,11 +29,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """See `help`."""
-        names = sorted({one.queue_name for one in registry.discover()} | task_queues())
+        queues = {one.queue_name for one in registry.discover()} | task_queues()
+        if takes_any_queue():
+            queues.update(conf.current().queues or ())
+        names = sorted(queues)
         try:
             with new_client() as client:
                 address = client.config.base_url
-                workers = [one.queue_name for one in client.workers.list()]
                 rows: list[dict[str, Any]] = []
                 for name in names:
                     stats = client.jobs.get_stats(name)
@@ -41,7 +43,8 @@ class Command(BaseCommand):
                         {
                             "queue": name,
                             **{state: getattr(stats, state) for state in STATES},
-                            "workers": workers.count(name),
+                            # The list of workers ends at 100, and has those that are gone.
+                            "workers": client.queues.get_stats(name).active_workers,
                         }
                     )
         except (ImproperlyConfigured, SpooledError) as error:

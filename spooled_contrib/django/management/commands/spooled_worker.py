@@ -178,7 +178,7 @@ class Command(BaseCommand):
                 {
                     "queue": name,
                     "concurrency": concurrency_of(name, jobs),
-                    "tasks": name in tasks,
+                    "tasks": name in tasks or not jobs,
                     "jobs": [{"job_type": one.job_type, "function": one.path} for one in jobs],
                 }
                 for name, jobs in queues.items()
@@ -190,7 +190,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{name} ({number} at a time)")
             for one in jobs:
                 self.stdout.write(f"  {one.job_type or '(any type)':<20} {one.path}")
-            if name in tasks:
+            if name in tasks or not jobs:
                 self.stdout.write(f"  {'(Django Tasks)':<20} any function with @task")
 
 
