@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +13,7 @@ from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
+from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import (
     Control,
     Discarded,
@@ -30,7 +30,7 @@ from spooled.worker._telling import Telling
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 ATTEMPT_TIMEOUT = 10.0
 """Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 
@@ -11,13 +10,14 @@ from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment, Member
+from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
 from spooled.worker._settlement import is_fatal_for_claims
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 
 class ClaimLoop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 from spooled.errors import NotFoundError, SpooledError
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
+from spooled.worker._log import WorkerLogger
 from spooled.worker._telling import Telling
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 DEREGISTER_TIMEOUT = 5.0
 """Seconds that a stopping worker spends on saying goodbye."""

@@ -19,6 +19,6 @@ def encode_result(value: object) -> bytes:
         return b"null"
     try:
         return encode(value, "result")
-    except Exception as error:  # whatever a user's object does while it is read is the result's fault
+    except BaseException as error:  # whatever a user's object does while it is read is the result's fault
         reason = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
         raise UnserialisableResultError(f"the job ran, but its result cannot be sent: {reason}") from error

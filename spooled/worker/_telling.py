@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
 from spooled.errors import SpooledError
 from spooled.worker._assignment import Assignment
 from spooled.worker._execution import Execution
+from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import Control
 from spooled.worker._routing import job_type_of
 from spooled.worker._sinks import EventSink
 from spooled.worker.events import ErrorEvent, EventHandlers, WorkerEvent
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wants
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 
 class Telling:

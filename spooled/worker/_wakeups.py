@@ -24,13 +24,14 @@ from spooled._http._sse import EventParser
 from spooled.config import ClientConfig
 from spooled.errors import SpooledError, create_error_from_response
 from spooled.worker._backoff import Backoff
+from spooled.worker._log import WorkerLogger
 
 if TYPE_CHECKING:
     import httpx
 
     from spooled._http._streams import StreamTransport
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 SILENCE = 45.0
 """Seconds without a byte after which a stream is dead. The server breaks its own silence every 15 s."""
