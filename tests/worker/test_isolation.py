@@ -63,7 +63,9 @@ def in_the_callers_thread(server: EmbeddedServer, handler: Handler, **options: A
         drain(worker)
 
 
-def asynchronous(make: Callable[[Handler], Handler], start: Callable[[AsyncSpooledWorker], Awaitable[Any]]) -> Run:
+def asynchronous(
+    make: Callable[[Handler], Handler], start: Callable[[AsyncSpooledWorker], Awaitable[Any]]
+) -> Run:
     def run(server: EmbeddedServer, handler: Handler, **options: Any) -> None:
         async def main() -> None:
             async with AsyncSpooledClient(api_key=server.api_key, base_url=server.url) as client:
@@ -242,7 +244,9 @@ def test_jobs_that_run_at_the_same_time_do_not_see_each_other(server: EmbeddedSe
     assert seen == {job_id: f"{job_id} {5 + number}" for number, job_id in enumerate(ids)}
 
 
-async def test_a_task_factory_that_knows_nothing_of_contexts_will_do(server: EmbeddedServer, outside: Outside):
+async def test_a_task_factory_that_knows_nothing_of_contexts_will_do(
+    server: EmbeddedServer, outside: Outside
+):
     outside.enqueue_many(2)
     seen: list[str] = []
     loop = asyncio.get_running_loop()
