@@ -30,6 +30,7 @@ from spooled.worker._pacing import ClaimPacer, claim_size, worth_lingering
 from spooled.worker._presence import Presence
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
+from spooled.worker._settlement import Operation
 from spooled.worker._telling import Telling
 from spooled.worker._wakeups import Wakeups
 from spooled.worker.events import (
@@ -457,9 +458,12 @@ class Engine:
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         await self._api.heartbeat(lease.job_id, lease.lease_id, timeout)
+        self._telling.recovered(Operation.HEARTBEAT)
 
     def _beat_failed(self, lease: Lease, error: SpooledError) -> None:
-        self._telling.trouble(error, f"heartbeat of job {lease.job_id} failed; trying again")
+        self._telling.trouble(
+            error, f"heartbeat of job {lease.job_id} failed; trying again", of=Operation.HEARTBEAT
+        )
 
     def _lease_lost(self, lease: Lease, error: SpooledError | None) -> None:
         execution = self._executions.get(lease)

@@ -240,6 +240,8 @@ class Wakeups:
             if stream.status != 200:
                 headers = {name: value for name, value in stream.headers.items() if name == "retry-after"}
                 wait = create_error_from_response(stream.status, headers=headers).server_wait
+                if wait is not None:
+                    wait = min(wait, self._config.max_retry_after)
                 delay = self._reconnects.refused(stream.status, wait)
                 return self._lost(f"HTTP {stream.status}", delay)
             kind = stream.headers.get("content-type", "")

@@ -115,7 +115,7 @@ class LeaseKeeper:
         except SpooledError as error:
             if lease.state is not LeaseState.HELD:
                 return
-            if judge(Operation.HEARTBEAT, error, replay=False) is Verdict.LOST:
+            if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
                 self._lose(lease, error)
                 return
             self._table.missed(lease, now=loop.time())
