@@ -88,8 +88,8 @@ class ClientConfig:
         connect_timeout: Seconds of it that connecting may take. SPOOLED_CONNECT_TIMEOUT.
         retry: See `RetryConfig`. SPOOLED_RETRY_MAX_RETRIES, _BASE_DELAY, _MAX_DELAY, _FACTOR, _JITTER.
         max_retry_after: Longest `Retry-After` in seconds that a call waits out; a longer one raises the
-            `RateLimitError` at once, because waiting less than the server asked is never right.
-            SPOOLED_MAX_RETRY_AFTER.
+            `RateLimitError` at once, because waiting less than the server asked is never right. A worker waits so
+            long and asks again. SPOOLED_MAX_RETRY_AFTER.
         max_connections: Connections one client opens at most. SPOOLED_MAX_CONNECTIONS.
         headers: Added to every request. SPOOLED_HEADERS (a JSON object).
         user_agent: SPOOLED_USER_AGENT.

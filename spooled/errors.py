@@ -13,6 +13,34 @@ from typing import Any, ClassVar, TypeGuard
 
 import msgspec
 
+_API_CODES = frozenset(
+    {
+        "ACCESS_DENIED",
+        "AUTHENTICATION_FAILED",
+        "BAD_REQUEST",
+        "CACHE_ERROR",
+        "CONFIGURATION_ERROR",
+        "CONFLICT",
+        "DATABASE_ERROR",
+        "ERROR",
+        "FEATURE_DISABLED",
+        "INTERNAL_ERROR",
+        "INVALID_JSON",
+        "LEASE_EXPIRED",
+        "METHOD_NOT_ALLOWED",
+        "NOT_FOUND",
+        "PAYLOAD_TOO_LARGE",
+        "QUOTA_EXCEEDED",
+        "RATE_LIMIT_EXCEEDED",
+        "REQUEST_TIMEOUT",
+        "SERVICE_UNAVAILABLE",
+        "UNAUTHORIZED",
+        "UNSUPPORTED_MEDIA_TYPE",
+        "VALIDATION_ERROR",
+    }
+)
+"""The codes of contract api-v1 §1.2."""
+
 _TEXT_LIMIT = 500
 _DEFAULT_RETRY_AFTER = 60.0
 
@@ -29,6 +57,8 @@ class SpooledError(Exception):
         hint: What to do about it.
         server_wait: Seconds the server asked to wait (`Retry-After`); None when it did not ask.
         attempts: How many times the request was sent before this error was raised.
+        foreign: Whether an answer came that is not in the API's own format (contract api-v1 §1.2), such as the page
+            of a proxy, a firewall or a login. Such an answer says nothing about the request.
     """
 
     default_code: ClassVar[str] = "error"
@@ -55,6 +85,7 @@ class SpooledError(Exception):
         self.hint = self.default_hint if hint is None else hint
         self.server_wait: float | None = None
         self.attempts = 1
+        self.foreign = False
 
     def is_retryable(self) -> bool:
         """Whether sending the same request again may succeed. Says nothing about whether that is safe."""
@@ -443,6 +474,17 @@ def create_error_from_response(
         code = code or _CODE_BY_STATUS.get(status_code)
         error = kind(message, status_code, code, details, request_id, hint=hint)
     error.server_wait = wait
+    error.foreign = not (
+        isinstance(fields.get("message"), str)
+        and isinstance(fields.get("code"), str)
+        and fields["code"] in _API_CODES
+    )
+    if error.foreign and not fields and 400 <= status_code < 500 and status_code != 429:
+        kind_of_content = low.get("content-type") or "no content type"
+        error.hint = (
+            f"This is no answer of a Spooled server ({kind_of_content}): look at what stands before it, such as a "
+            "proxy, a firewall or a login page."
+        )
     return error
 
 

@@ -129,14 +129,17 @@ def decode(response: Response, into: type[T]) -> T:
         return decoder(into)(response.body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         shown = response.body[:_SHOWN].decode("utf-8", "replace")
-        raise SpooledError(
-            f"the answer is not a valid {getattr(into, '__name__', into)}: {error}; it starts with {shown!r}",
+        kind = response.headers.get("content-type", "no content type")
+        invalid = SpooledError(
+            f"the answer ({kind}) is not a valid {getattr(into, '__name__', into)}: {error}; it starts with {shown!r}",
             response.status,
             "invalid_response",
             None,
             response.headers.get("x-request-id"),
             hint="Check that base_url names a Spooled server and not a proxy or login page in front of it.",
-        ) from error
+        )
+        invalid.foreign = True
+        raise invalid from error
 
 
 def list_of(item: type[T]) -> type[list[T]]:

@@ -150,6 +150,8 @@ class _Watch:
             raise self._away
 
     def _troubled(self, error: SpooledError) -> None:
-        if self._away is None and isinstance(error, errors.NetworkError | errors.TimeoutError):
+        if self._away is None and (
+            error.foreign or isinstance(error, errors.NetworkError | errors.TimeoutError)
+        ):
             self._away = error
             self._stop()

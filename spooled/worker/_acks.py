@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +13,7 @@ from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
+from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import (
     Control,
     Discarded,
@@ -24,13 +24,13 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
-from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived, was_ours
+from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker._telling import Telling
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 ATTEMPT_TIMEOUT = 10.0
 """Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""
@@ -175,6 +175,7 @@ class AckLane:
         kind: Literal["complete", "fail"] = "complete" if operation is Operation.COMPLETE else "fail"
         attempts = 0
         replay = False
+        before: SpooledError | None = None
         while True:
             attempts += 1
             error: SpooledError | None = None
@@ -185,7 +186,8 @@ class AckLane:
                     await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
             except SpooledError as failure:
                 error = failure
-                verdict = judge(operation, failure, replay=replay)
+                verdict = judge(operation, failure, replay=replay, before=before)
+                before = failure
                 replay = replay or may_have_arrived(failure)
             else:
                 verdict = Verdict.DONE
@@ -197,6 +199,7 @@ class AckLane:
                 verdict = Verdict.LOST
             if error is None or verdict is Verdict.DONE:
                 self._keeper.release(lease)
+                self._telling.recovered("ack")
                 self._telling.acked(
                     execution, loop.time(), kind, "accepted", attempts=attempts, error=told, control=control
                 )
@@ -216,9 +219,9 @@ class AckLane:
         """Look who has settled the job. When that cannot be found out, it was us: most likely it was."""
         try:
             job = await self._api.read_job(lease.job_id, ATTEMPT_TIMEOUT)
-        except NotFoundError:
-            return False
         except SpooledError as error:
+            if isinstance(error, NotFoundError) and not error.foreign:
+                return False
             self._telling.trouble(
                 error, f"looking at job {lease.job_id} failed; taking its {operation} as done"
             )
@@ -234,7 +237,7 @@ class AckLane:
                 payload = execution.context.reenqueue_payload
                 return await make_successor(self._api, execution.job, wanted, payload, ATTEMPT_TIMEOUT)
             except SpooledError as error:
-                if not error.is_retryable() or lease.expires_at <= asyncio.get_running_loop().time():
+                if not decides_nothing(error) or lease.expires_at <= asyncio.get_running_loop().time():
                     self._telling.trouble(error, f"job {lease.job_id} cannot be copied, so it fails instead")
                     return None
                 await self._wait(error, backoff, f"copying job {lease.job_id} failed")
@@ -246,7 +249,7 @@ class AckLane:
             try:
                 return await self._api.revive_job(execution.job.id, ATTEMPT_TIMEOUT)
             except SpooledError as error:
-                if not error.is_retryable():
+                if not decides_nothing(error):
                     self._telling.trouble(error, f"job {execution.job.id} is dead-lettered by this shutdown")
                     return None
                 await self._wait(error, backoff, f"reviving job {execution.job.id} failed")
@@ -254,7 +257,7 @@ class AckLane:
 
     async def _wait(self, error: SpooledError, backoff: Backoff, what: str) -> None:
         delay = max(backoff.next(), error.server_wait or 0.0)
-        self._telling.trouble(error, f"{what}; trying again in {delay:.1f} s")
+        self._telling.trouble(error, f"{what}; trying again in {delay:.1f} s", of="ack")
         limited = isinstance(error, RateLimitError)
         self.limited += limited
         try:

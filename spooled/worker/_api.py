@@ -8,16 +8,26 @@ import msgspec
 from msgspec import UNSET
 
 from spooled._async._session import AsyncSession
+from spooled._http._json import decode
+from spooled._http._messages import Response
 from spooled._http._paths import API, segment
 from spooled.config import RetryConfig
+from spooled.errors import SpooledError
 from spooled.models import ClaimedJob, ClaimJobsResponse, CreateJobResponse, Job, WorkerRegistration
+from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
+
+logger = WorkerLogger("spooled.worker")
 
 ONCE = RetryConfig(max_retries=0)
 
 
 class _Dependencies(msgspec.Struct):
     dependents: list[msgspec.Raw] = []
+
+
+class _Accepted(msgspec.Struct):
+    success: bool = True
 
 
 class WorkerApi:
@@ -34,19 +44,50 @@ class WorkerApi:
     def __init__(self, options: WorkerOptions, worker_id: str) -> None:
         self._options = options
         self.worker_id = worker_id
+        self._told_long_wait = False
 
     def open(self, session: AsyncSession) -> None:
         """Say where requests go; called before any is made. The session is closed together with this."""
         self._session = session
         self._timeout = session.config.timeout
 
-    def _post(self, where: str, into: type[Any], body: object, timeout: float) -> Any:
-        return self._session.call(
-            "POST", where, into, body=body, timeout=min(timeout, self._timeout), retry=ONCE
-        )
+    async def _post(self, where: str, into: type[Any], body: object, timeout: float) -> Any:
+        return decode(await self._exchange("POST", where, body, timeout), into)
 
-    def _get(self, where: str, into: type[Any], timeout: float) -> Any:
-        return self._session.call("GET", where, into, timeout=min(timeout, self._timeout), retry=ONCE)
+    async def _get(self, where: str, into: type[Any], timeout: float) -> Any:
+        return decode(await self._exchange("GET", where, UNSET, timeout), into)
+
+    async def _exchange(self, method: str, where: str, body: object, timeout: float) -> Response:
+        try:
+            return await self._session.exchange(
+                method, where, body=body, timeout=min(timeout, self._timeout), retry=ONCE
+            )
+        except SpooledError as error:
+            self._limit_wait(error)
+            raise
+
+    def _limit_wait(self, error: SpooledError) -> None:
+        """Bound what the server asks to wait, so that a wrong `Retry-After` does not silence the worker."""
+        longest = self._session.config.max_retry_after
+        if error.server_wait is None or error.server_wait <= longest:
+            return
+        if not self._told_long_wait:
+            self._told_long_wait = True
+            logger.warning(
+                "worker %s: the server asks to wait %.0f s; waiting %g s (max_retry_after) now and in future",
+                self.worker_id,
+                error.server_wait,
+                longest,
+            )
+        error.server_wait = longest
+
+    async def _ack(self, job_id: str, action: str, body: object, timeout: float) -> None:
+        """Send what must be answered by the server itself: the page of a proxy is no ack, whatever its status."""
+        answer: _Accepted = await self._post(_job(job_id, action), _Accepted, body, timeout)
+        if not answer.success:
+            error = SpooledError(f"the answer to {action} of job {job_id} is no success", 200, "not_accepted")
+            error.foreign = True
+            raise error
 
     async def register(self) -> WorkerRegistration:
         options = self._options
@@ -79,11 +120,11 @@ class WorkerApi:
 
     async def complete(self, job_id: str, lease_id: str, result: bytes, timeout: float) -> None:
         body = {"worker_id": self.worker_id, "lease_id": lease_id, "result": msgspec.Raw(result)}
-        await self._post(_job(job_id, "complete"), type(None), body, timeout)
+        await self._ack(job_id, "complete", body, timeout)
 
     async def fail(self, job_id: str, lease_id: str, error: str, timeout: float) -> None:
         body = {"worker_id": self.worker_id, "lease_id": lease_id, "error": error}
-        await self._post(_job(job_id, "fail"), type(None), body, timeout)
+        await self._ack(job_id, "fail", body, timeout)
 
     async def heartbeat(self, job_id: str, lease_id: str, timeout: float) -> None:
         body = {
@@ -91,7 +132,7 @@ class WorkerApi:
             "lease_id": lease_id,
             "lease_duration_secs": self._options.lease_duration,
         }
-        await self._post(_job(job_id, "heartbeat"), type(None), body, timeout)
+        await self._ack(job_id, "heartbeat", body, timeout)
 
     async def read_job(self, job_id: str, timeout: float) -> Job:
         job: Job = await self._get(f"{API}/jobs/{segment(job_id, 'job_id')}", Job, timeout)
@@ -108,7 +149,7 @@ class WorkerApi:
 
     async def cancel_job(self, job_id: str, timeout: float) -> None:
         where = f"{API}/jobs/{segment(job_id, 'job_id')}"
-        await self._session.call("DELETE", where, type(None), timeout=min(timeout, self._timeout), retry=ONCE)
+        await self._exchange("DELETE", where, UNSET, timeout)
 
     async def revive_job(self, job_id: str, timeout: float) -> None:
         """Take a job out of the dead-letter queue."""
@@ -116,7 +157,9 @@ class WorkerApi:
 
     async def worker_heartbeat(self, status: str, current_jobs: int) -> None:
         body = {"status": status, "current_jobs": current_jobs}
-        await self._post(self._worker("heartbeat"), type(None), body, 10.0)
+        answer = await self._exchange("POST", self._worker("heartbeat"), body, 10.0)
+        if answer.body.strip():  # by the contract there is none
+            decode(answer, _Accepted)
 
     async def deregister(self, timeout: float) -> None:
         await self._post(self._worker("deregister"), type(None), UNSET, timeout)

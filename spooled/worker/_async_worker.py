@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Generator
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,8 +14,10 @@ from spooled.worker._bridge import Bridge, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
-from spooled.worker._runners import LoopRunner, MixedRunner, Runner, ThreadRunner
+from spooled.worker._runners import LoopRunner, MixedRunner
 from spooled.worker._sinks import LoopSink
+from spooled.worker._thread_runner import ThreadRunner
+from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import AsyncJobContext
 
 H = TypeVar(
@@ -31,9 +34,7 @@ class AsyncSpooledWorker(FrontDoor):
     Options, delivery and limits are those of `SpooledWorker`.
     """
 
-    _runner: Runner | None = None
-    _sink: LoopSink | None = None
-    _done: asyncio.Future[None] | None = None
+    _announced: weakref.ref[WorkerRun] | None = None
 
     def process(self, handler: H) -> H:
         """Register the coroutine function that runs the jobs. Use it as a decorator.
@@ -64,11 +65,14 @@ class AsyncSpooledWorker(FrontDoor):
 
         return register
 
-    async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
+    def start(self, *, burst: bool = False, max_jobs: int | None = None) -> Coroutine[Any, Any, None]:
         """Work until `stop()` is called.
 
         When the task that awaits this is cancelled, which is what Ctrl-C does under `asyncio.run`, the worker
         drains before the cancellation goes on; cancelled once more, it stops at once.
+
+        The worker begins with the first step of the coroutine that this returns. A `stop()` before that, but after
+        this call, makes the coroutine return without beginning.
 
         Args:
             burst: Stop by itself when nothing that is due is left and nothing is running. What is scheduled for
@@ -79,8 +83,10 @@ class AsyncSpooledWorker(FrontDoor):
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        self._launch(Assignment(burst=burst, max_jobs=max_jobs))
-        await self._finish()
+        run = WorkerRun()
+        # Weak, because a coroutine that is never awaited, or cancelled before its first step, does not begin.
+        self._announced = weakref.ref(run)
+        return self._start(run, Assignment(burst=burst, max_jobs=max_jobs))
 
     def stop(self, timeout: float | None = None) -> Stopping:
         """Stop claiming now; await the result to wait for the active jobs and the end of the worker.
@@ -93,7 +99,8 @@ class AsyncSpooledWorker(FrontDoor):
                 back and run again elsewhere.
         """
         self._request_stop(timeout)
-        return Stopping(self._stopped)
+        run = self._run
+        return Stopping(lambda: self._stopped(run))
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
@@ -104,56 +111,77 @@ class AsyncSpooledWorker(FrontDoor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-        if kind is None and self._ending is not None and self._ending.error is not None:
-            raise self._ending.error
+        if kind is None:
+            self._raise_failure()
 
-    def _launch(self, assignment: Assignment | None = None) -> None:
-        self._check_startable()
-        loop = asyncio.get_running_loop()
-        options = self._options
-        fast = wants_fast(self._client, options.transport)
-        bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
-        io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-        self._prepare(io, bridge, loop, assignment or Assignment())
-        io.start()
+    async def _start(self, run: WorkerRun, assignment: Assignment) -> None:
+        if not run.stop_requested:
+            self._launch(run, assignment)
+            await self._finish(run)
+
+    def _request_stop(self, timeout: float | None) -> None:
+        announced = None if self._announced is None else self._announced()
+        if announced is not None and announced is not self._run:
+            announced.request_stop(timeout)
+        super()._request_stop(timeout)
+
+    def _launch(self, run: WorkerRun | None = None, assignment: Assignment | None = None) -> None:
+        run = run or WorkerRun()
+        self._begin(run)
+        io: IoThread | None = None
+        try:
+            loop = asyncio.get_running_loop()
+            options = self._options
+            fast = wants_fast(self._client, options.transport)
+            bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
+            io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
+            self._prepare(run, io, bridge, loop, assignment or Assignment())
+            io.start()
+            run.launched()
+        except BaseException:
+            if io is None or io.close():
+                self._take_back(run)
+            else:
+                run.launched()
+                run.request_stop(0.0)
+            raise
 
     def _prepare(
-        self, io: IoThread, bridge: Bridge, loop: asyncio.AbstractEventLoop, assignment: Assignment
+        self,
+        run: WorkerRun,
+        io: IoThread,
+        bridge: Bridge,
+        loop: asyncio.AbstractEventLoop,
+        assignment: Assignment,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         threads = ThreadRunner(self._options.concurrency, label)
         runner = MixedRunner(threads, LoopRunner(loop))
-        sink = LoopSink(self._events, loop)
-        self._enter(io, bridge, runner, sink, loop, assignment)
-        assert self._ending is not None
         done = loop.create_future()
-        self._ending.on_finished(lambda: _resolve_on(loop, done))
-        self._runner, self._sink, self._done = runner, sink, done
+        run.done = done
+        self._enter(run, io, bridge, runner, LoopSink(self._events, loop), loop, assignment)
+        run.ending.on_finished(lambda: _resolve_on(loop, done))
 
-    async def _finish(self) -> None:
-        ending, done, sink = self._ending, self._done, self._sink
-        assert ending is not None
-        assert done is not None
-        assert sink is not None
+    async def _finish(self, run: WorkerRun) -> None:
+        assert run.done is not None
         cancelled: asyncio.CancelledError | None = None
-        while not done.done():
+        while not run.done.done():
             try:
-                await asyncio.shield(done)
+                await asyncio.shield(run.done)
             except asyncio.CancelledError as error:
-                self._request_stop(None if cancelled is None else 0.0)
+                run.request_stop(None if cancelled is None else 0.0)
                 cancelled = error
-        await sink.wait()
+        await run.sink.wait()
         if cancelled is not None:
             raise cancelled
-        if ending.error is not None:
-            raise ending.error
+        if run.ending.error is not None:
+            raise run.ending.error
 
-    async def _stopped(self) -> None:
-        if self._done is None or (self._runner is not None and self._runner.is_current()):
+    async def _stopped(self, run: WorkerRun | None) -> None:
+        if run is None or run.done is None or run.runner is None or run.runner.is_current():
             return
-        await asyncio.shield(self._done)
-        if self._sink is not None:
-            await self._sink.wait()
+        await asyncio.shield(run.done)
+        await run.sink.wait()
 
 
 class Stopping:

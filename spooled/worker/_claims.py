@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 
@@ -11,13 +10,14 @@ from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment, Member
+from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
-from spooled.worker._settlement import is_fatal_for_claims
+from spooled.worker._settlement import Operation, Verdict, judge
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 
 class ClaimLoop:
@@ -66,6 +66,7 @@ class ClaimLoop:
         self.last_answer_at: float | None = None
         """Wall-clock seconds since the epoch of the last claim that was answered."""
         self.last_error: str | None = None
+        self._last_failure: SpooledError | None = None
 
     @property
     def failures(self) -> int:
@@ -99,7 +100,12 @@ class ClaimLoop:
                 await self._freed.wait()
                 continue
             await self._sit_out_the_pause()
-            await self._claim()
+            try:
+                await self._claim()
+            except Exception:
+                # A bug of ours must not end the worker while its state says "running".
+                self._pacer.failed()
+                logger.exception("claiming failed unexpectedly; next try in %.1f s", self._pacer.pause)
 
     async def _sit_out_the_pause(self) -> None:
         """Wait before the next claim, for as long as the pacer says or until a hint that it heeds."""
@@ -149,6 +155,8 @@ class ClaimLoop:
         else:
             self.last_answer_at = time.time()
             self.last_error = None
+            self._last_failure = None
+            self._telling.recovered(Operation.CLAIM)
             self._pacer.claimed(asked, len(jobs))
         if self._telling.claims_wanted:
             seconds = loop.time() - sent_at
@@ -165,7 +173,8 @@ class ClaimLoop:
 
     def _failed(self, error: SpooledError) -> None:
         self.last_error = str(error)
-        if is_fatal_for_claims(error):
+        before, self._last_failure = self._last_failure, error
+        if judge(Operation.CLAIM, error, before=before) is Verdict.REFUSED:
             logger.error("the server refuses this worker's claims; stopping: %s", error)
             self._telling.emit(ErrorEvent(error))
             self._stopping = True
@@ -173,5 +182,7 @@ class ClaimLoop:
             return
         self._pacer.failed(error.server_wait)
         self._telling.trouble(
-            error, f"claiming from {self._queue_name} failed; next try in {self._pacer.pause:.1f} s"
+            error,
+            f"claiming from {self._queue_name} failed; next try in {self._pacer.pause:.1f} s",
+            of=Operation.CLAIM,
         )

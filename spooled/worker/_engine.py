@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from spooled._async._session import AsyncSession
 from spooled.errors import SpooledError
@@ -22,12 +23,14 @@ from spooled.worker._assignment import Assignment
 from spooled.worker._claims import ClaimLoop
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
+from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
-from spooled.worker._outcome import Failure, Outcome, Replace, fit_error
+from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
 from spooled.worker._pacing import ClaimPacer, claim_size, worth_lingering
 from spooled.worker._presence import Presence
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
+from spooled.worker._settlement import Operation
 from spooled.worker._telling import Telling
 from spooled.worker._wakeups import Wakeups
 from spooled.worker.events import (
@@ -41,13 +44,22 @@ from spooled.worker.health import WorkerHealth, moment
 from spooled.worker.leases import LeaseKeeper
 from spooled.worker.state import WorkerState
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 OpenWakeups = Callable[[AsyncSession, Callable[[], None], Callable[[bool], None]], Wakeups]
 """Given the engine's session, what to call when there may be work, and what to tell the stream's state."""
 
 ACK_GRACE = 10.0
 """Seconds that acks get after the shutdown deadline."""
+
+THREAD_CHECK = 1.0
+"""Seconds between two looks whether a handler's thread has died."""
+
+_ABORTED = "Worker shutdown timeout"
+_HANDED_BACK = Replace("handed back", None, costs_attempt=False, reason=_ABORTED, error=_ABORTED, revive=True)
+
+_ORDERLY = ("aborted", "CancelledError", "JobAbortedError")
+"""Beginnings of the errors with which an aborted handler ends as it should."""
 
 
 class Engine:
@@ -83,12 +95,16 @@ class Engine:
         self._open_wakeups = open_wakeups
         self._open_session = open_session
         self._executions: dict[Lease, Execution] = {}
-        self._running = 0
+        # Those whose handler has not returned yet, also when nothing waits for what it returns any more.
+        self._handlers: set[Execution] = set()
+        self._dead_threads = 0
+        self._cut = False
+        self._cut_off_jobs = 0
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
         self._changed = asyncio.Event()
         self._timeouts = Alarm()
-        self._fatal: SpooledError | None = None
+        self._fatal: BaseException | None = None
         self._api = WorkerApi(options, options.new_worker_id())
         self._presence = Presence(self._api, self._count, telling)
         self._keeper = LeaseKeeper(
@@ -132,6 +148,7 @@ class Engine:
             moment(presence.last_beat_at),
             claims.failures,
             claims.last_error,
+            self._dead_threads,
         )
 
     # --- the life of the engine -----------------------------------------------------------------------------
@@ -146,15 +163,23 @@ class Engine:
         self._runner.bind(loop, self._finished)
         session = self._open_session()
         self._api.open(session)
-        duties = [loop.create_task(self._keeper.run()), loop.create_task(self._watch_timeouts())]
+        duties: list[asyncio.Task[None]] = []
+
+        def begin(duty: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            duties.append(loop.create_task(duty))
+            duties[-1].add_done_callback(self._duty_ended)
+            return duties[-1]
+
         try:
+            begin(self._keeper.run())
+            begin(self._watch_timeouts())
+            begin(self._watch_threads())
             if await self._register():
                 self._started()
-                duties.append(loop.create_task(self._presence.beat()))
+                begin(self._presence.beat())
                 if self._open_wakeups is not None:
-                    wakeups = self._open_wakeups(session, self._claims.hint, self._claims.relax)
-                    duties.append(loop.create_task(wakeups.run()))
-                await self._work(loop.create_task(self._claims.run()))
+                    begin(self._open_wakeups(session, self._claims.hint, self._claims.relax).run())
+                await self._work(begin(self._claims.run()))
         finally:
             self._runner.close()
             for duty in duties:
@@ -182,6 +207,14 @@ class Engine:
         self._claims.stop()
         self._presence.stop()
         self._changed.set()
+
+    def _duty_ended(self, duty: asyncio.Task[None]) -> None:
+        """End a worker that has lost one of its parts: it would look alive, and keep leases, and not work."""
+        if duty.cancelled() or duty.exception() is None:
+            return
+        logger.critical("a part of worker %s has failed; stopping", self.worker_id, exc_info=duty.exception())
+        self._fatal = self._fatal or duty.exception()
+        self.request_stop()
 
     def room_changed(self) -> None:
         """The assignment may allow more than before."""
@@ -212,7 +245,12 @@ class Engine:
 
     def _stopped(self) -> None:
         self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
-        reason = "error" if self._fatal else "forced" if self._executions else "graceful"
+        if self._fatal is not None:
+            reason = "error"
+        elif self._executions:
+            reason = "forced"
+        else:
+            reason = "deadline" if self._cut_off_jobs else "graceful"
         logger.info("worker %s stopped (%s)", self.worker_id, reason)
         self._telling.emit(StoppedEvent(self.worker_id, reason))
         self._telling.finish()
@@ -226,6 +264,7 @@ class Engine:
             await self._wait_until(claims.done, self._deadline)
             await self._wait_until(lambda: not self._executions, self._deadline)
             self._cut_off()
+            await self._wait_for_clean_up()
             give_up_at = asyncio.get_running_loop().time() + ACK_GRACE
             await self._wait_until(lambda: not self._executions, lambda: give_up_at)
         finally:
@@ -255,17 +294,34 @@ class Engine:
                     await self._changed.wait()
 
     def _cut_off(self) -> None:
-        """The deadline has passed: abort what still runs and give the jobs back."""
+        """The deadline has passed: abort what still runs. The jobs are given back when their handlers have ended."""
+        self._cut = True
         for execution in tuple(self._executions.values()):
             if execution.running and not execution.abandoned:
                 logger.warning(
                     "job %s did not finish before the shutdown deadline; handing it back", execution.job.id
                 )
-                text = "Worker shutdown timeout"
-                self._abandon(
-                    execution,
-                    Replace("handed back", None, costs_attempt=False, reason=text, error=text, revive=True),
-                )
+                execution.decided = _HANDED_BACK
+                self._cut_off_jobs += 1
+                self._abandon(execution)
+
+    async def _wait_for_clean_up(self) -> None:
+        """Let aborted handlers end, for at most `cleanup_grace` seconds."""
+        grace = self._options.cleanup_grace
+        give_up_at = asyncio.get_running_loop().time() + grace
+        await self._wait_until(lambda: not self._handlers, lambda: give_up_at)
+        for execution in tuple(self._handlers):
+            logger.error(
+                "job %s: its handler was aborted and has not ended within %g s (cleanup_grace); leaving it behind",
+                execution.job.id,
+                grace,
+            )
+            self._give_back(execution)
+
+    def _give_back(self, execution: Execution) -> None:
+        """Send what was decided for an aborted job, unless its lease is lost."""
+        if execution.decided is not None and not execution.settling and execution.lease in self._executions:
+            self._acks.settle(execution, execution.decided)
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -273,7 +329,7 @@ class Engine:
         # Where the server limits rates, acks go first.
         if self._acks.limited:
             return 0
-        size = claim_size(self._options.concurrency, self._running, len(self._acks))
+        size = claim_size(self._options.concurrency, len(self._handlers), len(self._acks))
         return self._assignment.allowed(size)
 
     def _refused(self, error: SpooledError) -> None:
@@ -301,27 +357,57 @@ class Engine:
             logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
             self._acks.settle(execution, Failure(fit_error(text)))
             return
-        self._running += 1
+        if self._cut:
+            # The answer to a claim has taken longer than the shutdown.
+            execution.running = False
+            self._cut_off_jobs += 1
+            self._acks.settle(execution, _HANDED_BACK)
+            return
+        self._handlers.add(execution)
         if self._telling.wants(JobStartedEvent):
             self._telling.emit(JobStartedEvent(job.id, context.queue_name))
         self._timeouts.ring_at(execution.deadline)
-        self._runner.submit(execution)
+        try:
+            self._runner.submit(execution)
+        except Exception as error:
+            logger.exception("job %s on %s cannot be run", job.id, context.queue_name)
+            text = f"the worker could not run the job: {describe_error(error)}"
+            self._finished((execution, Failure(fit_error(text))))
 
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished
+        if execution not in self._handlers:
+            return
+        self._handlers.discard(execution)
         execution.running = False
         execution.ended_at = asyncio.get_running_loop().time()
-        self._running -= 1
-        if not execution.abandoned:
+        if execution.abandoned:
+            self._ended_late(execution, outcome)
+        else:
             self._acks.settle(execution, outcome)
         self._claims.freed()
+        self._changed.set()
 
-    def _abandon(self, execution: Execution, outcome: Outcome | None) -> None:
-        """Abort a running handler. What it returns is ignored; `outcome`, if any, is acked in its place."""
-        execution.abandoned = True
-        self._runner.abort(execution)
-        if outcome is not None:
-            self._acks.settle(execution, outcome)
+    def _ended_late(self, execution: Execution, outcome: Outcome) -> None:
+        assert execution.aborted_at is not None
+        assert execution.ended_at is not None
+        how = outcome.error if isinstance(outcome, Failure) else ""
+        level = logging.INFO if not how or how.startswith(_ORDERLY) else logging.WARNING
+        logger.log(
+            level,
+            "job %s ended %.2f s after it was aborted; its outcome is ignored%s",
+            execution.job.id,
+            execution.ended_at - execution.aborted_at,
+            how and f": {how}",
+        )
+        self._give_back(execution)
+
+    def _abandon(self, execution: Execution) -> None:
+        """Abort a running handler. What it returns is ignored."""
+        if not execution.abandoned:
+            execution.abandoned = True
+            execution.aborted_at = asyncio.get_running_loop().time()
+            self._runner.abort(execution)
 
     def _settled(self, execution: Execution) -> None:
         if self._executions.pop(execution.lease, None) is not None:
@@ -348,12 +434,18 @@ class Engine:
         finally:
             self._timeouts.close()
 
+    async def _watch_threads(self) -> None:
+        while True:
+            await asyncio.sleep(THREAD_CHECK)
+            self._dead_threads = self._runner.replace_dead_threads()
+
     def _time_out(self, execution: Execution) -> None:
         logger.error(
             "job %s ran longer than its %d s; aborting it", execution.job.id, execution.job.timeout_seconds
         )
-        self._abandon(execution, Failure("Job timeout exceeded"))
-        stuck = self._running - sum(ex.running and not ex.abandoned for ex in self._executions.values())
+        self._abandon(execution)
+        self._acks.settle(execution, Failure("Job timeout exceeded"))
+        stuck = sum(one.abandoned for one in self._handlers)
         if stuck >= self._options.concurrency:
             logger.error(
                 "all %d slots of worker %s hold handlers that ignored their time-out; "
@@ -366,9 +458,12 @@ class Engine:
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         await self._api.heartbeat(lease.job_id, lease.lease_id, timeout)
+        self._telling.recovered(Operation.HEARTBEAT)
 
     def _beat_failed(self, lease: Lease, error: SpooledError) -> None:
-        self._telling.trouble(error, f"heartbeat of job {lease.job_id} failed; trying again")
+        self._telling.trouble(
+            error, f"heartbeat of job {lease.job_id} failed; trying again", of=Operation.HEARTBEAT
+        )
 
     def _lease_lost(self, lease: Lease, error: SpooledError | None) -> None:
         execution = self._executions.get(lease)
@@ -378,7 +473,7 @@ class Engine:
             return
         text = str(error) if error else "the lease ran out while the server could not be reached"
         logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
-        self._abandon(execution, None)
+        self._abandon(execution)
         self._settled(execution)
         self._telling.emit(
             JobLeaseLostEvent(lease.job_id, execution.context.queue_name, lease.lease_id, "heartbeat", text)

@@ -7,6 +7,7 @@ from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker._lease_table import Lease
+from spooled.worker._outcome import Outcome
 from spooled.worker._routing import Route
 from spooled.worker.context import JobContext
 
@@ -26,6 +27,8 @@ class Execution:
         running: The handler has not returned yet; its slot is taken.
         abandoned: What the handler returns no longer matters: it timed out, its lease is lost, or the
             worker's shutdown deadline has passed.
+        aborted_at: When it was abandoned; None until then.
+        decided: What is acked, when the handler has ended, in place of what it returns; None while that counts.
         settling: An ack is being sent.
         told: Middleware knows how it ended.
     """
@@ -40,5 +43,7 @@ class Execution:
     ended_at: float | None = None
     running: bool = True
     abandoned: bool = False
+    aborted_at: float | None = None
+    decided: Outcome | None = None
     settling: bool = False
     told: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -11,7 +12,6 @@ from spooled._async._session import AsyncSession
 from spooled.client import AsyncSpooledClient, SpooledClient
 from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client
-from spooled.worker._ending import Ending
 from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._io_thread import IoThread
 from spooled.worker._options import WorkerOptions
@@ -20,6 +20,7 @@ from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
 from spooled.worker._telling import Telling
 from spooled.worker._wakeups import Wakeups, can_listen
+from spooled.worker._worker_run import WorkerRun
 from spooled.worker.events import EventHandler, EventHandlers, EventName
 from spooled.worker.health import WorkerHealth
 from spooled.worker.middleware import Middleware, check_middlewares, wrap_async_handler, wrap_handler
@@ -36,6 +37,7 @@ class WorkerKeywords(TypedDict, total=False):
     lease_duration: int
     heartbeat_fraction: float
     shutdown_timeout: float
+    cleanup_grace: float
     hostname: str | None
     worker_id: str | None
     worker_type: str
@@ -67,9 +69,8 @@ class FrontDoor:
         self._options = WorkerOptions(queue_name, **given)
         self._events = EventHandlers()
         self._routes = Routes()
-        self._engine: Engine | None = None
-        self._io: IoThread | None = None
-        self._ending: Ending | None = None
+        self._run: WorkerRun | None = None
+        self._beginning = threading.Lock()
 
     @property
     def queue_name(self) -> str:
@@ -79,24 +80,30 @@ class FrontDoor:
     @property
     def state(self) -> WorkerState:
         """What the worker is doing; compares equal to the plain text, as in `worker.state == "running"`."""
-        return WorkerState.IDLE if self._engine is None else self._engine.state
+        run = self._run
+        if run is None:
+            return WorkerState.IDLE
+        return WorkerState.STARTING if run.engine is None else run.engine.state
 
     @property
     def worker_id(self) -> str | None:
         """The id that the worker is registered with; None before it starts and after it stopped."""
-        return self._engine.worker_id if self._engine is not None and self._is_active() else None
+        engine = self._engine
+        return engine.worker_id if engine is not None and self._is_active() else None
 
     @property
     def active_job_count(self) -> int:
         """Jobs that are claimed and not settled yet."""
-        return self._engine.active_job_count if self._engine is not None else 0
+        engine = self._engine
+        return engine.active_job_count if engine is not None else 0
 
     @property
     def health(self) -> WorkerHealth:
         """Whether the worker does its work, for probes: `worker.health.is_ready()`."""
-        if self._engine is None or not self._is_active():
+        engine = self._engine
+        if engine is None or not self._is_active():
             return WorkerHealth(self.state, None, 0, None, None, 0, None)
-        return self._engine.health()
+        return engine.health()
 
     @overload
     def on(self, event: EventName, handler: None = None) -> Callable[[E], E]: ...
@@ -127,6 +134,11 @@ class FrontDoor:
         self._events.check(event)
         return register
 
+    @property
+    def _engine(self) -> Engine | None:
+        run = self._run
+        return None if run is None else run.engine
+
     def _is_active(self) -> bool:
         return self.state in (WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING)
 
@@ -135,14 +147,37 @@ class FrontDoor:
             raise RuntimeError("handlers must be registered before the worker is started")
         self._routes.add(handler, job_type, payload)
 
-    def _check_startable(self) -> None:
-        if self._is_active():
-            raise RuntimeError(f"the worker is {self.state} already; stop it before starting it again")
-        if not self._routes:
-            raise RuntimeError("no handler: decorate a function with @worker.process before start()")
+    def _begin(self, run: WorkerRun) -> None:
+        """Make `run` the worker's. From here on, a request to stop reaches it.
+
+        Raises:
+            RuntimeError: No handler is registered, or the worker runs already.
+        """
+        if not self._beginning.acquire(blocking=False):
+            raise RuntimeError("the worker is being started already, by another thread")
+        try:
+            if self._is_active():
+                raise RuntimeError(f"the worker is {self.state} already; stop it before starting it again")
+            if not self._routes:
+                raise RuntimeError("no handler: decorate a function with @worker.process before start()")
+            run.begin(self._run)
+            self._run = run
+        finally:
+            self._beginning.release()
+
+    def _take_back(self, run: WorkerRun) -> None:
+        """Forget a run that has not come about."""
+        if self._run is run:
+            self._run = run.before
+        if run.sink is not None:
+            run.sink.finish()
+        run.launched()
+        if not run.ending.finished:
+            run.ending.finish()
 
     def _enter(
         self,
+        run: WorkerRun,
         io: IoThread,
         bridge: Bridge,
         runner: Runner,
@@ -167,11 +202,19 @@ class FrontDoor:
             open_session=bridge.open,
             open_wakeups=self._wakeups_opener(user_loop),
         )
-        self._engine, self._io, self._ending = engine, io, io.add(engine.run)
+        run.runner, run.sink = runner, sink
+        io.add(engine.run, run.ending)
+        run.bind(engine, io)
 
     def _request_stop(self, timeout: float | None) -> None:
-        if self._io is not None and self._engine is not None:
-            self._io.call(self._engine.request_stop, timeout)
+        run = self._run
+        if run is not None:
+            run.request_stop(timeout)
+
+    def _raise_failure(self) -> None:
+        """Raise what has ended the last run, if it was an error."""
+        if self._run is not None and self._run.ending.error is not None:
+            raise self._run.ending.error
 
     def _wakeups_opener(self, user_loop: asyncio.AbstractEventLoop | None) -> OpenWakeups | None:
         transport: Any = self._client._user_transport

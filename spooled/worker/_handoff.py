@@ -33,6 +33,10 @@ class Handoff(Generic[T]):
                 self._loop.call_soon_threadsafe(self._take)
             except RuntimeError:
                 return False
+            except BaseException:
+                # Raised in this thread by another one. The loop may not have been woken, so the next item has to.
+                self._woken = False
+                raise
         return True
 
     def _take(self) -> None:
@@ -40,5 +44,9 @@ class Handoff(Generic[T]):
         # nothing, whereas the other order could leave an item lying.
         self._woken = False
         items, receive = self._items, self._receive
-        while items:
-            receive(items.popleft())
+        try:
+            while items:
+                receive(items.popleft())
+        finally:
+            if items:  # `receive` has raised
+                self._loop.call_soon(self._take)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled.worker._ending import Ending
+from spooled.worker._log import WorkerLogger
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 Main = Callable[[], Coroutine[Any, Any, None]]
 
@@ -29,14 +29,19 @@ class IoThread:
         self._mains: list[tuple[Main, Ending]] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def add(self, main: Main) -> Ending:
-        """Have `main` run; called before `start`."""
-        ending = Ending()
+    def add(self, main: Main, ending: Ending) -> None:
+        """Have `main` run, and `ending` finish with it; called before `start`."""
         self._mains.append((main, ending))
-        return ending
 
     def start(self) -> None:
         self._thread.start()
+
+    def close(self) -> bool:
+        """Close the loop of a thread that was not started. False when it was."""
+        if self._thread.ident is not None:
+            return False
+        self.loop.close()
+        return True
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call on the loop, soon. Does nothing once the thread has ended. Safe in signal handlers."""

@@ -34,6 +34,7 @@ class WorkerOptions:
     lease_duration: int = 30
     heartbeat_fraction: float = 0.5
     shutdown_timeout: float = 30.0
+    cleanup_grace: float = 5.0
     hostname: str | None = None
     worker_id: str | None = None
     worker_type: str = "python"
@@ -50,6 +51,7 @@ class WorkerOptions:
         _number("lease_duration", self.lease_duration, 5, 3600, whole=True)
         _number("heartbeat_fraction", self.heartbeat_fraction, 0, 1, above=True)
         _number("shutdown_timeout", self.shutdown_timeout, 0, float("inf"))
+        _number("cleanup_grace", self.cleanup_grace, 0, 3600)
         if self.hostname is not None:
             _text(
                 "hostname",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spooled.worker._log import WorkerLogger
 from spooled.worker._results import Answer, UnserialisableResultError, encode_result
 from spooled.worker.context import JobContext, log_fields, running_as
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 ERROR_LIMIT = 2048
 """The longest error text in characters that the server takes; a longer one is refused (contract lifecycle §4)."""
@@ -70,13 +70,14 @@ Outcome = Success | Failure | Replace | Discarded
 
 
 def describe_error(error: BaseException) -> str:
-    """`Type: message`, safe to send: never empty, never too long, whatever `str(error)` does."""
+    """Return `Type: message`, safe to send: never empty, never too long, whatever `str(error)` does."""
+    name = "an exception without a name"
     try:
-        text = str(error)
-    except Exception as broken:
-        text = f"(its message cannot be read: {type(broken).__name__})"
-    name = type(error).__name__
-    return fit_error(f"{name}: {text}" if text else name)
+        name = str.__str__(type(error).__name__)
+        text = str.__str__(str(error))  # `str` may return a subclass, with methods of its own
+        return fit_error(f"{name}: {text}" if text else name)
+    except BaseException as broken:
+        return f"{name}: (its message cannot be read: {type(broken).__name__})"
 
 
 def fit_error(text: str) -> str:
@@ -86,8 +87,48 @@ def fit_error(text: str) -> str:
 
 
 def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
-    """What a handler's exception means; a failure is logged with its traceback."""
+    """Return what a handler's exception means; a failure is logged with its traceback. Never raises."""
+    try:
+        return _read_error(error, ctx)
+    except BaseException as broken:
+        # The exception, or the time that a `Retry` names, cannot be worked with.
+        text = fit_error(f"{describe_error(error)} ({describe_error(broken)})")
+        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
+        return Failure(text)
+
+
+def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
+    """Encode a return value where the handler ran, so that the I/O thread does not have to. Never raises."""
+    codec = None
+    if isinstance(value, Answer):
+        codec, value = value.codec, value.value
+    try:
+        return Success(value, encode_result(value, codec))
+    except BaseException as error:
+        text = str(error) if isinstance(error, UnserialisableResultError) else describe_error(error)
+        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
+        return Failure(fit_error(text))
+
+
+def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outcome:
+    """Call a plain function and report how it ended.
+
+    Raises nothing, but for what another thread or a signal handler raises in here.
+    """
+    with running_as(ctx):
+        try:
+            value = handler(ctx)
+        except BaseException as error:  # SystemExit too: one job must not take the worker with it
+            return outcome_of_error(error, ctx)
+        return outcome_of_value(value, ctx)
+
+
+def _read_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
     told = fit_error(error.text) if isinstance(error, Fail) else describe_error(error)
+    if ctx.signal.is_set():
+        # Aborted; the engine says in one line how it ended.
+        logger.debug("job %s raised after it was aborted", ctx.job_id, exc_info=error, extra=log_fields(ctx))
+        return Failure(told)
     if isinstance(error, JobControl):
         logger.info("job %s on %s: %s", ctx.job_id, ctx.queue_name, told, extra=log_fields(ctx))
         now = dt.datetime.now(dt.UTC)
@@ -111,25 +152,3 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
         extra=log_fields(ctx),
     )
     return Failure(told)
-
-
-def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
-    """Encode a return value where the handler ran, so that the I/O thread does not have to."""
-    codec = None
-    if isinstance(value, Answer):
-        codec, value = value.codec, value.value
-    try:
-        return Success(value, encode_result(value, codec))
-    except UnserialisableResultError as error:
-        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, error, extra=log_fields(ctx))
-        return Failure(fit_error(str(error)))
-
-
-def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outcome:
-    """Call a plain function and report how it ended. Never raises."""
-    with running_as(ctx):
-        try:
-            value = handler(ctx)
-        except BaseException as error:  # SystemExit too: one job must not take the worker with it
-            return outcome_of_error(error, ctx)
-        return outcome_of_value(value, ctx)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from spooled.errors import NotFoundError, SpooledError
+from spooled.errors import SpooledError
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
+from spooled.worker._log import WorkerLogger
+from spooled.worker._settlement import Operation, Verdict, judge
 from spooled.worker._telling import Telling
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 DEREGISTER_TIMEOUT = 5.0
 """Seconds that a stopping worker spends on saying goodbye."""
+
+
+LONGEST_INTERVAL = 60.0
+"""The longest pause in seconds between two heartbeats, whatever the server asks for."""
+
+_WORKER_HEARTBEAT = "heartbeat of the worker"
 
 
 class Presence:
@@ -49,16 +56,20 @@ class Presence:
             SpooledError: The server refuses for good.
         """
         retries = Backoff(0.5, 15.0)
+        before: SpooledError | None = None
         while not self._stopping.is_set():
             try:
                 if not await self._unless_stopped(self._register()):
                     return False
             except SpooledError as error:
-                if not error.is_retryable():
+                if judge(Operation.REGISTER, error, before=before) is Verdict.REFUSED:
                     raise
+                before = error
                 delay = max(retries.next(), error.server_wait or 0.0)
                 self._telling.trouble(
-                    error, f"registering worker {self._api.worker_id} failed; trying again in {delay:.1f} s"
+                    error,
+                    f"registering worker {self._api.worker_id} failed; trying again in {delay:.1f} s",
+                    of=Operation.REGISTER,
                 )
                 await self._pause(delay)
             else:
@@ -77,23 +88,33 @@ class Presence:
             try:
                 await self._api.worker_heartbeat(status, self._active_jobs())
                 self.last_beat_at = time.time()
-            except NotFoundError:
-                logger.warning("the server has forgotten worker %s; registering again", self._api.worker_id)
-                try:
-                    await self._register()
-                except SpooledError as error:
-                    self._telling.trouble(error, f"registering worker {self._api.worker_id} again failed")
+                self._telling.recovered(_WORKER_HEARTBEAT)
             except SpooledError as error:
-                self._telling.trouble(error, f"heartbeat of worker {self._api.worker_id} failed")
+                if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
+                    await self._register_again()
+                else:
+                    what = f"heartbeat of worker {self._api.worker_id} failed"
+                    self._telling.trouble(error, what, of=_WORKER_HEARTBEAT)
+            except Exception:
+                logger.exception("heartbeat of worker %s failed unexpectedly", self._api.worker_id)
 
     async def deregister(self) -> None:
         """Take the worker off the list; not worth an error when it fails, the server notices by itself."""
         with contextlib.suppress(SpooledError):
             await self._api.deregister(DEREGISTER_TIMEOUT)
 
+    async def _register_again(self) -> None:
+        logger.warning("the server has forgotten worker %s; registering again", self._api.worker_id)
+        try:
+            await self._register()
+        except SpooledError as error:
+            what = f"registering worker {self._api.worker_id} again failed"
+            self._telling.trouble(error, what, of=Operation.REGISTER)
+
     async def _register(self) -> bool:
         registration = await self._api.register()
-        self._interval = max(1.0, float(registration.heartbeat_interval_secs))
+        self._telling.recovered(Operation.REGISTER)
+        self._interval = min(max(1.0, float(registration.heartbeat_interval_secs)), LONGEST_INTERVAL)
         self.last_beat_at = time.time()
         return True
 

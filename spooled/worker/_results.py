@@ -39,7 +39,7 @@ def encode_result(value: object, codec: Codec | None = None) -> bytes:
         return b"null"
     try:
         return encode(value if codec is None else codec.dump_result(value), "result")
-    except Exception as error:  # whatever a user's object does while it is read is the result's fault
+    except BaseException as error:  # whatever a user's object does while it is read is the result's fault
         reason = getattr(error, "message", None) or (
             str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
         )

@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
 from spooled.worker._handoff import Handoff
+from spooled.worker._isolation import JobScopes
 from spooled.worker._outcome import Failure, Outcome, outcome_of_error, outcome_of_value, run_handler
 from spooled.worker._routing import Route
 from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, running_as
@@ -39,6 +40,13 @@ class Runner(Protocol):
     def abort(self, execution: Execution) -> None:
         """Set the signal, and cancel what can be cancelled. The outcome is delivered all the same."""
 
+    def replace_dead_threads(self) -> int:
+        """Start a new thread for each that has died, and report its job as failed.
+
+        Returns:
+            How many threads are dead and could not be replaced.
+        """
+
     def close(self) -> None:
         """Take no more work. Does not wait for handlers that are still running."""
 
@@ -46,62 +54,8 @@ class Runner(Protocol):
         """Whether the caller is one of the handlers. Called from anywhere."""
 
 
-class ThreadRunner:
-    """Runs plain functions in at most `size` daemon threads, started as they are needed.
-
-    Daemon, because a handler that hangs must not keep the process alive after the worker has stopped.
-    """
-
-    def __init__(self, size: int, name: str) -> None:
-        self._size = size
-        self._name = name
-        self._work: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._busy = 0
-        self._done: Handoff[Finished] | None = None
-        self._deliver: Deliver | None = None
-
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
-        self._deliver = deliver
-        self._done = Handoff(loop, self._finished)
-
-    def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
-        return _fill(JobContext, job, queue_name, threading.Event())
-
-    def submit(self, execution: Execution) -> None:
-        self._busy += 1
-        if self._busy > len(self._threads) < self._size:
-            name = f"{self._name}-{len(self._threads) + 1}"
-            thread = threading.Thread(target=self._serve, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._work.put(execution)
-
-    def abort(self, execution: Execution) -> None:
-        execution.context.signal.set()
-
-    def close(self) -> None:
-        for _ in self._threads:
-            self._work.put(None)
-
-    def is_current(self) -> bool:
-        return threading.current_thread() in self._threads
-
-    def _serve(self) -> None:
-        assert self._done is not None
-        while (execution := self._work.get()) is not None:
-            assert execution.route is not None
-            self._done.put((execution, run_handler(execution.route.call, execution.context)))
-            del execution  # an idle thread must not keep the last payload alive
-
-    def _finished(self, finished: Finished) -> None:
-        assert self._deliver is not None
-        self._busy -= 1
-        self._deliver(finished)
-
-
 class CallerRunner:
-    """Runs plain functions one after the other in the thread that calls `serve`. For tests.
+    """Runs plain functions one after the other in the thread that calls `Desk.serve`. For tests.
 
     Several workers may share a desk, and so the thread.
     """
@@ -109,24 +63,33 @@ class CallerRunner:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._done: Handoff[Finished] | None = None
+        self._scopes = JobScopes(on_loop=False)
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
         self._done = Handoff(loop, deliver)
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
-        return _fill(JobContext, job, queue_name, threading.Event())
+        return new_context(JobContext, job, queue_name, threading.Event())
 
     def submit(self, execution: Execution) -> None:
-        self._desk.put((self, execution))
+        self._desk.put(self, execution)
 
     def abort(self, execution: Execution) -> None:
         execution.context.signal.set()
+
+    def replace_dead_threads(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Nothing to release: whoever serves leaves the desk when the workers have ended."""
 
     def is_current(self) -> bool:
         return False
+
+    def decline(self, execution: Execution) -> None:
+        """Report a handler that will not be run any more."""
+        assert self._done is not None
+        self._done.put((execution, Failure("aborted")))
 
     def run(self, execution: Execution) -> None:
         """Run one handler, here.
@@ -137,8 +100,7 @@ class CallerRunner:
         assert execution.route is not None
         if execution.context.signal.is_set():
             # Timed out or given back while others had their turn.
-            self._done.put((execution, Failure("aborted")))
-            return
+            return self.decline(execution)
         call = execution.route.call
         interruption: BaseException | None = None
 
@@ -152,19 +114,47 @@ class CallerRunner:
                 interruption = error
                 raise
 
-        self._done.put((execution, run_handler(watched, execution.context)))
+        outcome: Outcome = Failure("interrupted")
+        try:
+            outcome = self._scopes.new().run(run_handler, watched, execution.context)
+        finally:
+            self._done.put((execution, outcome))
         if interruption is not None:
             raise interruption
+        return None
 
 
-Desk = queue.SimpleQueue[tuple[CallerRunner, Execution] | None]
+class Desk:
+    """Passes handlers to the thread that serves."""
 
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[CallerRunner, Execution] | None] = queue.SimpleQueue()
+        self._closed = False
 
-def serve(desk: Desk) -> None:
-    """Run what is put on the desk, until that is None."""
-    while (item := desk.get()) is not None:
-        runner, execution = item
-        runner.run(execution)
+    def put(self, runner: CallerRunner, execution: Execution) -> None:
+        """Have a handler run. Called on the I/O loop."""
+        self._queue.put((runner, execution))
+        if self._closed:
+            self.close()
+
+    def finish(self) -> None:
+        """Let `serve` return when what was put has run."""
+        self._queue.put(None)
+
+    def serve(self) -> None:
+        """Run what is put here, until `finish`."""
+        while (item := self._queue.get()) is not None:
+            runner, execution = item
+            runner.run(execution)
+
+    def close(self) -> None:
+        """Decline what was put here, and what will be: no thread serves any more."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if item is not None:
+                    item[0].decline(item[1])
 
 
 class LoopRunner:
@@ -174,14 +164,15 @@ class LoopRunner:
         self._loop = loop
         self._start: Handoff[Execution] = Handoff(loop, self._start_task)
         self._done: Handoff[Finished] | None = None
+        self._scopes = JobScopes(on_loop=True)
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
-        self._tasks: dict[Execution, asyncio.Task[None]] = {}
+        self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
         self._done = Handoff(loop, deliver)
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
-        return _fill(AsyncJobContext, job, queue_name, AsyncSignal())
+        return new_context(AsyncJobContext, job, queue_name, AsyncSignal())
 
     def submit(self, execution: Execution) -> None:
         if not self._start.put(execution):
@@ -189,9 +180,14 @@ class LoopRunner:
 
     def abort(self, execution: Execution) -> None:
         cast("AsyncSignal", execution.context.signal).abort(self._loop)  # `context` has put it there
-        # A closed loop has nothing left to cancel.
-        with contextlib.suppress(RuntimeError):
+        try:
             self._loop.call_soon_threadsafe(self._cancel, execution)
+        except RuntimeError:
+            # A closed loop has nothing left to cancel, and will not say how the handler ended.
+            self._report(execution, Failure("the worker's event loop was closed while the job ran"))
+
+    def replace_dead_threads(self) -> int:
+        return 0
 
     def close(self) -> None:
         """Nothing to release: tasks end by themselves, on a loop that is not ours."""
@@ -203,30 +199,38 @@ class LoopRunner:
             return False
 
     def _start_task(self, execution: Execution) -> None:
-        self._tasks[execution] = self._loop.create_task(self._run(execution), name=f"job {execution.job.id}")
+        coroutine = self._run(execution)
+        try:
+            # By way of `run`, because a task factory of the user's need not know about contexts.
+            task = self._scopes.new().run(self._loop.create_task, coroutine, name=f"job {execution.job.id}")
+        except BaseException as error:
+            coroutine.close()
+            self._report(execution, outcome_of_error(error, execution.context))
+            return
+        self._tasks[execution] = task
+        task.add_done_callback(lambda task: self._ended(execution, task))
 
     def _cancel(self, execution: Execution) -> None:
         task = self._tasks.get(execution)
         if task is not None:
             task.cancel()
 
-    async def _run(self, execution: Execution) -> None:
+    async def _run(self, execution: Execution) -> Outcome:
         ctx, route = execution.context, execution.route
         assert route is not None
         # Everything is caught here, because a SystemExit that leaves a task stops the user's whole loop.
-        outcome: Outcome
         with running_as(ctx):
             try:
-                outcome = outcome_of_value(await route.call(ctx), ctx)
-            except asyncio.CancelledError as error:
-                # Ours when the execution was aborted. Otherwise the handler or its loop's owner cancelled it, and
-                # the job must not be left without an ack.
-                outcome = Failure("aborted") if execution.abandoned else outcome_of_error(error, ctx)
+                return outcome_of_value(await route.call(ctx), ctx)
             except BaseException as error:
-                outcome = outcome_of_error(error, ctx)
-            finally:
-                self._tasks.pop(execution, None)
-        self._report(execution, outcome)
+                # A cancellation is ours when the execution was aborted. Otherwise the handler or its loop's owner
+                # cancelled it, and the job must not be left without an ack.
+                return outcome_of_error(error, ctx)
+
+    def _ended(self, execution: Execution, task: asyncio.Task[Outcome]) -> None:
+        self._tasks.pop(execution, None)
+        # One that is cancelled before its first step never gets into `_run`.
+        self._report(execution, Failure("aborted") if task.cancelled() else task.result())
 
     def _report(self, execution: Execution, outcome: Outcome) -> None:
         assert self._done is not None
@@ -236,7 +240,7 @@ class LoopRunner:
 class MixedRunner:
     """Runs plain functions in threads and coroutine functions on the user's loop."""
 
-    def __init__(self, threads: ThreadRunner, coroutines: LoopRunner) -> None:
+    def __init__(self, threads: Runner, coroutines: Runner) -> None:
         self._threads = threads
         self._coroutines = coroutines
 
@@ -253,6 +257,9 @@ class MixedRunner:
     def abort(self, execution: Execution) -> None:
         self._for(execution.route).abort(execution)
 
+    def replace_dead_threads(self) -> int:
+        return self._threads.replace_dead_threads()
+
     def close(self) -> None:
         self._threads.close()
         self._coroutines.close()
@@ -264,7 +271,10 @@ class MixedRunner:
         return self._threads if route is not None and route.plain else self._coroutines
 
 
-def _fill(kind: type[JobContext[Any]], job: ClaimedJob, queue_name: str, signal: Any) -> JobContext[Any]:
+def new_context(
+    kind: type[JobContext[Any]], job: ClaimedJob, queue_name: str, signal: Any
+) -> JobContext[Any]:
+    """Return what a handler is given for a claimed job."""
     return kind(
         job_id=job.id,
         queue_name=job.queue_name or queue_name,

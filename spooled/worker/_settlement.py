@@ -23,8 +23,10 @@ from spooled.models import Job
 
 
 class Operation(enum.StrEnum):
-    """What a worker asks the server to do with a job that it holds."""
+    """What a worker asks the server for: for itself, or about a job that it holds."""
 
+    REGISTER = "register"
+    CLAIM = "claim"
     COMPLETE = "complete"
     FAIL = "fail"
     HEARTBEAT = "heartbeat"
@@ -36,21 +38,44 @@ class Verdict(enum.Enum):
     DONE = enum.auto()
     """The server has accepted it on an earlier attempt, or so it seems: `was_ours` tells whether it was that one."""
     AGAIN = enum.auto()
-    """Nothing is decided: try again while the lease lives."""
+    """Nothing is decided: try again, for as long as there is a lease, or for ever where there is none."""
     LOST = enum.auto()
     """The lease belongs to nobody or to somebody else: never ack this execution."""
     REFUSED = enum.auto()
-    """The server will not take this request however often it is sent, but the lease is still ours."""
+    """The server will not take this request however often it is sent, and has said so twice."""
 
 
-def judge(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict:
+def judge(
+    operation: Operation, error: SpooledError, *, replay: bool = False, before: SpooledError | None = None
+) -> Verdict:
     """Classify a failed attempt.
+
+    Only what the server itself says decides anything. The page of a proxy, whatever its status, is like an outage.
+    And a refusal counts when it is repeated, because what stands between may have dropped the credentials of one
+    request.
 
     Args:
         operation: What was asked for.
         error: What came back.
         replay: An earlier attempt of the same operation may have reached the server.
+        before: What came back from the attempt before; None for the first, and after one that was accepted.
     """
+    verdict = _read(operation, error, replay=replay)
+    if verdict is Verdict.REFUSED and (
+        before is None or _read(operation, before, replay=replay) is not Verdict.REFUSED
+    ):
+        return Verdict.AGAIN
+    return verdict
+
+
+def _read(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict:
+    if error.foreign:
+        return Verdict.AGAIN
+    if operation is Operation.REGISTER:
+        return Verdict.AGAIN if error.is_retryable() else Verdict.REFUSED
+    if operation is Operation.CLAIM:
+        pointless = isinstance(error, AuthenticationError | AuthorizationError | ValidationError)
+        return Verdict.REFUSED if pointless else Verdict.AGAIN
     match error:
         case NotFoundError():
             # A fail that landed clears the assignment, so its replay finds nothing. For the others, nothing
@@ -67,10 +92,15 @@ def judge(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict
         case RateLimitError():
             # A quota answer to an ack is in no contract; like a rate limit it is about now, not about this ack.
             return Verdict.AGAIN
-        case _ if error.is_retryable() or error.status_code >= 500 or error.status_code in (0, 408):
+        case _ if decides_nothing(error) or error.status_code >= 500 or error.status_code == 0:
             return Verdict.AGAIN
         case _:
             return Verdict.REFUSED
+
+
+def decides_nothing(error: SpooledError) -> bool:
+    """Return whether the same request may succeed when it is sent again."""
+    return error.foreign or error.is_retryable()
 
 
 def was_ours(operation: Operation, job: Job, *, lease_id: str, error: str | None) -> bool:
@@ -88,10 +118,5 @@ def was_ours(operation: Operation, job: Job, *, lease_id: str, error: str | None
 
 
 def may_have_arrived(error: SpooledError) -> bool:
-    """Whether a failed attempt may all the same have been carried out by the server."""
-    return error.status_code == 0 or error.status_code == 408 or error.status_code >= 500
-
-
-def is_fatal_for_claims(error: SpooledError) -> bool:
-    """Whether asking for work again with the same key and the same arguments is pointless."""
-    return isinstance(error, AuthenticationError | AuthorizationError | ValidationError)
+    """Return whether a failed attempt may all the same have been carried out by the server."""
+    return error.foreign or error.status_code in (0, 408) or error.status_code >= 500

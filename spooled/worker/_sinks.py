@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import queue
 import threading
 from typing import Protocol
 
 from spooled.worker._handoff import Handoff
+from spooled.worker._log import WorkerLogger
 from spooled.worker.events import EventHandlers, WorkerEvent, log_handler_failure
 
-logger = logging.getLogger("spooled.worker.events")
+logger = WorkerLogger("spooled.worker.events")
 
 FLUSH_TIMEOUT = 5.0
 """Seconds that a stopping worker waits for event handlers that are still busy."""
@@ -40,7 +40,7 @@ class ThreadSink:
     def emit(self, event: WorkerEvent) -> None:
         if not self._handlers.of(event):
             return
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             self._thread.start()
         self._queue.put(event)
@@ -104,7 +104,7 @@ class LoopSink:
                     answer = handler(event)
                     if inspect.isawaitable(answer):
                         await answer
-                except asyncio.CancelledError:
-                    raise
                 except BaseException as error:  # a SystemExit that leaves a task would stop the user's loop
+                    if isinstance(error, asyncio.CancelledError) and self._task.cancelling():
+                        raise
                     log_handler_failure(event, error)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Literal
 
 from spooled.errors import SpooledError
 from spooled.worker._assignment import Assignment
 from spooled.worker._execution import Execution
+from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import Control
 from spooled.worker._routing import job_type_of
 from spooled.worker._sinks import EventSink
 from spooled.worker.events import ErrorEvent, EventHandlers, WorkerEvent
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wants
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 
 class Telling:
@@ -39,6 +39,7 @@ class Telling:
         self._sink = sink
         self._middlewares = middlewares
         self._assignment = assignment
+        self._troubles: dict[str, tuple[type, int, str]] = {}
         self._acks_wanted = wants(middlewares, "acked")
         self.claims_wanted = wants(middlewares, "claimed")
 
@@ -49,11 +50,28 @@ class Telling:
     def emit(self, event: WorkerEvent) -> None:
         self._sink.emit(event)
 
-    def trouble(self, error: SpooledError, what: str) -> None:
-        """Something failed that is tried again, or that no job can report."""
-        logger.warning("%s: %s", what, error)
+    def trouble(self, error: SpooledError, what: str, *, of: str | None = None) -> None:
+        """Tell that something failed that is tried again, or that no job can report.
+
+        Args:
+            error: Why.
+            what: What failed.
+            of: The kind of request. While requests of a kind fail in the same way, only the first is a warning.
+        """
+        same = (type(error), error.status_code, error.code)
+        if of is not None and self._troubles.get(of) == same:
+            logger.debug("%s: %s", what, error)
+        else:
+            logger.warning("%s: %s%s", what, error, " (told once)" if of else "")
+        if of is not None:
+            self._troubles[of] = same
         self._sink.emit(ErrorEvent(error))
         self._assignment.troubled(error)
+
+    def recovered(self, of: str) -> None:
+        """Tell that requests of this kind succeed again, if they had failed."""
+        if self._troubles and self._troubles.pop(of, None) is not None:
+            logger.info("%s: the server answers again", of)
 
     def claimed(self, claim: ClaimInfo) -> None:
         notify(self._middlewares, "claimed", claim)

@@ -24,13 +24,14 @@ from spooled._http._sse import EventParser
 from spooled.config import ClientConfig
 from spooled.errors import SpooledError, create_error_from_response
 from spooled.worker._backoff import Backoff
+from spooled.worker._log import WorkerLogger
 
 if TYPE_CHECKING:
     import httpx
 
     from spooled._http._streams import StreamTransport
 
-logger = logging.getLogger("spooled.worker")
+logger = WorkerLogger("spooled.worker")
 
 SILENCE = 45.0
 """Seconds without a byte after which a stream is dead. The server breaks its own silence every 15 s."""
@@ -239,6 +240,8 @@ class Wakeups:
             if stream.status != 200:
                 headers = {name: value for name, value in stream.headers.items() if name == "retry-after"}
                 wait = create_error_from_response(stream.status, headers=headers).server_wait
+                if wait is not None:
+                    wait = min(wait, self._config.max_retry_after)
                 delay = self._reconnects.refused(stream.status, wait)
                 return self._lost(f"HTTP {stream.status}", delay)
             kind = stream.headers.get("content-type", "")

@@ -8,13 +8,14 @@ from typing import Any, Self, TypeVar, Unpack
 
 from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client, wants_fast
-from spooled.worker._ending import Ending
 from spooled.worker._front_door import FrontDoor, WorkerKeywords
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import is_plain, name_of
-from spooled.worker._runners import CallerRunner, ThreadRunner
+from spooled.worker._runners import CallerRunner
 from spooled.worker._sinks import ThreadSink
+from spooled.worker._thread_runner import ThreadRunner
+from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import JobContext
 
 H = TypeVar("H", bound=Callable[[JobContext[Any]], object])
@@ -37,6 +38,7 @@ class SpooledWorker(FrontDoor):
             as the handler runs. Default 30.
         heartbeat_fraction: Renew after this share of the lease, above 0 and up to 1. Default 0.5.
         shutdown_timeout: Seconds that `stop()` gives running jobs. Default 30.0.
+        cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends. Default 5.0.
         hostname: Shown in the worker list. Default: this machine's name.
         worker_id: A fixed id, 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: a new one for each start.
         worker_type: Shown in the worker list. Default `python`.
@@ -63,8 +65,6 @@ class SpooledWorker(FrontDoor):
     ) -> None:
         super().__init__(client, queue_name, **options)
         self._auto_start = auto_start
-        self._runner: ThreadRunner | CallerRunner | None = None
-        self._sink: ThreadSink | None = None
 
     def process(self, handler: H) -> H:
         """Register the function that runs the jobs. Use it as a decorator.
@@ -110,33 +110,34 @@ class SpooledWorker(FrontDoor):
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        ending = self._launch(Assignment(burst=burst, max_jobs=max_jobs))
+        run = self._launch(Assignment(burst=burst, max_jobs=max_jobs))
         try:
-            ending.wait()
+            run.ending.wait()
         except BaseException:
             # Ctrl-C, or what a signal handler raised. Whatever it was, it must not cost any job.
-            self._drain(ending)
+            self._drain(run)
             raise
-        self._join(ending)
-        if ending.error is not None:
-            raise ending.error
+        self._join(run)
+        if run.ending.error is not None:
+            raise run.ending.error
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop claiming, wait for the active jobs, and return when the worker has stopped.
 
-        Safe in a signal handler. Called from one of the worker's own handlers it returns at once, because the
-        worker waits for that handler. Does nothing when the worker is not running.
+        Safe in a signal handler, at any moment. Called from one of the worker's own handlers it returns at once,
+        because the worker waits for that handler; so it does in a signal handler that interrupts the beginning of
+        `start()`, which then returns. Does nothing when the worker was not started; a later `start()` works.
 
         Args:
             timeout: Seconds that active jobs get. Default: `shutdown_timeout`. 0 cuts them off; they are given
                 back and run again elsewhere.
         """
-        ending = self._ending
-        if ending is None:
+        run = self._run
+        if run is None:
             return
-        self._request_stop(timeout)
-        if not self._is_own_thread():
-            self._join(ending)
+        run.request_stop(timeout)
+        if not run.is_own_thread() and not run.is_launching_here():
+            self._join(run)
 
     def __enter__(self) -> Self:
         """Start in the background."""
@@ -147,8 +148,8 @@ class SpooledWorker(FrontDoor):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if kind is None and self._ending is not None and self._ending.error is not None:
-            raise self._ending.error
+        if kind is None:
+            self._raise_failure()
 
     def _register(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
         if not is_plain(handler):
@@ -160,42 +161,50 @@ class SpooledWorker(FrontDoor):
         if self._auto_start:
             self._launch()
 
-    def _launch(self, assignment: Assignment | None = None) -> Ending:
-        self._check_startable()
-        options = self._options
-        fast = wants_fast(self._client, options.transport)
-        bridge = Bridge(self._client, [options.concurrency], options.transport, None)
-        io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-        self._prepare(io, bridge, assignment or Assignment())
-        io.start()
-        assert self._ending is not None
-        return self._ending
+    def _launch(self, assignment: Assignment | None = None) -> WorkerRun:
+        run = WorkerRun()
+        self._begin(run)
+        io: IoThread | None = None
+        try:
+            options = self._options
+            fast = wants_fast(self._client, options.transport)
+            bridge = Bridge(self._client, [options.concurrency], options.transport, None)
+            io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
+            self._prepare(run, io, bridge, assignment or Assignment())
+            io.start()
+            run.launched()
+        except BaseException:
+            if io is None or io.close():
+                self._take_back(run)
+            else:
+                self._drain(run)
+            raise
+        return run
 
     def _prepare(
-        self, io: IoThread, bridge: Bridge, assignment: Assignment, runner: CallerRunner | None = None
+        self,
+        run: WorkerRun,
+        io: IoThread,
+        bridge: Bridge,
+        assignment: Assignment,
+        runner: CallerRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         runs: ThreadRunner | CallerRunner = runner or ThreadRunner(self._options.concurrency, label)
-        sink = ThreadSink(self._events, f"{label}-events")
-        self._enter(io, bridge, runs, sink, None, assignment)
-        self._runner, self._sink = runs, sink
+        self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, assignment)
 
-    def _drain(self, ending: Ending) -> None:
-        self._request_stop(None)
+    def _drain(self, run: WorkerRun) -> None:
+        run.launched()
+        run.request_stop(None)
         try:
-            ending.wait()
+            run.ending.wait()
         except BaseException:
-            self._request_stop(0.0)
-            ending.wait()
+            run.request_stop(0.0)
+            run.ending.wait()
             raise
-        self._join(ending)
+        self._join(run)
 
-    def _join(self, ending: Ending) -> None:
-        ending.wait()
-        if self._sink is not None:
-            self._sink.wait()
-
-    def _is_own_thread(self) -> bool:
-        return (self._runner is not None and self._runner.is_current()) or (
-            self._sink is not None and self._sink.is_current_thread()
-        )
+    def _join(self, run: WorkerRun) -> None:
+        run.ending.wait()
+        if run.sink is not None:
+            run.sink.wait()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-logger = logging.getLogger("spooled.worker.events")
+from spooled.worker._log import WorkerLogger
+
+logger = WorkerLogger("spooled.worker.events")
 
 EventName = Literal[
     "started",
@@ -32,7 +33,14 @@ class StartedEvent:
 
 @dataclass(frozen=True, slots=True)
 class StoppedEvent:
-    """The worker has stopped. `reason` is `graceful`, `forced` (jobs were cut off) or `error`."""
+    """The worker has stopped.
+
+    Attributes:
+        worker_id: The id that it was registered with.
+        reason: `graceful`: all jobs had ended. `deadline`: jobs were cut off at the shutdown deadline, and given back.
+            `forced`: jobs could not be settled, and run again when their leases have ended. `error`: the worker could
+            not go on; `start()` has raised why.
+    """
 
     worker_id: str
     reason: str

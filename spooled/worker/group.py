@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import signal
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -16,8 +16,9 @@ from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
-from spooled.worker._runners import CallerRunner, Desk, serve
+from spooled.worker._runners import CallerRunner, Desk
 from spooled.worker._worker import SpooledWorker
+from spooled.worker._worker_run import WorkerRun
 from spooled.worker.events import EventHandler, EventName
 from spooled.worker.health import WorkerHealth
 from spooled.worker.state import WorkerState
@@ -39,6 +40,7 @@ class _Group:
     """What both groups show of their workers."""
 
     workers: tuple[FrontDoor, ...]
+    _runs: tuple[WorkerRun, ...] = ()
 
     @property
     def state(self) -> WorkerState:
@@ -84,6 +86,39 @@ class _Group:
         self.workers[0]._events.check(event)
         return register
 
+    def _begin(self, runs: tuple[WorkerRun, ...]) -> None:
+        """Take all workers for a run. From here on, a request to stop reaches all of them.
+
+        Raises:
+            RuntimeError: A worker has no handler, or runs already.
+        """
+        before, self._runs = self._runs, runs
+        try:
+            for worker, run in zip(self.workers, runs, strict=True):
+                worker._begin(run)
+        except BaseException:
+            self._take_back(runs)
+            self._runs = before
+            raise
+
+    def _take_back(self, runs: tuple[WorkerRun, ...]) -> None:
+        for worker, run in zip(self.workers, runs, strict=True):
+            worker._take_back(run)
+
+    def _new_runs(self) -> tuple[WorkerRun, ...]:
+        return tuple(WorkerRun() for _ in self.workers)
+
+    def _request_stop(self, timeout: float | None) -> None:
+        # Also of those that the group has not taken yet, and of workers that were started by themselves.
+        for run in self._runs:
+            run.request_stop(timeout)
+        for worker in self.workers:
+            if worker._run not in self._runs:
+                worker._request_stop(timeout)
+
+    def _current_runs(self) -> list[WorkerRun]:
+        return [worker._run for worker in self.workers if worker._run is not None]
+
     def __repr__(self) -> str:
         queues = [worker.queue_name for worker in self.workers]
         return f"<{type(self).__name__} queue_names={queues} state={self.state.value}>"
@@ -119,25 +154,20 @@ class WorkerGroup(_Group):
         """Work until `stop()`; see `SpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
         self._run(Assignment(burst=burst, max_jobs=max_jobs))
 
-    def _run(self, assignment: Assignment) -> None:
-        self._launch(assignment)
+    def _run(self, assignment: Assignment, runs: tuple[WorkerRun, ...] | None = None) -> None:
+        self._launch(assignment, runs)
         try:
             self._wait()
         except BaseException:
-            self._request_stop(None)
-            try:
-                self._wait()
-            except BaseException:
-                self._request_stop(0.0)
-                self._wait()
-                raise
+            self._drain()
             raise
         _raise_first(self.workers)
 
     def stop(self, timeout: float | None = None) -> None:
         """Drain all workers at the same time; see `SpooledWorker.stop`."""
         self._request_stop(timeout)
-        if not any(worker._is_own_thread() for worker in self.workers):
+        runs = {*self._runs, *self._current_runs()}
+        if not any(run.is_own_thread() or run.is_launching_here() for run in runs):
             self._wait()
 
     def __enter__(self) -> Self:
@@ -154,46 +184,77 @@ class WorkerGroup(_Group):
 
     def _run_here(self, assignment: Assignment) -> None:
         """As `_run`, with the handlers in this thread, one after the other."""
-        desk: Desk = queue.SimpleQueue()
-        self._launch(assignment, desk)
-        for worker in self.workers:
-            assert worker._ending is not None
-            worker._ending.on_finished(
-                lambda: desk.put(None) if all(_has_ended(one) for one in self.workers) else None
+        desk = Desk()
+        self._launch(assignment, desk=desk)
+        runs = self._runs
+        for run in runs:
+            run.ending.on_finished(
+                lambda: desk.finish() if all(one.ending.finished for one in runs) else None
             )
         try:
-            serve(desk)
+            desk.serve()
             self._wait()
         except BaseException:
-            # Nobody is left to run what was claimed.
+            desk.close()
             self._request_stop(0.0)
             self._wait()
             raise
         _raise_first(self.workers)
 
-    def _launch(self, assignment: Assignment | None = None, desk: Desk | None = None) -> None:
-        io, bridges = _shared_io(self.workers, None)
-        assignment = assignment or Assignment()
-        for worker in self.workers:
-            runner = None if desk is None else CallerRunner(desk)
-            worker._prepare(io, bridges[_sharing(worker)], assignment, runner)
-        _stop_together(self.workers)
-        io.start()
+    def _launch(
+        self,
+        assignment: Assignment | None = None,
+        runs: tuple[WorkerRun, ...] | None = None,
+        desk: Desk | None = None,
+    ) -> None:
+        """Start in the background.
 
-    def _request_stop(self, timeout: float | None) -> None:
-        for worker in self.workers:
-            worker._request_stop(timeout)
+        Args:
+            assignment: How much there is to do.
+            runs: Those of the workers, if they have begun.
+            desk: Where handlers run, if not in threads.
+        """
+        if runs is None:
+            runs = self._new_runs()
+            self._begin(runs)
+        io: IoThread | None = None
+        try:
+            io, bridges = _shared_io(self.workers, None)
+            assignment = assignment or Assignment()
+            for worker, run in zip(self.workers, runs, strict=True):
+                runner = None if desk is None else CallerRunner(desk)
+                worker._prepare(run, io, bridges[_sharing(worker)], assignment, runner)
+            _stop_together(runs)
+            io.start()
+            _launched(runs)
+        except BaseException:
+            if io is None or io.close():
+                self._take_back(runs)
+            else:
+                _launched(runs)
+                self._drain()
+            raise
+
+    def _drain(self) -> None:
+        self._request_stop(None)
+        try:
+            self._wait()
+        except BaseException:
+            self._request_stop(0.0)
+            self._wait()
+            raise
 
     def _wait(self) -> None:
         for worker in self.workers:
-            if worker._ending is not None:
-                worker._join(worker._ending)
+            if worker._run is not None:
+                worker._join(worker._run)
 
 
 class AsyncWorkerGroup(_Group):
     """Runs several `AsyncSpooledWorker`s together, on the loop that `start()` is awaited on; see `WorkerGroup`."""
 
     workers: tuple[AsyncSpooledWorker, ...]
+    _announced: weakref.ref[_Announced] | None = None
 
     def __init__(self, *workers: AsyncSpooledWorker) -> None:
         for worker in workers:
@@ -204,27 +265,41 @@ class AsyncWorkerGroup(_Group):
         _check(workers)
         self.workers = workers
 
-    async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
+    def start(self, *, burst: bool = False, max_jobs: int | None = None) -> Coroutine[Any, Any, None]:
         """Work until `stop()`; see `AsyncSpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
-        await self._run(Assignment(burst=burst, max_jobs=max_jobs))
+        return self._run(Assignment(burst=burst, max_jobs=max_jobs))
 
-    async def _run(self, assignment: Assignment) -> None:
-        self._launch(assignment)
+    def _run(self, assignment: Assignment) -> Coroutine[Any, Any, None]:
+        announced = _Announced(self._new_runs())
+        self._announced = weakref.ref(announced)  # as a worker's own
+        return self._start(announced, assignment)
+
+    async def _start(self, announced: _Announced, assignment: Assignment) -> None:
+        runs = announced.runs
+        if any(run.stop_requested for run in runs):
+            return
+        self._launch(assignment, runs)
         # Each follows its own worker; a cancellation reaches all of them, and each drains first.
-        results = await asyncio.gather(*(worker._finish() for worker in self.workers), return_exceptions=True)
+        results = await asyncio.gather(
+            *(worker._finish(run) for worker, run in zip(self.workers, runs, strict=True)),
+            return_exceptions=True,
+        )
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
     def stop(self, timeout: float | None = None) -> Stopping:
         """Drain all workers at the same time. The call itself asks for it; see `AsyncSpooledWorker.stop`."""
-        for worker in self.workers:
-            worker.stop(timeout)
-        return Stopping(self._stopped)
+        self._request_stop(timeout)
+        runs = [(worker, worker._run) for worker in self.workers]
+        return Stopping(lambda: _stopped(runs))
 
-    async def _stopped(self) -> None:
-        for worker in self.workers:
-            await worker._stopped()
+    def _request_stop(self, timeout: float | None) -> None:
+        announced = None if self._announced is None else self._announced()
+        if announced is not None and announced.runs is not self._runs:
+            for run in announced.runs:
+                run.request_stop(timeout)
+        super()._request_stop(timeout)
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
@@ -238,14 +313,35 @@ class AsyncWorkerGroup(_Group):
         if kind is None:
             _raise_first(self.workers)
 
-    def _launch(self, assignment: Assignment | None = None) -> None:
+    def _launch(
+        self, assignment: Assignment | None = None, runs: tuple[WorkerRun, ...] | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
-        io, bridges = _shared_io(self.workers, loop)
-        assignment = assignment or Assignment()
-        for worker in self.workers:
-            worker._prepare(io, bridges[_sharing(worker)], loop, assignment)
-        _stop_together(self.workers)
-        io.start()
+        runs = runs or self._new_runs()
+        self._begin(runs)
+        io: IoThread | None = None
+        try:
+            io, bridges = _shared_io(self.workers, loop)
+            assignment = assignment or Assignment()
+            for worker, run in zip(self.workers, runs, strict=True):
+                worker._prepare(run, io, bridges[_sharing(worker)], loop, assignment)
+            _stop_together(runs)
+            io.start()
+            _launched(runs)
+        except BaseException:
+            if io is None or io.close():
+                self._take_back(runs)
+            else:
+                _launched(runs)
+                self._request_stop(0.0)
+            raise
+
+
+class _Announced:
+    """The runs of a group whose coroutine was made and has not begun."""
+
+    def __init__(self, runs: tuple[WorkerRun, ...]) -> None:
+        self.runs = runs
 
 
 def run_workers(*workers: SpooledWorker) -> None:
@@ -268,9 +364,13 @@ def run_workers(*workers: SpooledWorker) -> None:
         asked += 1
         group._request_stop(None if asked == 1 else 0.0)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    runs = group._new_runs()
+    group._begin(runs)  # first, for a signal may come at once
+    before: dict[signal.Signals, Any] = {}
     try:
-        group.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, on_signal)
+        group._run(Assignment(), runs)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -288,7 +388,6 @@ def _shared_io(
 ) -> tuple[IoThread, dict[tuple[Client, str], Bridge]]:
     together: dict[tuple[Client, str], list[int]] = {}
     for worker in workers:
-        worker._check_startable()
         together.setdefault(_sharing(worker), []).append(worker._options.concurrency)
     fast = any(wants_fast(client, transport) for client, transport in together)
     bridges = {
@@ -302,23 +401,28 @@ def _sharing(worker: FrontDoor) -> tuple[Client, str]:
     return worker._client, worker._options.transport
 
 
-def _stop_together(workers: tuple[Any, ...]) -> None:
+def _stop_together(runs: tuple[WorkerRun, ...]) -> None:
     """When one ends with an error, so do the others."""
 
-    def ended(worker: Any) -> None:
-        if worker._ending.error is not None:
-            for other in workers:
-                other._request_stop(None)
+    def ended(run: WorkerRun) -> None:
+        if run.ending.error is not None:
+            for other in runs:
+                other.request_stop(None)
 
+    for run in runs:
+        run.ending.on_finished(lambda run=run: ended(run))  # type: ignore[misc]
+
+
+def _launched(runs: tuple[WorkerRun, ...]) -> None:
+    for run in runs:
+        run.launched()
+
+
+async def _stopped(runs: Sequence[tuple[AsyncSpooledWorker, WorkerRun | None]]) -> None:
+    for worker, run in runs:
+        await worker._stopped(run)
+
+
+def _raise_first(workers: tuple[FrontDoor, ...]) -> None:
     for worker in workers:
-        worker._ending.on_finished(lambda worker=worker: ended(worker))
-
-
-def _has_ended(worker: FrontDoor) -> bool:
-    return worker._ending is not None and worker._ending.finished
-
-
-def _raise_first(workers: tuple[Any, ...]) -> None:
-    for worker in workers:
-        if worker._ending is not None and worker._ending.error is not None:
-            raise worker._ending.error
+        worker._raise_failure()

@@ -20,6 +20,7 @@ class WorkerHealth:
         last_heartbeat_at: When the server last accepted a heartbeat of the worker itself; UTC.
         claim_failures: Claims that failed in a row; 0 while all is well.
         last_error: What the last failing request was answered, as text; None once claims succeed again.
+        dead_threads: Handler threads that have died and could not be replaced yet; 0 while all is well.
     """
 
     state: WorkerState
@@ -29,17 +30,19 @@ class WorkerHealth:
     last_heartbeat_at: dt.datetime | None
     claim_failures: int
     last_error: str | None
+    dead_threads: int = 0
 
     def is_ready(self, *, within: float = 60.0) -> bool:
         """Whether it is running and the server has answered a claim in the last `within` seconds.
 
-        A worker whose slots are all taken does not claim; its own heartbeats count then.
+        A worker that has lost a thread is not ready until it is replaced. A worker whose slots are all taken does
+        not claim; its own heartbeats count then.
         """
         if self.state is not WorkerState.RUNNING:
             return False
         since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=within)
         seen = [at for at in (self.last_claim_at, self.last_heartbeat_at) if at is not None]
-        return not self.claim_failures and any(at >= since for at in seen)
+        return not self.claim_failures and not self.dead_threads and any(at >= since for at in seen)
 
 
 def moment(epoch: float | None) -> dt.datetime | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from spooled.errors import SpooledError
 from spooled.worker._alarm import Alarm
 from spooled.worker._lease_table import Lease, LeaseState, LeaseTable
+from spooled.worker._log import WorkerLogger
 from spooled.worker._settlement import Operation, Verdict, judge
 
 __all__ = ["Lease", "LeaseKeeper", "LeaseState"]
 
-logger = logging.getLogger("spooled.worker.leases")
+logger = WorkerLogger("spooled.worker.leases")
 
 Beat = Callable[[Lease, float], Awaitable[None]]
 """Sends one heartbeat for the lease, within so many seconds, or raises a `SpooledError`."""
@@ -115,7 +115,7 @@ class LeaseKeeper:
         except SpooledError as error:
             if lease.state is not LeaseState.HELD:
                 return
-            if judge(Operation.HEARTBEAT, error, replay=False) is Verdict.LOST:
+            if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
                 self._lose(lease, error)
                 return
             self._table.missed(lease, now=loop.time())

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from spooled.worker._log import WorkerLogger
 from spooled.worker.context import JobContext
 
-logger = logging.getLogger("spooled.worker.middleware")
+logger = WorkerLogger("spooled.worker.middleware")
 
 Handler = Callable[[Any], object]
 AsyncHandler = Callable[[Any], Awaitable[object]]
@@ -211,7 +211,7 @@ def notify(
     for one in middlewares:
         try:
             getattr(one, hook)(info)
-        except Exception:
+        except BaseException:  # SystemExit would end the I/O loop, and all leases with it
             logger.exception("%s.%s raised; the worker goes on", type(one).__name__, hook)
 
 

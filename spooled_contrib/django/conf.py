@@ -34,6 +34,7 @@ _WORKER_OPTIONS = (
     "poll_interval",
     "lease_duration",
     "heartbeat_fraction",
+    "cleanup_grace",
     "hostname",
     "metadata",
     "transport",

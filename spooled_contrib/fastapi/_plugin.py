@@ -46,6 +46,7 @@ class WorkerOptions(TypedDict, total=False):
     poll_interval: float
     lease_duration: int
     heartbeat_fraction: float
+    cleanup_grace: float
     hostname: str | None
     metadata: Mapping[str, Any] | None
     transport: Literal["auto", "httpx", "aiohttp"]

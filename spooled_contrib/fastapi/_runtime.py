@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal
@@ -13,6 +15,7 @@ from starlette.applications import Starlette
 
 from spooled import AsyncSpooledClient
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, JobContext, WorkerState
+from spooled_contrib.fastapi._context import Carrier, Changes, changes_since
 from spooled_contrib.fastapi._jobs import Job, concurrencies
 
 logger = logging.getLogger("spooled.fastapi")
@@ -20,7 +23,7 @@ logger = logging.getLogger("spooled.fastapi")
 T = TypeVar("T")
 
 CLEAN_UP = 1.0
-"""Seconds that dependencies get to clean up after a job that was cut off."""
+"""Seconds that dependencies get to clean up when the workers have ended; their own `cleanup_grace` comes before."""
 
 
 class Runtime:
@@ -80,10 +83,23 @@ class Runtime:
         raise RuntimeError("this would block the event loop: use the variant that is awaited, without _sync")
 
     @contextlib.contextmanager
-    def _in_thread(self, job: Job[Any, ..., Any]) -> Any:
+    def _in_thread(self, job: Job[Any, ..., Any]) -> Iterator[dict[str, Any]]:
+        """Solve a job's dependencies on the application's loop, for a handler in a thread, in the same context."""
         assert self._portal is not None
-        with self._portal.wrap_async_context_manager(job.dependencies.solve(self.app, self.state)) as values:
-            yield values
+        solving = _Solving(job.dependencies.solve(self.app, self.state))
+        carrier = Carrier()
+        try:
+            with self._portal.wrap_async_context_manager(solving.on_loop()) as values:
+                carrier.apply(solving.set_on_loop)
+                before = copy_context()
+                try:
+                    yield values
+                finally:
+                    solving.set_in_thread = changes_since(before)
+        finally:
+            carrier.apply(solving.set_at_end)
+            if solving.failure is not None:
+                raise solving.failure
 
     # --- workers ----------------------------------------------------------------------------------------------
 
@@ -126,6 +142,50 @@ class Runtime:
     def worker_states(self) -> dict[str, WorkerState]:
         """The workers' states by queue."""
         return {} if self.group is None else {one.queue_name: one.state for one in self.group.workers}
+
+
+class _Solving:
+    """The dependencies of one job, in a task of the loop, whose handler runs in a thread.
+
+    Args:
+        dependencies: What is entered before the handler and left after it.
+
+    Attributes:
+        set_on_loop: The context variables that dependencies have set.
+        set_in_thread: Those that the handler has set.
+        set_at_end: Those that dependencies have set, or set back, after the handler.
+        failure: An exception of a dependency that would end the loop.
+    """
+
+    def __init__(self, dependencies: AbstractAsyncContextManager[dict[str, Any]]) -> None:
+        self._dependencies = dependencies
+        self.set_on_loop: Changes = {}
+        self.set_in_thread: Changes = {}
+        self.set_at_end: Changes = {}
+        self.failure: BaseException | None = None
+
+    @contextlib.asynccontextmanager
+    async def on_loop(self) -> AsyncGenerator[dict[str, Any], None]:
+        try:
+            before = copy_context()
+            try:
+                async with self._dependencies as values:
+                    self.set_on_loop = changes_since(before)
+                    try:
+                        yield values
+                    finally:
+                        Carrier().apply(self.set_in_thread)
+                        before = copy_context()
+            finally:
+                self.set_at_end = changes_since(before)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Raised in a task, it would end the application and the portal with it. It is raised in the thread.
+            self.failure = error
+            raise _EndOfProgram from error
+
+
+class _EndOfProgram(Exception):  # noqa: N818 - stands for another exception
+    """Takes the place of what must not be raised in a task."""
 
 
 async def _serve_threads(started: asyncio.Future[BlockingPortal]) -> None:

@@ -75,6 +75,7 @@ class Answer:
 
     status: int
     headers: str = ""
+    body: str = "{}"
 
 
 Fault = Delay | Cut | Truncate | Hang | Reset | Answer
@@ -182,8 +183,11 @@ class FaultProxy:
                 self.seen[request.kind] += 1
                 fault = self._strike(request)
                 if isinstance(fault, Answer):
-                    told = f"HTTP/1.1 {fault.status} Fault\r\n{fault.headers}content-length: 2\r\n\r\n{{}}"
-                    writer.write(told.encode())
+                    body = fault.body.encode()
+                    head = (
+                        f"HTTP/1.1 {fault.status} Fault\r\n{fault.headers}content-length: {len(body)}\r\n\r\n"
+                    )
+                    writer.write(head.encode() + body)
                     continue
                 if not isinstance(fault, Hang | Reset) or fault.forward:
                     server.write(message)
