@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,8 @@ from spooled_contrib.fastapi._context import Carrier, Changes, changes_since
 
 THREADS = 100
 """As many as one queue may have jobs at the same time (contract api-v1 §3.7)."""
+
+T = TypeVar("T")
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("spooled_job_threads")
 
@@ -103,7 +105,7 @@ class _InOneContext:
         return bool(swallowed), self._context.run(changes_since, before)
 
 
-async def _run(function: Callable[[], Any]) -> Any:
+async def _run(function: Callable[[], T]) -> T:
     try:
         limiter = _limiter.get()
     except LookupError:
