@@ -63,6 +63,7 @@ def _generator(function: Callable[..., Any]) -> Callable[..., Any]:
         before = copy_context()
 
         async def leave(error: BaseException | None) -> bool:
+            swallowed: bool
             swallowed, changes = await _run(functools.partial(manager.leave, error, changes_since(before)))
             carrier.apply(changes)
             return swallowed

@@ -154,7 +154,7 @@ def check_all_slots(worker: Running, outside: Outside, together: threading.Barri
     wait_until(lambda: all(outside.status(job_id) == "completed" for job_id in ids), "every slot works")
     assert not together.broken
     wait_until(lambda: worker.worker.health.is_ready(), "the worker is ready")
-    assert worker.worker.active_job_count == 0
+    wait_until(lambda: worker.worker.active_job_count == 0, "nothing is left unsettled")
 
 
 class Normal:
@@ -378,9 +378,8 @@ def test_a_thread_that_has_died_is_replaced(
             wait_until(lambda: "has died" in caplog.text)
             check_all_slots(worker, outside, handler.together)
     if busy:
-        assert {outside.job(job_id)["last_error"] for job_id in ids} == {
-            "the thread that ran the job has died"
-        }
+        # Not of all: a thread that was replaced may have run the next.
+        assert "the thread that ran the job has died" in {outside.job(job_id)["last_error"] for job_id in ids}
 
 
 def test_a_thread_that_cannot_be_replaced_makes_the_worker_unready(
