@@ -116,7 +116,9 @@ def _run(args: argparse.Namespace) -> int:
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
     try:
-        return running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+        return running.run(
+            worker, args.wait, burst=args.burst, max_jobs=args.max_jobs, owns_process=args.owns_process
+        )
     except CommandError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import CallerRunner, Desk, serve
+from spooled.worker._signals import signal_handlers
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.events import EventHandler, EventName
 from spooled.worker.health import WorkerHealth
@@ -268,12 +269,8 @@ def run_workers(*workers: SpooledWorker) -> None:
         asked += 1
         group._request_stop(None if asked == 1 else 0.0)
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signal_handlers((signal.SIGTERM, signal.SIGINT), on_signal):
         group.start()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check(workers: tuple[FrontDoor, ...]) -> None:
