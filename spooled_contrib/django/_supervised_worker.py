@@ -41,6 +41,8 @@ def launcher(command: BaseCommand, args: tuple[Any, ...], options: Mapping[str, 
     message = json.dumps(
         {
             "settings": _settings_module(),
+            # Its settings modules are read by an importer of its own, which its setup() installs.
+            "configurations": "configurations" in sys.modules and "DJANGO_CONFIGURATION" in os.environ,
             "path": [os.fspath(entry) for entry in sys.path],
             "python_path": os.environ.get("PYTHONPATH"),
             "program": sys.argv[0] if sys.argv else "",
@@ -76,9 +78,7 @@ def main() -> None:
     # Settings and applications look there for which command is running.
     sys.argv = [told["program"], told["module"].rpartition(".")[2]]
 
-    import django
-
-    django.setup()
+    importlib.import_module("configurations" if told["configurations"] else "django").setup()
     command = getattr(importlib.import_module(told["module"]), told["class"])()
     command.owns_process = True
     args, options = pickle.loads(bytes.fromhex(told["call"]))  # noqa: S301 - from the supervisor's own pipe

@@ -56,19 +56,19 @@ def test_during_the_import(spawn: Spawn, tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.parametrize("target", ["threads", "coroutines", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("server", ["frozen", "refusing"])
+@pytest.mark.parametrize("answer", ["frozen", "refusing"])
 def test_before_it_is_registered(
-    spawn: Spawn, tmp_path: Path, server: str, target: str, number: signal.Signals
+    spawn: Spawn, tmp_path: Path, answer: str, target: str, number: signal.Signals
 ) -> None:
     (tmp_path / "tasks.py").write_text(WORKERS.replace("IMPORT", ""), encoding="utf-8")
     with frozen() as (address, requested):
-        if server == "refusing":
+        if answer == "refusing":
             address = f"http://127.0.0.1:{free_port()}"
         process = spawn(
             "worker", f"tasks:{target}", "--wait", "1000", SPOOLED_BASE_URL=address, SPOOLED_TIMEOUT="1000"
         )
         process.wait_for("imported")
-        if server == "refusing":
+        if answer == "refusing":
             process.wait_for("trying again")
         else:
             requested()

@@ -152,6 +152,25 @@ def test_settings_and_paths_and_options_reach_the_processes(
     assert "started on queue" not in running.log
 
 
+def test_django_configurations_is_set_up(manage: Manage, outside: Outside, tmp_path: Path) -> None:
+    # As that package does it; it is not needed for more.
+    (tmp_path / "configurations.py").write_text(
+        "import os, pathlib, django\n"
+        "def setup():\n"
+        "    pathlib.Path(f'configured-{os.getpid()}').touch()\n"
+        "    django.setup()\n",
+        encoding="utf-8",
+    )
+    text = SCRIPT.replace("django.setup()", "import configurations; configurations.setup()")
+    text = text.replace("CALL", "processes=2, queue=['gates']")
+    with script(manage, text, DJANGO_CONFIGURATION="Dev") as running:
+        children = expect_workers(running, outside, 2)
+        configured = {int(path.name.partition("-")[2]) for path in tmp_path.glob("configured-*")}
+        assert configured == {running.popen.pid, *children}
+        running.terminate()
+        assert running.wait() == 0
+
+
 def test_settings_that_only_this_process_has_are_refused(manage: Manage) -> None:
     configured = (
         "from django.conf import settings\n"

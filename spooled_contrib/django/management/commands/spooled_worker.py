@@ -155,6 +155,9 @@ class Command(BaseCommand):
                 "--health-port is for one process: run several commands instead of --processes"
             )
         one = {**options, "processes": 1, "autoreload": False}
+        if not options["autoreload"]:
+            # Done by this process, unless it was told not to; new code has to be checked anew.
+            one["skip_checks"] = True
         launch = _supervised_worker.launcher(self, args, one)
         try:
             if options["autoreload"]:
