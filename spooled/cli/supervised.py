@@ -97,7 +97,15 @@ def adopt() -> Supervisor | None:
     global _supervisor
     text = os.environ.pop(VARIABLE, "")
     if text.isdecimal():
-        _supervisor = Supervisor(int(text))
+        try:
+            _supervisor = Supervisor(int(text))
+        except OSError as error:
+            logger.warning(
+                "%s=%s is no open descriptor (%s): this process does not notice the end of its supervisor",
+                VARIABLE,
+                text,
+                error.strerror,
+            )
     return _supervisor
 
 

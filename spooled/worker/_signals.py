@@ -47,6 +47,8 @@ def signal_handlers(
     Raises:
         ValueError: The caller is not in the main thread.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("signals can be handled in the main thread only; call this there")
     installed = _Installed(numbers, forget)
     _installed.append(installed)
     try:

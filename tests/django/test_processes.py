@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,11 @@ def test_settings_that_only_this_process_has_are_refused(manage: Manage) -> None
 def test_mistakes_of_call_command(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         call_command("spooled_worker", **options)
+
+
+def test_another_thread_than_the_main_one_is_refused() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(CommandError, match="main thread"):
+        pool.submit(call_command, "spooled_worker", processes=2).result()
 
 
 def test_a_list_is_printed_once() -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,10 @@ class Command(BaseCommand):
         if options["health_port"] and options["processes"] > 1:
             raise CommandError(
                 "--health-port is for one process: run several commands instead of --processes"
+            )
+        if threading.current_thread() is not threading.main_thread():
+            raise CommandError(
+                "several processes and autoreload need the main thread, which gets the signals"
             )
         one = {**options, "processes": 1, "autoreload": False}
         if not options["autoreload"]:
