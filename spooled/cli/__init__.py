@@ -34,10 +34,14 @@ _WITH_VALUE = frozenset({"--api-key", "--base-url", "--timeout", "--request-time
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run a command line and return its exit code.
+
+    Args:
+        argv: The words after the command's name. Default: those of this process, which ends with the command.
+    """
     _output.tolerate_any_text()
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        code = _run(list(sys.argv[1:] if argv is None else argv), owns_process=argv is None)
         sys.stdout.flush()
     except CommandError as failure:
         _output.complain(failure.message)
@@ -51,13 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], *, owns_process: bool) -> int:
     parser = _parser(argv)
     try:
         args = parser.parse_args(argv)
     except SystemExit as end:
         # After --help, --version and mistakes argparse wants to end the process.
         return end.code if isinstance(end.code, int) else Exit.DONE
+    args.owns_process = owns_process
     if args.run is None:
         args.parser_used.print_help()
         return Exit.DONE if args.parser_used is parser else Exit.USAGE

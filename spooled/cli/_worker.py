@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +101,26 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from spooled.cli import _logs, _target, running
+    from spooled.cli import _logs, _target, running, supervised
 
+    supervised.adopt()
     # The module makes the client, so the options reach it the way that its own settings would.
     for option in ("api_key", "base_url", "request_timeout"):
         if hasattr(args, option):
             os.environ[_VARIABLES[option]] = str(getattr(args, option))
     if args.reload or args.reload_dir:
         from spooled.cli import reload
+        from spooled.cli.children import Child
 
         _logs.set_up(args.log_level)
-        return reload.run(_child(args), args.reload_dir or [Path.cwd()])
+        command = _child(args)
+        return reload.run(lambda ended: Child(command, ended), args.reload_dir or [Path.cwd()])
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
     try:
-        return running.run(worker, args.wait, burst=args.burst, max_jobs=args.max_jobs)
+        return running.run(
+            worker, args.wait, burst=args.burst, max_jobs=args.max_jobs, owns_process=args.owns_process
+        )
     except CommandError:
         raise
     except Exception as error:
@@ -126,7 +130,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _child(args: argparse.Namespace) -> list[str]:
     """The same command without --reload; the connection is in the environment by now."""
-    command = [sys.executable, "-m", "spooled", "worker", args.target, "--wait", str(args.wait)]
+    from spooled.cli.children import python_command
+
+    command = python_command("spooled", "worker", args.target, "--wait", str(args.wait))
     if args.log_level is not None:
         command += ["--log-level", args.log_level]
     if args.burst:

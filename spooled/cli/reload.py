@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
-import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from spooled.cli.children import Child
 from spooled.cli.failure import CommandError, Exit
-from spooled.cli.signals import heard
+from spooled.cli.signals import heard, stop_signals
 
 logger = logging.getLogger("spooled.cli")
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "env"})
 """Folders that are not looked into, besides hidden ones."""
@@ -30,7 +27,7 @@ class _Changed:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    child: subprocess.Popen[bytes]
+    child: Child
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +40,19 @@ class _Blind:
 _Event = _Changed | _Ended | _Blind | int
 """A number is a signal."""
 
+Launch = Callable[[Callable[[Child], None]], Child]
+"""Starts a child; takes what is to be called when that has ended."""
 
-def run(command: Sequence[str], folders: Sequence[Path]) -> int:
-    """Run the command, and again whenever a *.py file below the folders changes.
 
-    The running one gets SIGTERM and all the time that it wants to finish. One that ends by itself with an error is
-    started again after the next change; one that ends well ends this. Signals are passed on.
+def run(launch: Launch, folders: Sequence[Path]) -> int:
+    """Run a child, and another one whenever a *.py file below the folders changes.
+
+    The running one is asked to stop and has all the time that it wants to finish. One that ends by itself with an
+    error is replaced after the next change; one that ends well ends this. Signals are passed on; a third one kills
+    the child. When this process dies, the child stops by itself.
 
     Returns:
-        The command's exit code.
+        The child's exit code.
 
     Raises:
         CommandError: The package `watchfiles` is not installed, or the folders cannot be watched.
@@ -84,20 +85,20 @@ def run(command: Sequence[str], folders: Sequence[Path]) -> int:
     watcher = threading.Thread(target=watch, name="spooled-reload", daemon=True)
     watcher.start()
     try:
-        with heard(_SIGNALS, events.put):
-            return _Supervisor(command, events).run()
+        with heard(stop_signals(), events.put):
+            return _Supervisor(launch, events).run()
     finally:
         over.set()
 
 
 class _Supervisor:
-    def __init__(self, command: Sequence[str], events: queue.SimpleQueue[_Event]) -> None:
-        self._command = command
+    def __init__(self, launch: Launch, events: queue.SimpleQueue[_Event]) -> None:
+        self._launch = launch
         self._events = events
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._replace = False
         self._blind: Exception | None = None
-        self._signals = 0
+        self._signals: list[int] = []
 
     def run(self) -> int:
         self._start()
@@ -117,14 +118,7 @@ class _Supervisor:
 
     def _start(self) -> None:
         self._replace = False
-        child = subprocess.Popen(self._command)  # noqa: S603 - the user's own command line
-        self._child = child
-
-        def wait() -> None:
-            child.wait()
-            self._events.put(_Ended(child))
-
-        threading.Thread(target=wait, name="spooled-child", daemon=True).start()
+        self._child = self._launch(lambda child: self._events.put(_Ended(child)))
 
     def _changed(self, paths: tuple[str, ...]) -> None:
         if self._signals or self._blind:
@@ -137,15 +131,15 @@ class _Supervisor:
         elif not self._replace:
             logger.info("%s: restarting the worker when its jobs are finished", what)
             self._replace = True
-            self._child.terminate()
+            self._child.stop()
 
-    def _ended(self, child: subprocess.Popen[bytes]) -> int | None:
+    def _ended(self, child: Child) -> int | None:
         self._child = None
-        code = child.returncode
+        code = child.process.returncode
         if self._blind is not None:
             self._give_up(self._blind)
         if self._signals or (code == 0 and not self._replace):
-            return code if code >= 0 else 128 - code
+            return child.exit_code_after(self._signals)
         if self._replace:
             self._start()
         else:
@@ -158,7 +152,7 @@ class _Supervisor:
         if self._child is None:
             self._give_up(error)
         else:
-            self._child.terminate()
+            self._child.stop()
 
     def _give_up(self, error: Exception) -> NoReturn:
         raise CommandError(
@@ -166,10 +160,14 @@ class _Supervisor:
         ) from error
 
     def _signalled(self, number: int) -> int | None:
-        self._signals += 1
+        self._signals.append(number)
         if self._child is None:
             return 128 + number
-        self._child.send_signal(number)
+        if len(self._signals) > 2:
+            self._child.kill()
+        elif len(self._signals) > 1 or not (self._replace or self._blind):
+            # One that is to be replaced is finishing already, and a second signal would cut its jobs off.
+            self._child.pass_on(number)
         return None
 
 

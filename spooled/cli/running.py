@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import queue
 import signal
 import threading
 import time
 import traceback
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from spooled import errors
+from spooled.cli.exits import EXIT_GRACE, exit_now, exit_within
 from spooled.cli.failure import CommandError, Exit
-from spooled.cli.signals import heard
+from spooled.cli.signals import heard, stop_signals
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, WorkerState
 
@@ -28,10 +29,26 @@ logger = logging.getLogger("spooled.cli")
 ECHO = 0.1
 """Seconds in which the same signal, coming again, is still the first one."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+class _Mark(Enum):
+    STOPPED = 1
+    """The worker has stopped; what it ran in may not have ended yet."""
+    OVER = 2
+    """Nothing follows."""
 
 
-def run(worker: AnyWorker, wait: float, *, burst: bool = False, max_jobs: int | None = None) -> int:
+_News = int | SpooledError | _Mark
+"""A number is a signal."""
+
+
+def run(
+    worker: AnyWorker,
+    wait: float,
+    *,
+    burst: bool = False,
+    max_jobs: int | None = None,
+    owns_process: bool = False,
+) -> int:
     """Start the worker and return the exit code when it has ended.
 
     Args:
@@ -39,12 +56,15 @@ def run(worker: AnyWorker, wait: float, *, burst: bool = False, max_jobs: int | 
         wait: Seconds to keep trying to reach the server at the start.
         burst: Stop when nothing is left to do.
         max_jobs: Stop after so many jobs.
+        owns_process: Whether the process ends with the worker. When a signal has stopped the worker, and something
+            else keeps the process alive, such as a thread that a handler has started, it is then ended after
+            `EXIT_GRACE` seconds.
 
     Raises:
         CommandError: It could not start, or the server refused it.
         Exception: What a `start` of the user's own raised.
     """
-    return _Run(worker, wait, burst, max_jobs).run()
+    return _Run(worker, wait, burst, max_jobs, owns_process).run()
 
 
 class _Run:
@@ -54,14 +74,19 @@ class _Run:
     signal must be heard.
     """
 
-    def __init__(self, worker: AnyWorker, wait: float, burst: bool, max_jobs: int | None) -> None:
+    def __init__(
+        self, worker: AnyWorker, wait: float, burst: bool, max_jobs: int | None, owns_process: bool
+    ) -> None:
         self._worker = worker
         self._burst = burst
         self._max_jobs = max_jobs
+        self._owns_process = owns_process
         self._give_up_at = time.monotonic() + wait
-        self._inbox: queue.SimpleQueue[int | SpooledError | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._signals: list[int] = []
         self._started = False
+        self._stopped = False
+        self._limited = False
         self._unreachable: SpooledError | None = None
         self._reasons: set[str] = set()
 
@@ -72,10 +97,10 @@ class _Run:
         worker.on("stopped", self._on_stopped)
         watcher = threading.Thread(target=self._watch, name="spooled-watch", daemon=True)
         watcher.start()
-        with heard(_SIGNALS, self._inbox.put):
+        with heard(stop_signals(), self._inbox.put):
             try:
                 if isinstance(worker, AsyncSpooledWorker | AsyncWorkerGroup):
-                    asyncio.run(worker.start(burst=self._burst, max_jobs=self._max_jobs))
+                    asyncio.run(self._run_async(worker))
                 else:
                     worker.start(burst=self._burst, max_jobs=self._max_jobs)
             except (AuthenticationError, AuthorizationError) as error:
@@ -90,12 +115,22 @@ class _Run:
                     raise
                 raise CommandError(_startable(str(error))) from error
             finally:
-                self._inbox.put(None)
-        return self._exit_code()
+                self._inbox.put(_Mark.STOPPED)
+                self._inbox.put(_Mark.OVER)
+        code = self._exit_code()
+        if len(self._signals) > 1:
+            logger.warning("stopped at once by a second signal; jobs that were cut off run again elsewhere")
+        return code
+
+    async def _run_async(self, worker: AsyncSpooledWorker | AsyncWorkerGroup) -> None:
+        try:
+            await worker.start(burst=self._burst, max_jobs=self._max_jobs)
+        finally:
+            # The loop has yet to wait for the threads of its executor.
+            self._inbox.put(_Mark.STOPPED)
 
     def _exit_code(self) -> int:
         if len(self._signals) > 1:
-            logger.warning("stopped at once by a second signal; jobs that were cut off run again elsewhere")
             return 128 + self._signals[1]
         if self._unreachable is not None:
             raise CommandError(
@@ -127,44 +162,65 @@ class _Run:
     # --- signals ----------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while (news := self._inbox.get()) is not None:
+        while (news := self._inbox.get()) is not _Mark.OVER:
             if isinstance(news, SpooledError):
                 if self._unreachable is None:
                     self._unreachable = news
                     self._stop(0.0)
-                continue
-            self._signals.append(news)
-            name = signal.Signals(news).name
-            if len(self._signals) == 1:
-                count = self._worker.active_job_count
-                self._stop(None)
-                if self._swallow_echo(news):
-                    logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
-            elif len(self._signals) == 2:
-                logger.warning("%s again: cutting off %s", name, _jobs(self._worker.active_job_count))
-                if self._worker.state is WorkerState.IDLE:
-                    # It has claimed nothing, and its start may take for ever.
-                    os._exit(128 + news)
-                self._stop(0.0)
+            elif isinstance(news, _Mark):
+                self._stopped = True
+                self._limit_exit()
             else:
-                # Whatever the worker still waits for, its leases run out by themselves.
-                os._exit(128 + news)
+                self._signals.append(news)
+                self._signalled(news)
+        self._limit_exit()
+
+    def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._stopped:
+            if len(self._signals) > 1:
+                exit_now(128 + number)
+            self._limit_exit()
+        elif len(self._signals) == 1:
+            count = self._worker.active_job_count
+            self._stop(None)
+            if self._swallow_echo(number):
+                logger.info("%s: finishing %s; once more to stop at once", name, _jobs(count))
+        elif len(self._signals) == 2:
+            logger.warning("%s again: cutting off %s", name, _jobs(self._worker.active_job_count))
+            if self._worker.state is WorkerState.IDLE:
+                # It has claimed nothing, and its start may take for ever.
+                exit_now(128 + number)
+            self._stop(0.0)
+        else:
+            # Whatever the worker still waits for, its leases run out by themselves.
+            exit_now(128 + number)
+
+    def _limit_exit(self) -> None:
+        if not self._owns_process or not self._signals or self._limited:
+            return
+        self._limited = True
+        try:
+            code = self._exit_code()
+        except CommandError as error:
+            code = error.code
+        exit_within(EXIT_GRACE, code)
 
     def _swallow_echo(self, number: int) -> bool:
         """Drop repetitions that come with the first signal; False when the worker has ended meanwhile.
 
         `timeout`, npm and others signal the process and then its whole group, so that it hears everything twice.
         """
-        others: list[int | SpooledError | None] = []
+        others: list[_News] = []
         until = time.monotonic() + ECHO
-        while None not in others and (left := until - time.monotonic()) > 0:
+        while _Mark.STOPPED not in others and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 news = self._inbox.get(timeout=left)
                 if news != number:
                     others.append(news)
         for news in others:
             self._inbox.put(news)
-        return None not in others
+        return _Mark.STOPPED not in others
 
     def _stop(self, timeout: float | None) -> None:
         def stop() -> None:

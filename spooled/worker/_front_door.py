@@ -13,6 +13,7 @@ from spooled.client import AsyncSpooledClient, SpooledClient
 from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client
 from spooled.worker._engine import Engine, OpenWakeups
+from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
 from spooled.worker._options import WorkerOptions
 from spooled.worker._routing import Routes
@@ -190,7 +191,9 @@ class FrontDoor:
         middlewares = options.middleware
 
         def wrap(handler: Callable[[Any], Any], plain: bool) -> Callable[[Any], Any]:
-            return wrap_handler(handler, middlewares) if plain else wrap_async_handler(handler, middlewares)
+            if plain:
+                return wrap_handler(end_forks(handler), middlewares)
+            return wrap_async_handler(end_forks_async(handler), middlewares)
 
         telling = Telling(self._events, sink, middlewares, assignment)
         engine = Engine(

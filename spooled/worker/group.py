@@ -17,6 +17,7 @@ from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import CallerRunner, Desk
+from spooled.worker._signals import signal_handlers
 from spooled.worker._worker import SpooledWorker
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.events import EventHandler, EventName
@@ -366,14 +367,8 @@ def run_workers(*workers: SpooledWorker) -> None:
 
     runs = group._new_runs()
     group._begin(runs)  # first, for a signal may come at once
-    before: dict[signal.Signals, Any] = {}
-    try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, on_signal)
+    with signal_handlers((signal.SIGTERM, signal.SIGINT), on_signal):
         group._run(Assignment(), runs)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check(workers: tuple[FrontDoor, ...]) -> None:

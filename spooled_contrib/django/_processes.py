@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
-import subprocess
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from spooled.cli.signals import heard
+from spooled.cli.children import Child
+from spooled.cli.signals import heard, stop_signals
 
 logger = logging.getLogger("spooled.django")
 
@@ -24,7 +22,7 @@ LONGEST_DELAY = 30.0
 @dataclass(frozen=True, slots=True)
 class _Ended:
     number: int
-    child: subprocess.Popen[bytes]
+    child: Child
     seconds: float
 
 
@@ -33,30 +31,32 @@ class _Due:
     number: int
 
 
-def run(command: Sequence[str], count: int) -> int:
-    """Run the command `count` times, until all have ended well or a signal has stopped them.
+Launch = Callable[[Callable[[Child], None]], Child]
+"""Starts a child; takes what is to be called when that has ended."""
+
+
+def run(launch: Launch, count: int) -> int:
+    """Keep `count` children running, until all have ended well or a signal has stopped them.
 
     A child that ends with an error is started again: at once when it had lived for a while, else after a delay that
-    doubles. Signals are passed on.
+    doubles. Signals are passed on; a third one kills the children. When this process dies, they stop by themselves.
 
     Returns:
         0 when all ended well, else the exit code of the one that did not.
     """
     events: queue.SimpleQueue[_Ended | _Due | int] = queue.SimpleQueue()
-    with heard((signal.SIGINT, signal.SIGTERM), events.put):
-        return _Supervisor(command, count, events).run()
+    with heard(stop_signals(), events.put):
+        return _Supervisor(launch, count, events).run()
 
 
 class _Supervisor:
-    def __init__(
-        self, command: Sequence[str], count: int, events: queue.SimpleQueue[_Ended | _Due | int]
-    ) -> None:
-        self._command = command
+    def __init__(self, launch: Launch, count: int, events: queue.SimpleQueue[_Ended | _Due | int]) -> None:
+        self._launch = launch
         self._events = events
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: dict[int, Child] = {}
         self._waiting: set[int] = set(range(count))
         self._delays = [0.0] * count
-        self._stopping = False
+        self._signals: list[int] = []
         self._code = 0
 
     def run(self) -> int:
@@ -65,7 +65,7 @@ class _Supervisor:
         while self._children or self._waiting:
             event = self._events.get()
             if isinstance(event, _Due):
-                if not self._stopping:
+                if not self._signals:
                     self._start(event.number)
             elif isinstance(event, _Ended):
                 self._ended(event)
@@ -75,39 +75,36 @@ class _Supervisor:
 
     def _start(self, number: int) -> None:
         self._waiting.discard(number)
-        begun = time.monotonic()
-        child = subprocess.Popen(self._command)  # noqa: S603 - the user's own command line
-        self._children[number] = child
-
-        def wait() -> None:
-            child.wait()
-            self._events.put(_Ended(number, child, time.monotonic() - begun))
-
-        threading.Thread(target=wait, name=f"spooled-child-{number}", daemon=True).start()
+        try:
+            self._children[number] = self._launch(
+                lambda child: self._events.put(_Ended(number, child, child.lifetime))
+            )
+        except OSError as error:
+            self._start_later(number, 0.0, f"a worker process cannot be started: {error}; trying again")
 
     def _ended(self, event: _Ended) -> None:
         del self._children[event.number]
-        code = event.child.returncode
-        if code == 0 or self._stopping:
-            self._code = self._code or (code if code >= 0 else 128 - code)
+        code = event.child.process.returncode
+        if code == 0 or self._signals:
+            self._code = self._code or event.child.exit_code_after(self._signals)
             return
-        delay = self._delays[event.number]
-        self._delays[event.number] = (
-            min(LONGEST_DELAY, 2 * delay or 0.5) if event.seconds < SHORT_LIFE else 0.0
-        )
-        logger.error(
-            "worker process %d has ended with exit code %d; starting it again%s",
-            event.child.pid,
-            code,
-            f" in {delay:g} s" if delay else "",
-        )
-        self._waiting.add(event.number)
-        timer = threading.Timer(delay, self._events.put, [_Due(event.number)])
+        what = f"worker process {event.child.pid} has ended with exit code {code}; starting it again"
+        self._start_later(event.number, event.seconds, what)
+
+    def _start_later(self, number: int, lived: float, what: str) -> None:
+        delay = self._delays[number]
+        self._delays[number] = min(LONGEST_DELAY, 2 * delay or 0.5) if lived < SHORT_LIFE else 0.0
+        logger.error("%s%s", what, f" in {delay:g} s" if delay else "")
+        self._waiting.add(number)
+        timer = threading.Timer(delay, self._events.put, [_Due(number)])
         timer.daemon = True
         timer.start()
 
     def _signalled(self, number: int) -> None:
-        self._stopping = True
+        self._signals.append(number)
         self._waiting.clear()
         for child in self._children.values():
-            child.send_signal(number)
+            if len(self._signals) > 2:
+                child.kill()
+            else:
+                child.pass_on(number)

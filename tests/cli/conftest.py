@@ -119,14 +119,14 @@ def spawn(server: EmbeddedServer, tmp_path: Path) -> Iterator[Spawn]:
     """Starts a command as a process in the test's own folder, for the test's server."""
     started: list[Process] = []
 
-    def start(*argv: str, stdin: str | None = None, **environment: str) -> Process:
+    def start(*argv: str, stdin: str | None = None, strict: bool = True, **environment: str) -> Process:
         settings = {
             **os.environ,
             "SPOOLED_API_KEY": server.api_key,
             "SPOOLED_BASE_URL": server.url,
             **environment,
         }
-        command = ["-W", "error", "-m", "spooled", *argv]
+        command = [*(["-W", "error"] if strict else []), "-m", "spooled", *argv]
         process = Process(*command, cwd=tmp_path, environment=settings, stdin=stdin, apart=True)
         started.append(process)
         return process

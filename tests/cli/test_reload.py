@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from spooled.cli import reload
+from spooled.cli.children import Child
 from spooled.cli.failure import CommandError
 from spooled_contrib.server import EmbeddedServer
 from tests.processes import Process
@@ -186,9 +187,10 @@ def test_a_folder_behind_a_link_is_watched(
 
 
 def test_a_folder_that_cannot_be_watched_ends_the_command(tmp_path: Path) -> None:
-    child = [sys.executable, "-c", "import time; time.sleep(60)"]
+    program = "from spooled.cli import supervised; import signal; supervised.adopt(); signal.pause()"
+    child = [sys.executable, "-c", program]
     with pytest.raises(CommandError, match="cannot watch"):
-        reload.run(child, [tmp_path / "gone"])
+        reload.run(lambda ended: Child(child, ended), [tmp_path / "gone"])
 
 
 def run(folder: Path, environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:

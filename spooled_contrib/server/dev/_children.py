@@ -9,13 +9,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from spooled.cli import children
+
 
 class Child:
-    """One program, whose output is told line by line.
+    """One program, whose output is told line by line. It ends when this process does, however that ends.
 
     Args:
         name: What its lines are marked with.
-        command: The program and its arguments.
+        command: The program and its arguments. It calls `supervised.adopt()`.
         environment: All of its environment.
         tell: Called with each line, from a thread.
         ended: Called once, with the child, after its last line.
@@ -35,9 +37,10 @@ class Child:
         self.name = name
         self._tell = tell
         self._ended = ended
-        self._process = subprocess.Popen(  # noqa: S603 - the user's own command line
+        self._child = children.Child(
             command,
-            env=environment,
+            lambda _: None,
+            environment=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -50,23 +53,22 @@ class Child:
     @property
     def exit_code(self) -> int:
         """As a shell tells it: 128 and the number of the signal that ended it."""
-        code = self._process.wait()
-        return code if code >= 0 else 128 - code
+        return self._child.exit_code
 
     def stop(self) -> None:
         """Ask it to finish; a second time, to hurry."""
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        self._child.stop()
 
     def kill(self) -> None:
         """End it, and what it has started, at once."""
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._child.pid, signal.SIGKILL)
 
     def _follow(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as stream:
+        stream = self._child.process.stdout
+        assert stream is not None
+        with stream:
             for line in stream:
                 self._tell(self.name, line.rstrip("\n"))
-        self._process.wait()
+        self._child.process.wait()
         self._ended(self)

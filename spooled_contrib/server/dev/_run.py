@@ -6,12 +6,11 @@ import importlib.util
 import logging
 import os
 import queue
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from spooled.cli.signals import heard
+from spooled.cli.children import python_command
+from spooled.cli.signals import heard, stop_signals
 from spooled_contrib.server import (
     AddressUnavailableError,
     EmbeddedServer,
@@ -50,7 +49,10 @@ def run_dev(
     watching = reload and importlib.util.find_spec("watchfiles") is not None
     programs = {
         **{_name(target, targets): _worker(target, watching, folders) for target in targets},
-        **{Path(words[0]).name if len(commands) == 1 else " ".join(words)[:20]: words for words in commands},
+        **{
+            Path(words[0]).name if len(commands) == 1 else " ".join(words)[:20]: _attached(words)
+            for words in commands
+        },
     }
     terminal = Terminal([SERVER, *programs])
     server = EmbeddedServer(port=port, db=db)
@@ -87,7 +89,7 @@ class _Run:
         logging.getLogger("spooled").addHandler(_LogLines(terminal))
 
     def until_the_end(self, programs: Mapping[str, Sequence[str]]) -> int:
-        with heard((signal.SIGINT, signal.SIGTERM), self._events.put):
+        with heard(stop_signals(), self._events.put):
             code = self._start(programs)
             while code is None or self._children:
                 event = self._events.get()
@@ -159,9 +161,14 @@ def _name(target: str, targets: Sequence[str]) -> str:
 
 
 def _worker(target: str, watching: bool, folders: Sequence[Path]) -> list[str]:
-    command = [sys.executable, "-m", "spooled", "worker", target]
+    command = python_command("spooled", "worker", target)
     if watching:
         command.append("--reload")
         for folder in folders:
             command += ["--reload-dir", str(folder)]
     return command
+
+
+def _attached(words: Sequence[str]) -> list[str]:
+    """The command for any program, which does not know of us."""
+    return python_command("spooled.cli.attached", *words)

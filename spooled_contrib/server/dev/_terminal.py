@@ -33,5 +33,5 @@ class Terminal:
             try:
                 sys.stdout.write(f"{mark} {line}\n")
                 sys.stdout.flush()
-            except BrokenPipeError:
+            except OSError:
                 return

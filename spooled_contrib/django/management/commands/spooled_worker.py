@@ -8,7 +8,8 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from django.db import connections, router
 
 from spooled import AsyncSpooledClient
 from spooled.cli import reload as reloading
-from spooled.cli import running
+from spooled.cli import running, supervised
 from spooled.cli.failure import CommandError as SpooledCommandError
 from spooled.cli.failure import Exit
 from spooled.worker import AsyncWorkerGroup
-from spooled_contrib.django import _processes, conf
+from spooled_contrib.django import _processes, _supervised_worker, conf
 from spooled_contrib.django._client import new_async_client, new_client
 from spooled_contrib.django._jobs import Job
 from spooled_contrib.django._probes import Probes
@@ -37,6 +38,9 @@ from spooled_contrib.django._workers import (
 
 LEVELS = {0: logging.CRITICAL, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
+LIMITS = {"concurrency": (1, 100), "processes": (1, 64), "max_jobs": (1, 10**9), "health_port": (0, 65535)}
+"""Of the options that are whole numbers."""
+
 Queues = Mapping[str, list[Job[Any, ..., Any]]]
 
 
@@ -49,6 +53,13 @@ class Command(BaseCommand):
         "second cuts them off and gives them back."
     )
     requires_system_checks = ["spooled"]
+    owns_process = False
+    """Whether the process ends with this command; not so after `call_command`."""
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as the command of this process."""
+        self.owns_process = True
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -59,13 +70,13 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--concurrency",
-            type=_number(1, 100),
+            type=_number(*LIMITS["concurrency"]),
             metavar="N",
             help="Jobs of each queue that run at the same time in one process, 1 to 100. Default: the settings'.",
         )
         parser.add_argument(
             "--processes",
-            type=_number(1, 64),
+            type=_number(*LIMITS["processes"]),
             default=1,
             metavar="N",
             help="Run N processes, and start one again when it dies. Default: 1.",
@@ -77,7 +88,10 @@ class Command(BaseCommand):
         )
         parser.add_argument("--burst", action="store_true", help="End when nothing that is due is left.")
         parser.add_argument(
-            "--max-jobs", type=_number(1, 10**9), metavar="N", help="End after N jobs; no more are claimed."
+            "--max-jobs",
+            type=_number(*LIMITS["max_jobs"]),
+            metavar="N",
+            help="End after N jobs; no more are claimed.",
         )
         parser.add_argument(
             "--wait",
@@ -90,7 +104,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="With --list: print JSON.")
         parser.add_argument(
             "--health-port",
-            type=_number(0, 65535),
+            type=_number(*LIMITS["health_port"]),
             metavar="P",
             help="Answer /health/live, /health/ready and /health/drain on this port.",
         )
@@ -104,8 +118,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """See `help`."""
         _log(options["verbosity"])
-        if options["autoreload"] or options["processes"] > 1:
-            self._supervise(options)
+        options |= _numbers(options)
+        # A process that was started to be one worker is one, whatever a subclass makes of the options.
+        several = (options["processes"] > 1 or options["autoreload"]) and supervised.current() is None
+        if several and not options["list"]:
+            self._supervise(args, options)
             return
         try:
             queues = find_queues(options["queue"], options["exclude"])
@@ -120,31 +137,44 @@ class Command(BaseCommand):
             watched.append(group)
             try:
                 code = running.run(
-                    group, options["wait"], burst=options["burst"], max_jobs=options["max_jobs"]
+                    group,
+                    options["wait"],
+                    burst=options["burst"],
+                    max_jobs=options["max_jobs"],
+                    owns_process=self.owns_process,
                 )
             except SpooledCommandError as error:
                 raise CommandError(error.message, returncode=error.code) from error
         if code:
             sys.exit(code)
 
-    def _supervise(self, options: dict[str, Any]) -> None:
+    def _supervise(self, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         if options["autoreload"] and options["processes"] > 1:
             raise CommandError("--autoreload is for one process: leave --processes out")
         if options["health_port"] and options["processes"] > 1:
             raise CommandError(
                 "--health-port is for one process: run several commands instead of --processes"
             )
-        command = [sys.executable, *_without(sys.orig_argv[1:], {"--autoreload": 0, "--processes": 1})]
-        if options["autoreload"]:
-            folder = Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
-            try:
-                code = reloading.run(command, [folder])
-            except SpooledCommandError as error:
-                raise CommandError(
-                    error.message.replace("--reload", "--autoreload"), returncode=Exit.USAGE
-                ) from None
-        else:
-            code = _processes.run(command, options["processes"])
+        if threading.current_thread() is not threading.main_thread():
+            raise CommandError(
+                "several processes and autoreload need the main thread, which gets the signals"
+            )
+        one = {**options, "processes": 1, "autoreload": False}
+        if not options["autoreload"]:
+            # Done by this process, unless it was told not to; new code has to be checked anew.
+            one["skip_checks"] = True
+        launch = _supervised_worker.launcher(self, args, one)
+        try:
+            if options["autoreload"]:
+                code = reloading.run(launch, [Path(getattr(settings, "BASE_DIR", None) or Path.cwd())])
+            else:
+                code = _processes.run(launch, options["processes"])
+        except SpooledCommandError as error:
+            raise CommandError(
+                error.message.replace("--reload", "--autoreload"), returncode=Exit.USAGE
+            ) from None
+        except OSError as error:
+            raise CommandError(f"cannot start a worker process: {error}") from error
         if code:
             sys.exit(code)
 
@@ -247,7 +277,7 @@ def _log(verbosity: int) -> None:
         logger.addHandler(handler)
 
 
-def _number(low: int, high: int) -> Any:
+def _number(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.lstrip("-").isdigit() or not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
@@ -256,15 +286,13 @@ def _number(low: int, high: int) -> Any:
     return read
 
 
-def _without(argv: list[str], options: dict[str, int]) -> list[str]:
-    """The command line without these options and their values."""
-    kept: list[str] = []
-    skip = 0
-    for word in argv:
-        if skip:
-            skip -= 1
-        elif word in options:
-            skip = options[word]
-        elif word.partition("=")[0] not in options:
-            kept.append(word)
-    return kept
+def _numbers(options: Mapping[str, Any]) -> dict[str, int | None]:
+    """Check the whole numbers among the options, which `call_command` passes as they are."""
+    checked: dict[str, int | None] = {}
+    for name, limits in LIMITS.items():
+        value = options[name]
+        try:
+            checked[name] = None if value is None else _number(*limits)(str(value))
+        except argparse.ArgumentTypeError as error:
+            raise CommandError(f"--{name.replace('_', '-')}: {error}") from None
+    return {**checked, "processes": checked["processes"] or 1}
