@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from spooled.cli import reload as reloading
 from spooled.cli import running
 from spooled.cli.failure import CommandError as SpooledCommandError
 from spooled.cli.failure import Exit
-from spooled.worker import AsyncWorkerGroup
+from spooled.worker import AsyncWorkerGroup, WorkerState
 from spooled_contrib.django import _processes, conf
 from spooled_contrib.django._client import new_async_client, new_client
 from spooled_contrib.django._jobs import Job
@@ -115,8 +115,9 @@ class Command(BaseCommand):
             client = new_async_client()
         except (NothingToDoError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        with self._probes(options) as watched, _outbox(), _tidied():
-            group = _Group(client, make_async_workers(client, queues, options["concurrency"]))
+        with self._probes(options) as watched, _outbox() as is_sent, _tidied():
+            workers = make_async_workers(client, queues, options["concurrency"])
+            group = _Group(client, workers, is_sent)
             watched.append(group)
             try:
                 code = running.run(
@@ -195,37 +196,52 @@ class Command(BaseCommand):
 
 
 class _Group(AsyncWorkerGroup):
-    """The workers, with a client that belongs to their loop."""
+    """The workers, with a client that belongs to their loop. A burst begins when the outbox has been sent."""
 
-    def __init__(self, client: AsyncSpooledClient, workers: list[Any]) -> None:
+    def __init__(
+        self, client: AsyncSpooledClient, workers: list[Any], outbox_is_sent: Callable[[], bool]
+    ) -> None:
         super().__init__(*workers)
         self._client = client
+        self._outbox_is_sent = outbox_is_sent
+        self._waiting = False
+        self._stop_asked = False
+
+    @property
+    def state(self) -> WorkerState:
+        """As the base class; while a burst waits for the outbox, it is starting and can be stopped."""
+        return WorkerState.STARTING if self._waiting else super().state
 
     async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         async with self._client:
+            self._waiting = burst
+            while self._waiting and not self._stop_asked:
+                self._waiting = not self._outbox_is_sent()
+                await asyncio.sleep(0.02 if self._waiting else 0)
+            if self._stop_asked:
+                return
             await super().start(burst=burst, max_jobs=max_jobs)
             # What handlers have left to asgiref's thread is finished before the loop is closed.
             await asyncio.sleep(0)
 
+    def stop(self, timeout: float | None = None) -> Any:
+        """As the base class."""
+        self._stop_asked = True
+        return super().stop(timeout)
+
 
 @contextlib.contextmanager
-def _outbox() -> Iterator[None]:
+def _outbox() -> Iterator[Callable[[], bool]]:
+    """Send the outbox while the block runs. The value tells whether what was in it at the start has been sent."""
     if not conf.current().outbox:
-        yield
+        yield lambda: True
         return
-    from spooled_contrib.django._outbox import Relay
+    from spooled_contrib.django._outbox_relay import Relays
     from spooled_contrib.django.models import OutboxEntry
 
     using = [alias for alias in connections if router.allow_migrate_model(alias, OutboxEntry)]
-    with new_client() as client:
-        relay = Relay(client, using)
-        # At once, so that a burst finds it.
-        relay.send()
-        relay.start()
-        try:
-            yield
-        finally:
-            relay.stop()
+    with new_client() as client, Relays(client, using) as relays:
+        yield relays.have_looked
 
 
 @contextlib.contextmanager
