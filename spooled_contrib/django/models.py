@@ -44,7 +44,7 @@ class OutboxEntry(models.Model):
         ordering = ("id",)
 
     def __str__(self) -> str:
-        return f"{self.idempotency_key} for {self.parameters.get('queue_name')}"
+        return self.idempotency_key
 
 
 class Queue(models.Model):
