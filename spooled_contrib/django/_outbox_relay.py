@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -34,6 +35,9 @@ LAST_PASS = 5.0
 LAST_REQUESTS = 1.0
 """Seconds after that for the requests that are under way."""
 
+AFTER_SHUTDOWN = 8.0
+"""Seconds after the workers' `shutdown_timeout` in which both must be over."""
+
 
 class Relays:
     """Send the outboxes of several databases until the block ends. None of them waits for another.
@@ -48,6 +52,7 @@ class Relays:
         config = client.config.replace(retry=RetryConfig(max_retries=0))
         self._client = SpooledClient(config=config)
         self._relays = [Relay(self._client, alias) for alias in using]
+        self._end_by = math.inf
 
     def __enter__(self) -> Self:
         """Start, without waiting for any database or the server."""
@@ -59,7 +64,7 @@ class Relays:
         """Send what is left and end, within `LAST_PASS` + `LAST_REQUESTS` seconds, whatever can be reached."""
         for relay in self._relays:
             relay.stop()
-        give_up_at = time.monotonic() + LAST_PASS
+        give_up_at = min(time.monotonic() + LAST_PASS, self._end_by - LAST_REQUESTS)
         for relay in self._relays:
             relay.wait(give_up_at - time.monotonic())
         for relay in self._relays:
@@ -72,6 +77,13 @@ class Relays:
                 "the outbox could not be sent to its end before the worker ended; the rows stay, and the next worker "
                 "sends them"
             )
+
+    def end_after(self, shutdown_timeout: float) -> None:
+        """Note that the workers have been asked to stop, and how many seconds their jobs get.
+
+        The end of the outbox then waits for what hangs no longer than `AFTER_SHUTDOWN` seconds after that.
+        """
+        self._end_by = time.monotonic() + shutdown_timeout + AFTER_SHUTDOWN
 
     def have_looked(self) -> bool:
         """Return whether every outbox has been sent once, or could not be."""

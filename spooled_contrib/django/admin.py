@@ -408,7 +408,7 @@ class OutboxEntryAdmin(_ModelAdmin):
             messages.warning(request, _("No refused entry is selected."))
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions = super().get_actions(request)
+        actions: dict[str, Any] = {**super().get_actions(request)}
         if "delete_selected" in actions:
             # Django's own, with its confirmation and its log entries.
             function, name, _description = actions["delete_selected"]

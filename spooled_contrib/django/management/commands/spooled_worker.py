@@ -8,9 +8,9 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +34,9 @@ from spooled_contrib.django._workers import (
     find_queues,
     make_async_workers,
 )
+
+if TYPE_CHECKING:
+    from spooled_contrib.django._outbox_relay import Relays
 
 LEVELS = {0: logging.CRITICAL, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
@@ -115,9 +118,9 @@ class Command(BaseCommand):
             client = new_async_client()
         except (NothingToDoError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        with self._probes(options) as watched, _outbox() as is_sent, _tidied():
+        with self._probes(options) as watched, _outbox() as outbox, _tidied():
             workers = make_async_workers(client, queues, options["concurrency"])
-            group = _Group(client, workers, is_sent)
+            group = _Group(client, workers, outbox)
             watched.append(group)
             try:
                 code = running.run(
@@ -198,12 +201,10 @@ class Command(BaseCommand):
 class _Group(AsyncWorkerGroup):
     """The workers, with a client that belongs to their loop. A burst begins when the outbox has been sent."""
 
-    def __init__(
-        self, client: AsyncSpooledClient, workers: list[Any], outbox_is_sent: Callable[[], bool]
-    ) -> None:
+    def __init__(self, client: AsyncSpooledClient, workers: list[Any], outbox: Relays | None) -> None:
         super().__init__(*workers)
         self._client = client
-        self._outbox_is_sent = outbox_is_sent
+        self._outbox = outbox
         self._waiting = False
         self._stop_asked = False
 
@@ -214,9 +215,9 @@ class _Group(AsyncWorkerGroup):
 
     async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         async with self._client:
-            self._waiting = burst
+            self._waiting = burst and self._outbox is not None
             while self._waiting and not self._stop_asked:
-                self._waiting = not self._outbox_is_sent()
+                self._waiting = self._outbox is not None and not self._outbox.have_looked()
                 await asyncio.sleep(0.02 if self._waiting else 0)
             if self._stop_asked:
                 return
@@ -227,21 +228,23 @@ class _Group(AsyncWorkerGroup):
     def stop(self, timeout: float | None = None) -> Any:
         """As the base class."""
         self._stop_asked = True
+        if self._outbox is not None:
+            self._outbox.end_after(conf.current().shutdown_timeout if timeout is None else timeout)
         return super().stop(timeout)
 
 
 @contextlib.contextmanager
-def _outbox() -> Iterator[Callable[[], bool]]:
-    """Send the outbox while the block runs. The value tells whether what was in it at the start has been sent."""
+def _outbox() -> Iterator[Relays | None]:
+    """Send the outbox while the block runs, if the project has one."""
     if not conf.current().outbox:
-        yield lambda: True
+        yield None
         return
     from spooled_contrib.django._outbox_relay import Relays
     from spooled_contrib.django.models import OutboxEntry
 
     using = [alias for alias in connections if router.allow_migrate_model(alias, OutboxEntry)]
     with new_client() as client, Relays(client, using) as relays:
-        yield relays.have_looked
+        yield relays
 
 
 @contextlib.contextmanager
