@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.utils.module_loading import autodiscover_modules
 
 from spooled.definition import OMITTED, EnqueueOptions, JobDefaults, JobDefinition, definition_of
+from spooled.errors import ValidationError
 from spooled.models import CreateJobResponse
 from spooled.worker import AsyncJobContext, JobContext
 from spooled.worker.signature import signature_of
@@ -21,6 +22,9 @@ from spooled_contrib.django._client import get_async_client, get_client
 P = TypeVar("P")
 R = TypeVar("R", covariant=True)
 S = ParamSpec("S")
+
+KEY_LIMIT = 255
+"""Characters of an idempotency key (contract api-v1 §3.2)."""
 
 
 @dataclass(slots=True)
@@ -142,12 +146,13 @@ class Job(Generic[P, S, R]):
         Raises:
             PayloadError: The payload does not fit the function's type.
             TypeError: There is a model instance in it.
+            ValidationError: The idempotency key breaks a rule (contract api-v1 §3.2).
         """
-        promised = Promised(options.setdefault("idempotency_key", None) or uuid.uuid4().hex)
+        promised = Promised(_checked_key(options.get("idempotency_key")))
         options["idempotency_key"] = promised.idempotency_key
         parameters = self.parameters(payload, options)
         if conf.current().outbox:
-            from spooled_contrib.django._outbox import put
+            from spooled_contrib.django._outbox_table import put
 
             put(parameters, using)
             return promised
@@ -263,6 +268,23 @@ def describe_duplicate(first: Job[Any, ..., Any], second: Job[Any, ..., Any]) ->
     """What is wrong with two such jobs."""
     what = "all other jobs" if first.job_type is None else f"jobs of type {first.job_type!r}"
     return f"{first.path} and {second.path} both take {what} of queue {first.queue_name!r}"
+
+
+def _checked_key(key: object) -> str:
+    """Return the key, or a new one; refuse here, with its traceback, what the server would refuse after the commit."""
+    if key is None:
+        return uuid.uuid4().hex
+    if not isinstance(key, str) or not 1 <= len(key) <= KEY_LIMIT:
+        length = f" of {len(key)} characters" if isinstance(key, str) else ""
+        raise ValidationError(
+            f"idempotency_key must be text of 1 to {KEY_LIMIT} characters, got {str(key)[:40]!r}{length}",
+            hint="Nothing was enqueued. Shorten the key, for example by a hash of it.",
+        )
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError(f"idempotency_key must be text that UTF-8 can encode: {error}") from None
+    return key
 
 
 def _checked(concurrency: int | None) -> int | None:

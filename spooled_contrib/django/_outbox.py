@@ -1,162 +1,231 @@
 """The transactional outbox: jobs as rows of the transaction that wants them, sent by the worker.
 
 A row exists if and only if its transaction has committed. It is deleted when the server has taken the job. A crash
-in between sends it twice, under the same idempotency key, so that there is one job all the same.
+in between sends it twice, under the same idempotency key, so that there is one job all the same. The database and the
+server are never waited for at the same time: rows are claimed, sent, and deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import logging
+import queue
 import threading
+import time
+from collections import deque
 from typing import Any
 
-from django.db import connections, router, transaction
-from django.db.models import F
+from django.db import DatabaseError
 
 from spooled import SpooledClient
-from spooled.errors import SpooledError, ValidationError
-from spooled_contrib.django._database import tidy
+from spooled.errors import QuotaExceededError, RateLimitError, SpooledError, ValidationError
+from spooled_contrib.django import _outbox_table as table
 from spooled_contrib.django.models import OutboxEntry
 
-logger = logging.getLogger("spooled.django")
+CONNECTIONS = 4
+"""Queues that are sent side by side. Within a queue one row follows the other."""
 
-INTERVAL = 0.5
-"""Seconds between two looks into the table."""
+STUBBORN = 3
+"""Passes in a row that end at the same place before the next one starts behind it."""
 
-BATCH = 100
+_REMEMBERED = 10_000
 
-_TIMES = ("scheduled_at", "expires_at")
-
-
-def put(parameters: dict[str, Any], using: str | None) -> None:
-    """Write a job into the outbox of this transaction's database. One whose key waits there already is not added."""
-    form = {name: _text(value) if name in _TIMES else value for name, value in parameters.items()}
-    entry = OutboxEntry(idempotency_key=parameters["idempotency_key"], parameters=form)
-    OutboxEntry.objects.using(using or router.db_for_write(OutboxEntry)).bulk_create(
-        [entry], ignore_conflicts=True
-    )
+Result = tuple[OutboxEntry, str | None]
+"""A row with the reason of its refusal, or with None when the server has its job."""
 
 
 def relay(client: SpooledClient, using: str) -> int:
-    """Send what is in the outbox, oldest first, and return how many jobs the server has taken.
-
-    Several may run at the same time: rows that one is sending are skipped by the others, where the database can.
+    """Send what is due in the outbox of a database, and return how many jobs the server has taken.
 
     Raises:
-        SpooledError: The server cannot be reached; everything stays as it was.
+        SpooledError: The server cannot be reached or takes nothing; what was not sent stays as it was.
     """
-    sent = 0
-    last = 0
-    while True:
-        with transaction.atomic(using=using):
-            rows = OutboxEntry.objects.using(using).filter(id__gt=last).order_by("id")
-            if connections[using].features.has_select_for_update_skip_locked:
-                rows = rows.select_for_update(skip_locked=True)
-            batch = list(rows[:BATCH])
-            done, away = _send_all(client, batch, using)
-            # Before anything is raised, which would undo it: what the server has taken need not be sent again.
-            OutboxEntry.objects.using(using).filter(pk__in=done).delete()
-        sent += len(done)
-        if away is not None:
-            raise away
-        if len(batch) < BATCH:
-            return sent
-        last = batch[-1].pk
+    return Sender(client, using).send()
 
 
-def _send_all(
-    client: SpooledClient, batch: list[OutboxEntry], using: str
-) -> tuple[list[int], SpooledError | None]:
-    """Those that need no more sending, and what has kept the rest from it."""
-    done: list[int] = []
-    for entry in batch:
-        try:
-            taken = _send(client, entry, using)
-        except SpooledError as error:
-            return done, error
-        if taken:
-            done.append(entry.pk)
-    return done, None
+class Sender:
+    """Sends the outbox of one database, pass after pass, and remembers which rows made trouble.
 
-
-def _send(client: SpooledClient, entry: OutboxEntry, using: str) -> bool:
-    parameters: dict[str, Any] = {
-        name: dt.datetime.fromisoformat(value) if name in _TIMES else value
-        for name, value in entry.parameters.items()
-    }
-    try:
-        client.jobs.create(**parameters)
-    except ValidationError as error:
-        # It will be refused again; the others must not wait for it. It stays, to be looked at.
-        if entry.last_error != str(error):
-            logger.error("outbox entry %s is refused and stays in the outbox: %s", entry.pk, error)
-        OutboxEntry.objects.using(using).filter(pk=entry.pk).update(
-            attempts=F("attempts") + 1, last_error=str(error)
-        )
-        return False
-    return True
-
-
-class Relay:
-    """Sends the outbox from a thread of the worker's process.
+    What the server says about a row puts the row aside, with the reason and a back-off, and the others go on. What it
+    says about all rows, or does not say, ends the pass and is not held against any row. In between are answers such as
+    500, of which nobody knows: a row that has failed so is put aside when it fails again after others have got through,
+    and others get a chance to when passes keep ending at the same row.
 
     Args:
         client: Sends the jobs.
-        using: Aliases of the databases to look into.
+        using: The database's alias.
     """
 
-    def __init__(self, client: SpooledClient, using: list[str]) -> None:
+    def __init__(self, client: SpooledClient, using: str) -> None:
         self._client = client
         self._using = using
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="spooled-outbox", daemon=True)
-        self._troubled = False
+        self._interrupted = threading.Event()
+        self._lock = threading.Lock()
+        self._sent = 0
+        self._trouble: SpooledError | None = None
+        # For rows that have failed for an unknown reason: how many had been sent by then.
+        self._failed: dict[int, int] = {}
+        self._barren_passes = 0
+        self._last_failed = 0
 
-    def start(self) -> None:
-        self._thread.start()
+    @property
+    def sent(self) -> int:
+        """Jobs that the server has taken from this sender so far."""
+        return self._sent
 
-    def stop(self) -> None:
-        """Send what is there, and end."""
-        self._stopping.set()
-        self._thread.join()
+    def interrupt(self) -> None:
+        """End the pass that is under way after the requests that are under way."""
+        self._interrupted.set()
 
-    def send(self) -> None:
-        """Send what is there now. Never raises."""
-        for alias in self._using:
-            self._relay(alias)
+    def send(self) -> int:
+        """Send what is due, oldest first, and return how many jobs the server has taken.
 
-    def _run(self) -> None:
-        while True:
-            stopping = self._stopping.is_set()
-            self.send()
-            if stopping:
-                connections.close_all()
-                return
-            self._stopping.wait(INTERVAL)
+        Several senders may work on one table at the same time; each row is claimed by one of them.
 
-    def _relay(self, alias: str) -> None:
-        tidy()
+        Raises:
+            SpooledError: The server cannot be reached or takes nothing now.
+            DatabaseError: The database cannot be asked.
+        """
+        before = self._sent
+        behind = after = self._last_failed if self._barren_passes >= STUBBORN else 0
+        self._trouble = None
+        while not self._interrupted.is_set():
+            token, rows = table.claim(self._using, after)
+            if not rows:
+                if not after or after != behind:
+                    break
+                # There is nothing behind it, so from the beginning.
+                behind = after = 0
+                continue
+            after = rows[-1].pk
+            trouble = self._send_batch(token, rows)
+            if trouble is not None:
+                self._barren_passes = 0 if self._sent > before else self._barren_passes + 1
+                raise trouble
+        # Also when it began behind rows that failed: their turn is in the next pass.
+        self._barren_passes = 0
+        return self._sent - before
+
+    def _send_batch(self, token: str, rows: list[OutboxEntry]) -> SpooledError | None:
+        """Send claimed rows, and return what has kept some of them from being sent."""
+        lanes: dict[str, list[OutboxEntry]] = {}
+        for entry in rows:
+            lanes.setdefault(_queue_of(entry), []).append(entry)
+        waiting = deque(lanes.values())
+        results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        busy = min(CONNECTIONS, len(waiting))
+        for _ in range(busy):
+            # Daemons, because a server that never answers must not keep the process from ending.
+            threading.Thread(
+                target=self._send_lanes, args=(waiting, results), name="spooled-outbox-send", daemon=True
+            ).start()
+        news: list[Result] = []
+        look_at = time.monotonic() + table.CLAIM / 3
+        while busy:
+            with contextlib.suppress(queue.Empty):
+                one = results.get(timeout=max(0.0, look_at - time.monotonic()))
+                if one is None:
+                    busy -= 1
+                else:
+                    news.append(one)
+            if time.monotonic() >= look_at:
+                # Requests may take longer than a claim. If the database is in trouble, the end will tell.
+                with contextlib.suppress(DatabaseError):
+                    self._settle(token, news)
+                    news.clear()
+                    table.renew(self._using, token)
+                look_at = time.monotonic() + table.CLAIM / 3
+        self._settle(token, news)
+        if len(news) < len(rows):
+            table.release(self._using, token)
+        return self._trouble
+
+    def _send_lanes(
+        self, waiting: deque[list[OutboxEntry]], results: queue.SimpleQueue[Result | None]
+    ) -> None:
         try:
-            sent = relay(self._client, alias)
+            while True:
+                try:
+                    lane = waiting.popleft()
+                except IndexError:
+                    return
+                for entry in lane:
+                    if self._trouble is not None or self._interrupted.is_set():
+                        return
+                    result = self._send_one(entry)
+                    if result is not None:
+                        results.put(result)
+        finally:
+            results.put(None)
+
+    def _send_one(self, entry: OutboxEntry) -> Result | None:
+        """Return what has become of a row; None when it stays as it was, because of trouble."""
+        try:
+            _create(self._client, entry)
         except SpooledError as error:
-            self._complain("the outbox of database %r waits: %s", alias, error)
+            if not _is_about_the_row(error) and not self._is_stubborn(entry.pk, error):
+                self._trouble = self._trouble or error
+                return None
+            # Another one every time, and of no use later.
+            error.request_id = None
+            reason = str(error)
         except Exception as error:
-            # Its database may be away, or not migrated yet; the worker goes on, and so does this.
-            self._complain("the outbox of database %r cannot be sent: %s", alias, error)
+            # Parameters that this release does not know or cannot read, or a fault of its own.
+            reason = f"{type(error).__name__}: {error}"
         else:
-            if self._troubled:
-                logger.info("the outbox of database %r is sent again", alias)
-            self._troubled = False
-            if sent:
-                logger.debug("sent %d jobs from the outbox of database %r", sent, alias)
+            with self._lock:
+                self._sent += 1
+                self._failed.pop(entry.pk, None)
+            return entry, None
+        with self._lock:
+            self._failed.pop(entry.pk, None)
+        return entry, reason
 
-    def _complain(self, text: str, alias: str, error: Exception) -> None:
-        # Once, and not twice a second.
-        logger.log(logging.DEBUG if self._troubled else logging.ERROR, text, alias, error)
-        self._troubled = True
+    def _is_stubborn(self, pk: int, error: SpooledError) -> bool:
+        """Return whether a row fails again for an unknown reason while others get through."""
+        if isinstance(error, RateLimitError) or not error.is_retryable():
+            return False
+        with self._lock:
+            if pk in self._failed and self._failed[pk] < self._sent:
+                return True
+            if len(self._failed) >= _REMEMBERED:
+                self._failed.clear()
+            self._failed.setdefault(pk, self._sent)
+            self._last_failed = pk
+            return False
+
+    def _settle(self, token: str, news: list[Result]) -> None:
+        taken = [entry.pk for entry, reason in news if reason is None]
+        if taken:
+            table.delete(self._using, taken)
+        for entry, reason in news:
+            if reason is not None:
+                table.keep(self._using, token, entry, reason)
 
 
-def _text(value: Any) -> str:
-    moment = dt.datetime.now(dt.UTC) + value if isinstance(value, dt.timedelta) else value
-    return str(moment.isoformat())
+def _queue_of(entry: OutboxEntry) -> str:
+    parameters: object = entry.parameters
+    return str(parameters.get("queue_name")) if isinstance(parameters, dict) else ""
+
+
+def _create(client: SpooledClient, entry: OutboxEntry) -> None:
+    given: object = entry.parameters
+    if not isinstance(given, dict):
+        raise TypeError(f"the parameters of a job must be a JSON object, got {type(given).__name__}")
+    parameters: dict[str, Any] = {
+        name: dt.datetime.fromisoformat(value) if name in table.TIMES and value is not None else value
+        for name, value in given.items()
+    }
+    # Never without a key: it is what makes one job of a row that is sent twice.
+    parameters["idempotency_key"] = parameters.get("idempotency_key") or entry.idempotency_key
+    client.jobs.create(**parameters)
+
+
+def _is_about_the_row(error: SpooledError) -> bool:
+    """Return whether this one row is refused. Other answers are about the key, the address, the time or the server."""
+    if isinstance(error, QuotaExceededError):
+        # Only a new queue is refused then, not a job on a known one.
+        return error.resource == "queues"
+    if isinstance(error, ValidationError):
+        return True
+    return 400 <= error.status_code < 500 and error.status_code not in (401, 404, 405, 407, 408, 425, 429)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from spooled import SpooledClient
 from spooled.errors import ConflictError, NotFoundError, SpooledError
@@ -374,17 +377,65 @@ class DeadLetterAdmin(JobListAdmin):
         return HttpResponseRedirect(reverse("admin:spooled_queuedjob_change", args=[object_id]))
 
 
+class RefusedFilter(admin.SimpleListFilter):
+    """Rows that the server has refused, or the others."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("refused", _("refused")), ("waiting", _("waiting"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[OutboxEntry]) -> QuerySet[OutboxEntry]:
+        if self.value() == "refused":
+            return queryset.exclude(last_error="")
+        if self.value() == "waiting":
+            return queryset.filter(last_error="")
+        return queryset
+
+
 @admin.register(OutboxEntry)
 class OutboxEntryAdmin(_ModelAdmin):
-    """What waits to be sent, and what the server refuses."""
+    """Rows that wait to be sent, and rows that the server refuses, with its reason."""
 
-    list_display = ("id", "created_at", "queue", "attempts", "last_error")
+    list_display = ("id", "created_at", "queue", "attempts", "next_attempt_at", "last_error")
+    list_filter = (RefusedFilter,)
     search_fields = ("idempotency_key", "last_error")
     ordering = ("id",)
+    actions = ("send_again",)
 
-    @admin.display(description="queue")
+    @admin.display(description=_("queue"))
     def queue(self, entry: OutboxEntry) -> str:
-        return str(entry.parameters.get("queue_name"))
+        parameters: object = entry.parameters
+        return str(parameters.get("queue_name", "")) if isinstance(parameters, dict) else ""
+
+    @admin.action(description=_("Send again"), permissions=["send_again"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[OutboxEntry]) -> None:
+        """Have the worker send refused rows at once, as if they were new."""
+        again = queryset.exclude(last_error="")
+        chosen = list(again)
+        again.update(attempts=0, last_error="", next_attempt_at=None)
+        for entry in chosen:
+            self.log_change(request, entry, "Send again.")
+        count = len(chosen)
+        text = ngettext("%d entry will be sent again.", "%d entries will be sent again.", count) % count
+        if count:
+            messages.success(request, text)
+        else:
+            messages.warning(request, _("No refused entry is selected."))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions: dict[str, Any] = {**super().get_actions(request)}
+        if "delete_selected" in actions:
+            # Django's own, with its confirmation and its log entries.
+            function, name, _description = actions["delete_selected"]
+            actions["delete_selected"] = (function, name, _("Drop: delete without sending"))
+        return actions
+
+    def has_send_again_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user has the model's permission to change."""
+        user: Any = request.user
+        return bool(user.has_perm("spooled.change_outboxentry"))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

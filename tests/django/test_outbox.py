@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, connections, transaction
 from django.test import override_settings
 from shop.jobs import Invoice, gate, make_invoice
 from shop.models import Order
 
-from spooled.errors import NetworkError
+from spooled.errors import NetworkError, ValidationError
 from spooled_contrib.django import get_client
 from spooled_contrib.django._outbox import relay
 from spooled_contrib.django.models import OutboxEntry
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.usefixtures("db")
 def outbox(spooled_django: Any) -> Iterator[None]:
     with override_settings(SPOOLED={**settings.SPOOLED, "OUTBOX": True}):
         yield
+
+
+LOOK_ALIKE = ["key", "KEY", "kéy", "key ", "ключ", "k" * 255, "k" * 254 + "K", "🔑", "🗝"]
+"""Keys of which some are the same under the collations of some databases."""
 
 
 class Undo(Exception):
@@ -108,9 +113,115 @@ def test_what_the_server_refuses_stays_and_blocks_nothing(caplog: pytest.LogCapt
         assert relay(get_client(), "default") == 1
         assert relay(get_client(), "default") == 0
     entry = OutboxEntry.objects.get()
-    assert entry.attempts == 2
+    # Its back-off has begun.
+    assert entry.attempts == 1
     assert "queue_name" in entry.last_error
+    OutboxEntry.objects.update(next_attempt_at=None)
+    with caplog.at_level("ERROR", "spooled"):
+        assert relay(get_client(), "default") == 0
+    assert OutboxEntry.objects.get().attempts == 2
+    # The same reason is told once.
     assert caplog.text.count("stays in the outbox") == 1
+
+
+@pytest.mark.usefixtures("outbox")
+@pytest.mark.parametrize("key", ["", "x" * 256, "\ud800", 7])
+def test_a_key_that_the_server_would_refuse_is_refused_where_it_is_written(key: Any) -> None:
+    with pytest.raises(ValidationError, match="idempotency_key must be text"):
+        gate.enqueue_on_commit("x", idempotency_key=key)
+    with (
+        override_settings(SPOOLED={**settings.SPOOLED, "OUTBOX": False}),
+        pytest.raises(ValidationError, match="idempotency_key must be text"),
+    ):
+        gate.enqueue_on_commit("x", idempotency_key=key)
+    assert OutboxEntry.objects.count() == 0
+
+
+@pytest.mark.usefixtures("outbox")
+def test_keys_that_look_alike_are_different_keys(outside: Outside) -> None:
+    for key in LOOK_ALIKE:
+        with transaction.atomic():
+            gate.enqueue_on_commit("x", idempotency_key=key)
+    assert relay(get_client(), "default") == len(LOOK_ALIKE)
+    assert outside.counts("gates")["total"] == len(LOOK_ALIKE)
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_refused_job_is_replaced_by_a_better_one_of_its_key(outside: Outside) -> None:
+    gate.enqueue_on_commit("first", idempotency_key="k")
+    OutboxEntry.objects.update(parameters={"queue_name": "-bad", "payload": None, "idempotency_key": "k"})
+    assert relay(get_client(), "default") == 0
+    with transaction.atomic():
+        gate.enqueue_on_commit("second", idempotency_key="k")
+    assert relay(get_client(), "default") == 1
+    assert OutboxEntry.objects.count() == 0
+    assert outside.counts("gates")["total"] == 1
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_key_that_waits_does_not_break_the_transaction() -> None:
+    gate.enqueue_on_commit("x", idempotency_key="k")
+    with transaction.atomic():
+        Order.objects.create(customer="Ada")
+        gate.enqueue_on_commit("y", idempotency_key="k")
+        Order.objects.create(customer="Bob")
+    assert Order.objects.count() == 2
+    assert [entry.parameters["payload"] for entry in OutboxEntry.objects.all()] == ["x"]
+
+
+@pytest.mark.usefixtures("outbox")
+def test_another_fault_than_a_known_key_is_not_hidden() -> None:
+    with pytest.raises((IntegrityError, TypeError)):
+        gate.enqueue_on_commit("x", idempotency_key="k", tags={"not", "JSON"})
+    with (
+        pytest.raises(IntegrityError),
+        transaction.atomic(),
+    ):
+        # SQLite's own check of what JSON is.
+        gate.enqueue_on_commit("x", idempotency_key="k", tags=[float("nan")])
+    assert OutboxEntry.objects.count() == 0
+
+
+@pytest.mark.usefixtures("outbox")
+def test_autocommit_off(outside: Outside) -> None:
+    """Rows are sent and deleted by transactions that end, and enqueueing ends none."""
+    connection = connections["default"]
+    connection.set_autocommit(False)
+    try:
+        gate.enqueue_on_commit("x", idempotency_key="k")
+        connection.rollback()
+        assert OutboxEntry.objects.count() == 0
+        gate.enqueue_on_commit("x", idempotency_key="k")
+        gate.enqueue_on_commit("x", idempotency_key="k")
+        connection.commit()
+        assert relay(get_client(), "default") == 1
+        connection.rollback()
+        assert OutboxEntry.objects.count() == 0
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+    assert outside.counts("gates")["total"] == 1
+
+
+@pytest.mark.usefixtures("outbox")
+def test_times_in_the_past_and_in_the_future(outside: Outside) -> None:
+    now = dt.datetime.now(dt.UTC)
+    gate.enqueue_on_commit("x", scheduled_at=now - dt.timedelta(days=1))
+    gate.enqueue_on_commit("x", scheduled_at=now + dt.timedelta(days=1), expires_at=dt.timedelta(days=2))
+    assert relay(get_client(), "default") == 2
+    counts = outside.counts("gates")
+    assert (counts["pending"], counts["scheduled"]) == (1, 1)
+
+
+@pytest.mark.usefixtures("outbox")
+@pytest.mark.parametrize("count", [0, 101])
+def test_no_row_and_one_more_than_a_batch(outside: Outside, count: int) -> None:
+    with transaction.atomic():
+        for number in range(count):
+            gate.enqueue_on_commit(str(number))
+    assert relay(get_client(), "default") == count
+    assert OutboxEntry.objects.count() == 0
+    assert outside.counts("gates").get("pending", 0) == count
 
 
 @pytest.mark.usefixtures("outbox")
@@ -130,7 +241,7 @@ def manage(tmp_path: Any, settings_of: dict[str, Any]) -> Manage:
 KILLED = """
 import os, signal, django
 django.setup()
-from django.db import transaction
+from django.db import IntegrityError, connections, transaction
 from shop.jobs import Invoice, make_invoice
 from shop.models import Order
 

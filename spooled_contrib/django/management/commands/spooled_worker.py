@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -23,7 +23,7 @@ from spooled.cli import reload as reloading
 from spooled.cli import running, supervised
 from spooled.cli.failure import CommandError as SpooledCommandError
 from spooled.cli.failure import Exit
-from spooled.worker import AsyncWorkerGroup
+from spooled.worker import AsyncWorkerGroup, WorkerState
 from spooled_contrib.django import _processes, _supervised_worker, conf
 from spooled_contrib.django._client import new_async_client, new_client
 from spooled_contrib.django._jobs import Job
@@ -35,6 +35,9 @@ from spooled_contrib.django._workers import (
     find_queues,
     make_async_workers,
 )
+
+if TYPE_CHECKING:
+    from spooled_contrib.django._outbox_relay import Relays
 
 LEVELS = {0: logging.CRITICAL, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
 
@@ -132,8 +135,9 @@ class Command(BaseCommand):
             client = new_async_client()
         except (NothingToDoError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        with self._probes(options) as watched, _outbox(), _tidied():
-            group = _Group(client, make_async_workers(client, queues, options["concurrency"]))
+        with self._probes(options) as watched, _outbox() as outbox, _tidied():
+            workers = make_async_workers(client, queues, options["concurrency"])
+            group = _Group(client, workers, outbox)
             watched.append(group)
             try:
                 code = running.run(
@@ -225,37 +229,52 @@ class Command(BaseCommand):
 
 
 class _Group(AsyncWorkerGroup):
-    """The workers, with a client that belongs to their loop."""
+    """The workers, with a client that belongs to their loop. A burst begins when the outbox has been sent."""
 
-    def __init__(self, client: AsyncSpooledClient, workers: list[Any]) -> None:
+    def __init__(self, client: AsyncSpooledClient, workers: list[Any], outbox: Relays | None) -> None:
         super().__init__(*workers)
         self._client = client
+        self._outbox = outbox
+        self._waiting = False
+        self._stop_asked = False
+
+    @property
+    def state(self) -> WorkerState:
+        """As the base class; while a burst waits for the outbox, it is starting and can be stopped."""
+        return WorkerState.STARTING if self._waiting else super().state
 
     async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         async with self._client:
+            self._waiting = burst and self._outbox is not None
+            while self._waiting and not self._stop_asked:
+                self._waiting = self._outbox is not None and not self._outbox.have_looked()
+                await asyncio.sleep(0.02 if self._waiting else 0)
+            if self._stop_asked:
+                return
             await super().start(burst=burst, max_jobs=max_jobs)
             # What handlers have left to asgiref's thread is finished before the loop is closed.
             await asyncio.sleep(0)
 
+    def stop(self, timeout: float | None = None) -> Any:
+        """As the base class."""
+        self._stop_asked = True
+        if self._outbox is not None:
+            self._outbox.end_after(conf.current().shutdown_timeout if timeout is None else timeout)
+        return super().stop(timeout)
+
 
 @contextlib.contextmanager
-def _outbox() -> Iterator[None]:
+def _outbox() -> Iterator[Relays | None]:
+    """Send the outbox while the block runs, if the project has one."""
     if not conf.current().outbox:
-        yield
+        yield None
         return
-    from spooled_contrib.django._outbox import Relay
+    from spooled_contrib.django._outbox_relay import Relays
     from spooled_contrib.django.models import OutboxEntry
 
     using = [alias for alias in connections if router.allow_migrate_model(alias, OutboxEntry)]
-    with new_client() as client:
-        relay = Relay(client, using)
-        # At once, so that a burst finds it.
-        relay.send()
-        relay.start()
-        try:
-            yield
-        finally:
-            relay.stop()
+    with new_client() as client, Relays(client, using) as relays:
+        yield relays
 
 
 @contextlib.contextmanager
