@@ -38,6 +38,9 @@ REMEMBERED = 10_000
 SWEEP = 0.5
 """Seconds between two looks for tasks that have ended without a result."""
 
+SHORTEST_WAIT = 0.1
+"""Seconds to wait at least when the server says that it is asked too often; it may say 0."""
+
 FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
@@ -47,6 +50,7 @@ class Courier:
 
     Attributes:
         options: Of the URL.
+        api_key: The key, if there is one. It must never be shown or sent to anybody.
         bindings: Those that processes share.
         events: Celery's, on their way.
         bells: Of event loops, rung when there may be something to do.
@@ -58,6 +62,7 @@ class Courier:
         self.changed = _threads.new_condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
+        self.api_key = self._config.api_key
         self.bindings = Bindings(self)
         self.events = Events(self)
         self.bells: set[Bell] = set()
@@ -84,13 +89,34 @@ class Courier:
 
     # --- from other threads -----------------------------------------------------------------------------------
 
-    def call(self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]]) -> T:
+    def call(
+        self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]], timeout: float | None = None
+    ) -> T:
         """Do something with the client, and wait for it.
+
+        When the server is asked too often and says how long to wait, it is asked again then.
+
+        Args:
+            work: Done again from its beginning in that case.
+            timeout: Longest time in seconds for that. Default: the option of that name.
 
         Raises:
             SpooledError: As the client.
         """
-        return _threads.call(self._loop, work(self._client))
+
+        async def patiently() -> T:
+            give_up_at = self._loop.time() + (self.options.timeout if timeout is None else timeout)
+            while True:
+                try:
+                    return await work(self._client)
+                except errors.RateLimitError as error:
+                    # A quota has no such time: waiting would not help.
+                    pause = error.server_wait
+                    if pause is None or self._loop.time() + pause > give_up_at:
+                        raise
+                    await asyncio.sleep(max(pause, SHORTEST_WAIT))
+
+        return _threads.call(self._loop, patiently())
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call it on the loop."""
@@ -161,6 +187,10 @@ class Courier:
         self.soon(self._stopping.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(FLUSH_TIMEOUT)
+
+    def abandon(self) -> None:
+        """End the thread by itself: this process has been patched since, and nobody can wait for it any more."""
+        self.soon(self._stopping.set)
 
     # --- on the loop ------------------------------------------------------------------------------------------
 
