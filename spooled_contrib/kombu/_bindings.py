@@ -20,6 +20,7 @@ from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.models import JobSummary
 from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._pages import every_job
 
 if TYPE_CHECKING:
     from spooled_contrib.kombu._courier import Courier
@@ -43,10 +44,6 @@ LOOK = 5.0
 
 FRESH = 5.0
 """Seconds that a list is used before it is asked for again."""
-
-PAGE = 100
-OVERLAP = 10
-"""How far a page goes back into the one before it: bindings may go meanwhile, and others move up."""
 
 _ALIVE = frozenset({"pending", "scheduled"})
 
@@ -156,26 +153,17 @@ class Bindings:
         return unique
 
     async def _list(self, client: AsyncSpooledClient, tag: str) -> AsyncIterator[tuple[JobSummary, Binding]]:
-        offset, seen = 0, set[str]()
         newest: dt.datetime | None = None
-        while True:
-            page = await client.jobs.list(
-                queue_name=self._queue, tag=tag, status=sorted(_ALIVE), limit=PAGE, offset=offset
-            )
-            for job in page:
-                binding = _read(job)
-                if binding is None or job.id in seen:
+        async for job in every_job(client, queue_name=self._queue, tag=tag, status=sorted(_ALIVE)):
+            binding = _read(job)
+            if binding is None:
+                continue
+            if not binding.lasting:
+                # By the server's clock: what is older than a life has expired, and is not deleted yet.
+                newest = newest or job.created_at
+                if newest - job.created_at > dt.timedelta(seconds=LIFETIME):
                     continue
-                seen.add(job.id)
-                if not binding.lasting:
-                    # By the server's clock: what is older than a life has expired, and is not deleted yet.
-                    newest = newest or job.created_at
-                    if newest - job.created_at > dt.timedelta(seconds=LIFETIME):
-                        continue
-                yield job, binding
-            if len(page) < PAGE:
-                return
-            offset += PAGE - OVERLAP
+            yield job, binding
 
     async def keep(self, client: AsyncSpooledClient) -> None:
         """Tell again what is about to be forgotten. On the courier's loop, all the time."""

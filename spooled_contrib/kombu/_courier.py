@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
-from spooled_contrib.kombu import _threads
+from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
@@ -155,9 +156,22 @@ class Courier:
         """The message with that delivery tag, if it is here and not settled."""
         return self._held.get(tag)
 
-    def requeue(self, delivery: Delivery) -> None:
-        """Give a message back: a copy is enqueued, and the original completed. Two requests; no attempt is lost."""
-        self._settle(delivery, lambda: self._replace(delivery))
+    def requeue(self, delivery: Delivery, *, ran: bool = False) -> None:
+        """Give a message back: a copy is enqueued, and the original completed. Two requests; no attempt is lost.
+
+        Args:
+            delivery: The message.
+            ran: Whether it was begun, and what ran it has died. One that does so too often ends as a dead letter.
+        """
+        self._settle(delivery, lambda: self._replace(delivery, ran=ran))
+
+    def mark(self, job_id: str, lease_id: str) -> None:
+        """Note that a message begins which has come back; see `_redelivery`.
+
+        Raises:
+            SpooledError: It could not be noted.
+        """
+        self.call(lambda client: _redelivery.mark(client, self._marks, job_id, lease_id))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until every ack is decided; False when that takes too long.
@@ -214,7 +228,10 @@ class Courier:
                 continue
             delivery = Delivery(queue_name, job, lease, lease.lease_id)
             self._held[delivery.tag] = self._by_job[job.id] = delivery
-            found.append(delivery)
+            if _redelivery.is_due(job):
+                self.requeue(delivery)  # as a copy that has been lost never, or as a dead letter
+            else:
+                found.append(delivery)
         while len(self._by_job) > REMEMBERED:
             self._by_job.pop(next(iter(self._by_job)))
         return found
@@ -305,29 +322,39 @@ class Courier:
 
         return await self._until_accepted(delivery, attempt)
 
-    async def _replace(self, delivery: Delivery) -> bool:
-        job = delivery.job
-        payload = job.payload
-        message = payload.get("kombu") if isinstance(payload, dict) else None
-        if isinstance(message, dict):
-            properties = message.get("properties") or {}
-            info = {**(properties.get("delivery_info") or {}), "redelivered": True}
-            message = {**message, "properties": {**properties, "delivery_info": info}}
-            copy = parameters(delivery.queue_name, message, job.max_retries)
-            copy.pop("scheduled_at", None)
-        else:
-            copy = {"queue_name": delivery.queue_name, "payload": payload, "max_retries": job.max_retries}
-        copy["idempotency_key"] = f"requeued-{job.id}-{delivery.lease.lease_id}"[:255]
+    async def _replace(self, delivery: Delivery, *, ran: bool) -> bool:
+        job, lease_id = delivery.job, delivery.lease.lease_id
+        message = job.payload.get("kombu") if isinstance(job.payload, dict) else None
+        limit = _redelivery.limit_of(job)
 
         async def attempt() -> None:
+            begun = (
+                0 if limit is None else ran + await _redelivery.count_begun(self._client, self._marks, job)
+            )
+            is_poison = limit is not None and begun > limit
+            if is_poison and job.retry_count >= job.max_retries:
+                text = f"begun {begun} times, and its worker died each time; it may come back {limit} times"
+                logger.error("message %s becomes a dead letter: %s", job.id, text)
+                await self._client.jobs.fail(job.id, worker_id=self.worker_id, lease_id=lease_id, error=text)
+                return
+            # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
+            retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
+            if isinstance(message, dict) and "properties" in message:
+                copy = parameters(delivery.queue_name, _redelivery.copied(message, begun), retries)
+                copy.pop("scheduled_at", None)
+            else:
+                copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
+            copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
             made = await self._client.jobs.create(**copy)
             told = {"spooled": {"outcome": "requeued", "successor": made.id}}
-            await self._client.jobs.complete(
-                job.id, worker_id=self.worker_id, lease_id=delivery.lease.lease_id, result=told
-            )
+            await self._client.jobs.complete(job.id, worker_id=self.worker_id, lease_id=lease_id, result=told)
 
         # A lost one has been given back by the server.
         return True if delivery.lost else await self._until_accepted(delivery, attempt)
+
+    @property
+    def _marks(self) -> str:
+        return to_spooled(f"{self.options.prefix}{_redelivery.MARKS}")
 
     async def _sweep(self) -> None:
         """Complete parked messages whose tasks have ended without a result of theirs coming by here."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker import Lease, LeaseState
+from spooled_contrib.kombu._redelivery import is_suspect
 
 
 @dataclass(eq=False, slots=True)
@@ -41,6 +42,11 @@ class Delivery:
     def lost(self) -> bool:
         """Whether the message went to somebody else."""
         return self.lease.state is LeaseState.LOST
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a mark is to be made when it begins; see `_redelivery`."""
+        return is_suspect(self.job)
 
     @property
     def is_running(self) -> bool:

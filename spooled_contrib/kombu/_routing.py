@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kombu.exceptions import ChannelError
-from kombu.transport.virtual import exchange as _exchange
+from kombu.transport.virtual import exchange as _exchange_types
 
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._envelope import Message
 
 logger = logging.getLogger("spooled.kombu")
 
+exchange_types: Any = _exchange_types  # has no types
+
 # They need no channel to tell what matches, and so also tell it when the channel is closed.
-_KINDS: dict[str, Any] = {name: kind(None) for name, kind in _exchange.STANDARD_EXCHANGE_TYPES.items()}
+_KINDS: dict[str, Any] = {name: kind(None) for name, kind in exchange_types.STANDARD_EXCHANGE_TYPES.items()}
 
 _PUBLISH = (60, 40)
 """AMQP's number of `basic.publish`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from asyncio import gather
 from collections.abc import Callable, Mapping
@@ -12,6 +14,7 @@ from urllib.parse import quote
 from kombu.transport import virtual
 
 from spooled import AsyncSpooledClient, __version__, errors
+from spooled_contrib.kombu._begin import watch
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._courier import Courier
@@ -21,10 +24,13 @@ from spooled_contrib.kombu._events import EVENTS
 from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._masking import blank_out, hide_key, reveal
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._redelivery import allowance, limited, requeues_when_lost
 from spooled_contrib.kombu._registry import Share, keys_in_use
 from spooled_contrib.kombu._results import HELD, wants_result
 from spooled_contrib.kombu._routing import Unroutable, matching
 from spooled_contrib.kombu._url import Address, masked, parse
+
+logger = logging.getLogger("spooled.kombu")
 
 CONTROL_POLL = 0.3
 """Longest pause in seconds between two looks for remote control: `inspect` waits for a second only."""
@@ -110,9 +116,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         )
 
     def _send(self, queues: Mapping[str, bool], message: Message, timeout: float | None = None) -> None:
-        jobs = [
-            self._job(queue, message if lasting else transient(message)) for queue, lasting in queues.items()
-        ]
+        jobs = [self._job(queue, message, lasting) for queue, lasting in queues.items()]
 
         async def create(client: AsyncSpooledClient) -> None:
             # Each has an idempotency key, so that all may be sent again when one has failed.
@@ -123,8 +127,12 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     def _put(self, queue: str, message: Message, **_: Any) -> None:
         self._send({queue: True}, message)
 
-    def _job(self, queue: str, message: Message) -> dict[str, Any]:
-        job = parameters(self._name(queue), message, self._options.redeliveries)
+    def _job(self, queue: str, message: Message, lasting: bool) -> dict[str, Any]:
+        redeliveries = self._options.redeliveries
+        if lasting:
+            job = parameters(self._name(queue), limited(message, redeliveries), allowance(redeliveries))
+        else:
+            job = parameters(self._name(queue), transient(message), redeliveries)
         if wants_result(job["payload"]):
             # Its result has to say that it expired, so a worker has to see it.
             job.pop("expires_at", None)
@@ -249,8 +257,19 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         self._held[delivery.tag] = delivery
         message = message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
         # What a result backend needs to complete the job, also in a child of the pool.
-        message["properties"][HELD] = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        held = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        message["properties"][HELD] = held
+        if delivery.suspect:
+            held["suspect"] = "yes"
+            if not (message["headers"].get("task") and "celery.worker.state" in sys.modules):
+                self._mark(delivery)  # a worker of Celery's does it when the task begins
         return message
+
+    def _mark(self, delivery: Delivery) -> None:
+        try:
+            self._courier.mark(delivery.job.id, delivery.tag)
+        except errors.SpooledError as error:
+            logger.warning("job %s begins, and that could not be marked: %s", delivery.job.id, error)
 
     # --- settling, from any thread ----------------------------------------------------------------------------
 
@@ -264,7 +283,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         delivery = self._held.pop(delivery_tag, None)
         if delivery is not None:
             if requeue:
-                self._courier.requeue(delivery)
+                self._courier.requeue(delivery, ran=requeues_when_lost(delivery.job.payload))
             else:
                 # REST cannot refuse a job for good: it ends as completed, with a result that says so.
                 self._courier.complete(delivery, {"spooled": {"outcome": "rejected"}})
@@ -414,6 +433,7 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
         hide_key(client)
+        watch()
         self._share = Share(self.address)
         self.temporary: set[str] = set()
         self.implied: dict[str, list[Binding]] = {}
