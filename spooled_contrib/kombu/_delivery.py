@@ -9,6 +9,7 @@ from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker import Lease, LeaseState
+from spooled_contrib.kombu._envelope import task_fields
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +25,8 @@ class Delivery:
         doubtful: Whether its lease ended without a word from the server, which may have given it to somebody else.
         settled: Whether it is decided what becomes of it; only the first decision counts.
         parked: Whether it was acked, and only waits for its result.
+        ending: The job's result in case that its task stores none.
+        idle: Whether its task was not running when the parked messages were last looked through.
         work: What was decided, as long as the server has not taken it.
     """
 
@@ -35,6 +38,8 @@ class Delivery:
     doubtful: bool = False
     settled: bool = False
     parked: bool = False
+    ending: object = None
+    idle: bool = False
     work: Callable[[], Coroutine[Any, Any, bool]] | None = None
 
     @property
@@ -46,8 +51,9 @@ class Delivery:
     def is_running(self) -> bool:
         """Whether Celery's worker still has the task."""
         state = sys.modules.get("celery.worker.state")
-        payload = self.job.payload
-        message = payload.get("kombu") if isinstance(payload, dict) else None
-        headers = message.get("headers") if isinstance(message, dict) else None
-        task_id = headers.get("id") if isinstance(headers, dict) else None
-        return state is not None and task_id in state.requests
+        return state is not None and self.task_id in state.requests
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of its task, if it is one."""
+        return task_fields(self.job.payload).get("id")

@@ -61,6 +61,15 @@ def find(tag: str) -> tuple[Courier, Delivery] | None:
     return None
 
 
+def find_rejected(task_id: str) -> tuple[Courier, Delivery] | None:
+    """The message of that task that this process has rejected, and that still waits for a result."""
+    for (pid, _), (courier, _users) in list(_couriers.items()):
+        delivery = courier.rejected(task_id) if pid == os.getpid() else None
+        if delivery is not None:
+            return courier, delivery
+    return None
+
+
 def _release(address: Address) -> None:
     """One user less; the last one ends the courier."""
     key = (os.getpid(), address)
