@@ -49,9 +49,18 @@ class Delivery:
 
     @property
     def is_running(self) -> bool:
-        """Whether Celery's worker still has the task."""
+        """Whether Celery's worker still has the task: this delivery of it, and not another run with the same id."""
         state = sys.modules.get("celery.worker.state")
-        return state is not None and self.task_id in state.requests
+        if state is None:
+            return False
+        request = state.requests.get(self.task_id)
+        if request is not None and request.message.delivery_tag == self.tag:
+            return True
+        try:
+            known = [*state.active_requests, *state.reserved_requests]
+        except RuntimeError:  # another thread has just added one
+            return True
+        return any(one.message.delivery_tag == self.tag for one in known)
 
     @property
     def task_id(self) -> str | None:

@@ -188,22 +188,13 @@ def results_queue(courier: Courier) -> str:
     return to_spooled(f"{courier.options.prefix}{RESULTS}")
 
 
-def latest(
-    courier: Courier,
-    task_id: str,
-    decode: Callable[[str | bytes, str], Mapping[str, Any]],
-    *,
-    claimed: str = "STARTED",
-) -> Mapping[str, Any]:
-    """A task's state and result, as Celery's backends have them.
+Found = tuple[Mapping[str, Any] | None, dict[str, Any]]
+"""What was stored last about a task, or else the state that its jobs tell."""
 
-    Args:
-        courier: The connection.
-        task_id: The task.
-        decode: Reads a content of this type.
-        claimed: The state of a task that a worker has, and has said nothing about: it may only be prefetched.
-    """
-    value, state = courier.call(lambda client: _look_up(client, task_id, claimed))
+
+def decoded(found: Found, decode: Callable[[str | bytes, str], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return a task's state and result, as Celery's backends have them; `decode` reads a content of some type."""
+    value, state = found
     if value is None:
         return state
     if isinstance(value["celery"], Mapping):
@@ -212,12 +203,15 @@ def latest(
     return decode(*content_of(value))
 
 
-async def _look_up(
-    client: AsyncSpooledClient, task_id: str, claimed: str
-) -> tuple[Mapping[str, Any] | None, dict[str, Any]]:
+async def look_up(client: AsyncSpooledClient, task_id: str, *, claimed: str = "STARTED") -> Found:
     """Return what was stored last about a task, or else the state that its jobs tell.
 
     Two requests for a task that has ended with a result, or waits for its first run; three or four for the others.
+
+    Args:
+        client: The connection.
+        task_id: The task.
+        claimed: The state of a task that a worker has, and has said nothing about: it may only be prefetched.
     """
     # The newest job is the last retry, or the copy that was given back; the one before it may tell why.
     jobs = await client.jobs.list(tag=f"id:{task_id}", limit=2)

@@ -32,14 +32,16 @@ from spooled_contrib.kombu._courier import Courier
 from spooled_contrib.kombu._registry import Share, find, find_rejected
 from spooled_contrib.kombu._results import (
     HELD,
+    Found,
     ResultRefusedError,
     content_of,
+    decoded,
     failure,
     find_slot,
     is_refusal,
     is_stored,
     keep,
-    latest,
+    look_up,
     newest,
     results_queue,
     shortened,
@@ -124,9 +126,12 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **_: Any) -> None:
         """Store the result of a chord's part that ignores results: the chord waits for it."""
-        task = self.app.tasks.get(getattr(request, "task", None))
-        ignored = getattr(request, "ignore_result", None)
-        if ignored or (ignored is None and task is not None and task.ignore_result):
+        # Not the attribute: where the message says nothing, the class of the request says False.
+        ignored = vars(request).get("ignore_result")
+        if ignored is None:
+            task = self.app.tasks.get(getattr(request, "task", None))
+            ignored = task is not None and task.ignore_result
+        if ignored:
             self.store_result(request.id, result, state, request=request)
 
     def _store_result(
@@ -315,9 +320,15 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     # --- reading ----------------------------------------------------------------------------------------------
 
     def _get_task_meta_for(self, task_id: str) -> Any:
-        return self.meta_from_decoded(
-            dict(latest(self._courier, task_id, self._decoded, claimed=states.PENDING))
-        )
+        def read(client: AsyncSpooledClient) -> Coroutine[Any, Any, Found]:
+            return look_up(client, task_id, claimed=states.PENDING)
+
+        if self.app.current_worker_task is None:
+            found = self._courier.call(read)
+        else:
+            # A chord waits in a task. It must not fail because the server is away for a moment.
+            found = self._until_stored(read, task_id, "a look at the result")
+        return self.meta_from_decoded(dict(decoded(found, self._decoded)))
 
     def _decoded(self, content: str | bytes, content_type: str) -> Any:
         """Decode what was stored, also by an app with another `result_serializer`, if its type is accepted."""

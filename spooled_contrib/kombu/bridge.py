@@ -70,6 +70,7 @@ def handler(app: Celery, *, hostname: str | None = None) -> Callable[[JobContext
             raise NotATaskError(f"job {ctx.job_id} is no task of this app: it names none")
         message = message_of(ctx.payload, redelivered=ctx.retry_count > 0, tag=ctx.lease_id)
         message["properties"][HELD] = {"job_id": ctx.job_id}
+        app.set_current()  # of this thread: signatures in messages know no app of their own
         ended = None
         with slot(ctx.lease_id) as result:
             try:

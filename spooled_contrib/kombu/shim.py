@@ -42,9 +42,10 @@ from spooled_contrib.kombu._results import (
     JSON,
     READY,
     ResultRefusedError,
+    decoded,
     described,
     failure,
-    latest,
+    look_up,
     shortened,
     stored,
     told,
@@ -479,8 +480,7 @@ class AsyncResult:
         return meta["result"]
 
     def _look(self) -> Mapping[str, Any]:
-        courier = self._app.courier
-        return latest(courier, self.id, _decoded)
+        return decoded(self._app.courier.call(lambda client: look_up(client, self.id)), _decoded)
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"
