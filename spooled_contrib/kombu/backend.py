@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from celery import states
+from celery.backends import base as _base
 from celery.backends.base import BaseBackend
 from celery.exceptions import BackendStoreError, Retry
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -52,6 +53,11 @@ from spooled_contrib.kombu._url import Address, masked, parse
 logger = logging.getLogger("spooled.kombu")
 
 serialization: Any = _serialization  # has no types
+
+decompressed: Callable[[str | bytes], str | bytes] = getattr(
+    _base, "decompress_payload", lambda content: content
+)
+"""Celery's own; before 5.7 it has none, and compresses no results."""
 
 T = TypeVar("T")
 
@@ -334,10 +340,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         """Decode what was stored, also by an app with another `result_serializer`, if its type is accepted."""
         if content_type == self.content_type:
             return self.decode(content)
-        if isinstance(content, bytes) and content.startswith(b"\0"):
-            raise errors.ConfigurationError(
-                f"the result is compressed {content_type}; set result_serializer as the worker has it"
-            )
+        content = decompressed(content)
         return serialization.loads(
             content,
             content_type=content_type,

@@ -12,6 +12,7 @@ from celery import Celery
 
 from tests.kombu.test_celery import worker as celery_worker
 from tests.processes import Process
+from tests.waiting import HOPELESS
 
 APP = """
 import json, os, pathlib, time
@@ -140,6 +141,13 @@ worker.start()
 """
 
 
+STARTS = 5
+"""How often to wait for a worker that has not begun."""
+
+PATIENCE = 4 * HOPELESS
+"""Seconds for a result that needs several tasks, or a server that is on its way back. Never a measure of speed."""
+
+
 class Ways:
     """A folder with the app, its producer in this process, and its workers as others."""
 
@@ -177,6 +185,17 @@ class Ways:
         if way == "bridge":
             return Process("bridge.py", cwd=self.folder, environment=self.environment)
         return celery_worker(self.folder, self.environment, way, *options)
+
+    @staticmethod
+    def wait_until_ready(process: Process) -> None:
+        """Wait until it takes tasks: to begin takes long on a busy machine."""
+        for _ in range(STARTS):
+            try:
+                return process.wait_for(" ready.")
+            except AssertionError:
+                if process.ended:
+                    raise
+        raise AssertionError(f"it did not begin; it said:\n{process.log}")
 
     @property
     def notes(self) -> list[str]:

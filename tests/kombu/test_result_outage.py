@@ -15,10 +15,12 @@ from kombu.pools import reset as reset_pools
 
 from spooled import NetworkError
 from tests.kombu.conftest import needs
-from tests.kombu.result_ways import Ways
+from tests.kombu.result_ways import PATIENCE, Ways
 from tests.ports import free_port
 from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
+
+pytestmark = pytest.mark.timeout(600)  # processes begin and end, on a machine that may be busy
 
 KEY = "sp_test_outage_0123456789"
 GEVENT = needs("gevent")
@@ -58,7 +60,7 @@ class RealServer:
             f"http://127.0.0.1:{self.port}/api/v1/jobs/stats",
             params={"queue_name": queue},
             headers={"Authorization": f"Bearer {KEY}"},
-            timeout=HOPELESS,
+            timeout=PATIENCE,
         )
         return dict(answer.json())
 
@@ -88,7 +90,7 @@ def app(ways: Ways) -> Iterator[Celery]:
 
 
 def get(result: Any) -> Any:
-    return result.get(timeout=HOPELESS, interval=0.05)
+    return result.get(timeout=PATIENCE, interval=0.05)
 
 
 @pytest.mark.parametrize("way", ALL)
@@ -96,7 +98,7 @@ def test_tasks_that_end_while_the_server_is_away(
     app: Celery, ways: Ways, server: RealServer, way: str
 ) -> None:
     with ways.run(way) as process:
-        process.wait_for(" ready.")
+        ways.wait_until_ready(process)
         held, fails = app.tasks["held"], app.tasks["held_fails"]
         if way == "solo":
             results = [held.delay("one")]
@@ -122,7 +124,7 @@ def test_failures_and_states_while_the_server_is_away(
     app: Celery, ways: Ways, server: RealServer, way: str
 ) -> None:
     with ways.run(way) as process:
-        process.wait_for(" ready.")
+        ways.wait_until_ready(process)
         bad, states = app.tasks["held_fails"].delay("bad"), app.tasks["held_states"].delay("states")
         wait_until(lambda: len(ways.notes) == 2, process.log)
         server.kill()
@@ -142,7 +144,7 @@ def test_failures_and_states_while_the_server_is_away(
 @pytest.mark.parametrize("way", ["prefork", "threads", "bridge"])
 def test_a_frozen_server(app: Celery, ways: Ways, server: RealServer, way: str) -> None:
     with ways.run(way) as process:
-        process.wait_for(" ready.")
+        ways.wait_until_ready(process)
         result = app.tasks["held"].delay("one")
         wait_until(lambda: ways.notes == ["begin one"], process.log)
         server.process.send(signal.SIGSTOP)
@@ -158,7 +160,7 @@ def test_retries_end_where_the_settings_say_so(tmp_path: Path, server: RealServe
     ways = Ways(tmp_path, server.broker, result_backend_max_retries=1)
     app = ways.app()
     with ways.run("prefork") as process:
-        process.wait_for(" ready.")
+        ways.wait_until_ready(process)
         result = app.tasks["held"].delay("one")
         wait_until(lambda: ways.notes == ["begin one"], process.log)
         server.kill()

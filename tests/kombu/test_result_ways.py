@@ -16,10 +16,12 @@ from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import needs, url_of
-from tests.kombu.result_ways import Ways
+from tests.kombu.result_ways import PATIENCE, Ways
 from tests.processes import Process
-from tests.waiting import HOPELESS, wait_until
+from tests.waiting import wait_until
 from tests.worker.conftest import Outside
+
+pytestmark = pytest.mark.timeout(600)  # processes begin and end, on a machine that may be busy
 
 GEVENT = needs("gevent")
 WAYS = [
@@ -53,7 +55,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with EmbeddedServer() as server:
         ways = Ways(tmp_path_factory.mktemp("ways"), url_of(server), task_protocol=protocol)
         with ways.run(way) as process:
-            process.wait_for(" ready.")
+            ways.wait_until_ready(process)
             yield Running(server, ways, process, way, protocol)
 
 
@@ -75,7 +77,7 @@ def outside(running: Running) -> Iterator[Outside]:
 
 
 def get(result: Any) -> Any:
-    return result.get(timeout=HOPELESS, interval=0.05)
+    return result.get(timeout=PATIENCE, interval=0.05)
 
 
 def jobs_of(outside: Outside, task_id: str) -> list[dict[str, Any]]:
@@ -278,11 +280,11 @@ def test_a_failure_that_the_server_does_not_take(app: Celery, running: Running) 
 def test_native_joins_and_messages(app: Celery, running: Running) -> None:
     seen: list[Any] = []
     results = group(app.tasks["add"].s(n, 1) for n in range(30))()
-    assert results.join_native(timeout=HOPELESS, on_message=seen.append) == list(range(1, 31))
+    assert results.join_native(timeout=PATIENCE, on_message=seen.append) == list(range(1, 31))
     assert {one["status"] for one in seen} == {"SUCCESS"}
-    assert len(dict(results.iter_native(timeout=HOPELESS))) == 30
+    assert len(dict(results.iter_native(timeout=PATIENCE))) == 30
     one = app.tasks["add"].delay(1, 1)
-    assert one.get(timeout=HOPELESS, on_message=seen.append) == 2
+    assert one.get(timeout=PATIENCE, on_message=seen.append) == 2
     assert seen[-1]["task_id"] == one.id
 
 
