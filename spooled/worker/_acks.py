@@ -111,8 +111,13 @@ class AckLane:
             # The server will never take this result, but it still takes another, or a failure, which says why.
             logger.error("the result of job %s was refused: %s", execution.job.id, sent)
             if outcome.fallback is not None:
-                value = outcome.fallback(sent)
-                return await self._complete(execution, Success(value, encode_result(value)))
+                try:
+                    value = outcome.fallback(sent)
+                    instead = Success(value, encode_result(value))
+                except Exception:
+                    logger.exception("the fallback of job %s failed", execution.job.id)
+                else:
+                    return await self._complete(execution, instead)
             await self._fail(
                 execution, fit_error(f"the job ran, but its result was refused: {describe_error(sent)}")
             )
