@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spooled.worker._results import UnserialisableResultError, encode_result
+from spooled.errors import SpooledError
+from spooled.worker._results import FallbackResult, UnserialisableResultError, encode_result
 from spooled.worker.context import JobContext, log_fields, running_as
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
@@ -20,10 +21,11 @@ ERROR_LIMIT = 2048
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The handler returned `result`; `encoded` is the same as JSON."""
+    """The handler returned `result`; `encoded` is the same as JSON, `fallback` makes another one if it is refused."""
 
     result: Any
     encoded: bytes
+    fallback: Callable[[SpooledError], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,9 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
 
 def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     """Encode a return value where the handler ran, so that the I/O thread does not have to."""
+    given = value if isinstance(value, FallbackResult) else FallbackResult(value)
     try:
-        return Success(value, encode_result(value))
+        return Success(given.value, encode_result(given.value), given.fallback)
     except UnserialisableResultError as error:
         logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, error, extra=log_fields(ctx))
         return Failure(fit_error(str(error)))

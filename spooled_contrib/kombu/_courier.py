@@ -22,10 +22,10 @@ from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
-from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._results import REJECTED, is_refusal, job_of
 from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
@@ -144,13 +144,55 @@ class Courier:
         found[0].taken = True
         return found[0]
 
-    def complete(self, delivery: Delivery, result: object = None) -> None:
-        """Ack: in the background, again and again until the server has taken it or the message is lost."""
-        self._settle(delivery, lambda: self._complete(delivery, result))
+    def complete(
+        self,
+        delivery: Delivery,
+        result: object = None,
+        instead: Callable[[SpooledError], object] | None = None,
+    ) -> None:
+        """Ack: in the background, again and again until the server has taken it or the message is lost.
 
-    def park(self, delivery: Delivery) -> None:
-        """Ack a message whose result is still to come: it is completed with that, or when its task ended without."""
-        delivery.parked = True
+        Args:
+            delivery: The message.
+            result: The job's result.
+            instead: Returns the result to send if the server refuses this one.
+        """
+        self._settle(delivery, lambda: self._complete(delivery, result, instead))
+
+    def park(self, delivery: Delivery, ending: object = None) -> None:
+        """Ack a message whose result is still to come: it is completed with that, or when its task ended without.
+
+        Args:
+            delivery: The message.
+            ending: The job's result if its task ends without one.
+        """
+        delivery.ending, delivery.parked = ending, True
+
+    def settled(self, delivery: Delivery) -> None:
+        """Forget a message whose job somebody else has completed for it."""
+
+        async def nothing() -> bool:
+            return True
+
+        self._settle(delivery, nothing)
+
+    def rejected(self, task_id: str) -> Delivery | None:
+        """The message of that task, if it was rejected and waits for a result."""
+        for delivery in list(self._held.values()):
+            if delivery.parked and delivery.ending is REJECTED and delivery.task_id == task_id:
+                return delivery
+        return None
+
+    def begin(self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, object]]) -> None:
+        """Do something with the client in the background; an error of the server's is logged for debugging only."""
+
+        async def run() -> None:
+            try:
+                await work(self._client)
+            except SpooledError as error:
+                logger.debug("not done: %s", error)
+
+        self.soon(lambda: self._start(run()))
 
     def held(self, tag: str) -> Delivery | None:
         """The message with that delivery tag, if it is here and not settled."""
@@ -192,7 +234,7 @@ class Courier:
 
     def stop(self) -> None:
         """Flush, and end the thread."""
-        self._complete_parked()
+        self._complete_parked(at_once=True)
         if not self.flush():
             logger.error(
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
@@ -311,14 +353,27 @@ class Courier:
 
         self.soon(lambda: self._start(settle()))
 
-    async def _complete(self, delivery: Delivery, result: object) -> bool:
+    async def _complete(
+        self,
+        delivery: Delivery,
+        result: object,
+        instead: Callable[[SpooledError], object] | None,
+    ) -> bool:
         async def attempt() -> None:
-            await self._client.jobs.complete(
-                delivery.job.id,
-                worker_id=self.worker_id,
-                lease_id=delivery.lease.lease_id,
-                result=result,
-            )
+            nonlocal result, instead
+            try:
+                await self._client.jobs.complete(
+                    delivery.job.id,
+                    worker_id=self.worker_id,
+                    lease_id=delivery.lease.lease_id,
+                    result=result,
+                )
+            except SpooledError as error:
+                if instead is None or not is_refusal(error):
+                    raise
+                logger.error("the result of job %s is refused: %s", delivery.job.id, error)
+                result, instead = instead(error), None
+                await attempt()
 
         return await self._until_accepted(delivery, attempt)
 
@@ -340,7 +395,7 @@ class Courier:
             # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
             retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
             if isinstance(message, dict) and "properties" in message:
-                copy = parameters(delivery.queue_name, _redelivery.copied(message, begun), retries)
+                copy = job_of(delivery.queue_name, _redelivery.copied(message, begun), retries)
                 copy.pop("scheduled_at", None)
             else:
                 copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
@@ -362,10 +417,13 @@ class Courier:
             await asyncio.sleep(SWEEP)
             self._complete_parked()
 
-    def _complete_parked(self) -> None:
+    def _complete_parked(self, *, at_once: bool = False) -> None:
         for delivery in list(self._held.values()):
             if delivery.parked and not delivery.is_running:
-                self.complete(delivery)
+                # At the second look only: Celery rejects a message of an unknown task, and then says that it failed.
+                if delivery.idle or at_once:
+                    self.complete(delivery, delivery.ending)
+                delivery.idle = True
 
     async def _until_accepted(
         self, delivery: Delivery, attempt: Callable[[], Coroutine[Any, Any, None]]

@@ -119,6 +119,15 @@ def find(tag: str) -> tuple[Courier, Delivery] | None:
     return None
 
 
+def find_rejected(task_id: str) -> tuple[Courier, Delivery] | None:
+    """The message of that task that this process has rejected, and that still waits for a result."""
+    for courier in _ours():
+        delivery = courier.rejected(task_id)
+        if delivery is not None:
+            return courier, delivery
+    return None
+
+
 def keys_in_use() -> list[str]:
     """The API keys of the servers that this process uses."""
     return [courier.api_key for courier in _ours() if courier.api_key]

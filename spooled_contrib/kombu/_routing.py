@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from kombu.exceptions import ChannelError
 from kombu.transport.virtual import exchange as _exchange_types
 
 from spooled_contrib.kombu._bindings import Binding
-from spooled_contrib.kombu._envelope import Message
+from spooled_contrib.kombu._envelope import Message, parameters
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -97,15 +96,4 @@ class Unroutable:
 
 
 def _is_task(message: Message) -> bool:
-    headers = message.get("headers")
-    if isinstance(headers, Mapping) and headers.get("task"):
-        return True
-    # Celery's first protocol has it in the body.
-    body = message.get("body")
-    if not isinstance(body, str) or '"task"' not in body:
-        return False
-    try:
-        inside = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(inside, dict) and "task" in inside and "id" in inside
+    return "job_type" in parameters("-", message, 0)["payload"]

@@ -19,14 +19,14 @@ from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._courier import Courier
 from spooled_contrib.kombu._delivery import Delivery
-from spooled_contrib.kombu._envelope import Message, message_of, parameters, transient
+from spooled_contrib.kombu._envelope import Message, message_of, task_fields, transient
 from spooled_contrib.kombu._events import EVENTS
 from spooled_contrib.kombu._feed import Feed
 from spooled_contrib.kombu._masking import blank_out, hide_key, reveal
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._redelivery import allowance, limited, requeues_when_lost
 from spooled_contrib.kombu._registry import Share, keys_in_use
-from spooled_contrib.kombu._results import HELD, wants_result
+from spooled_contrib.kombu._results import HELD, REJECTED, failure, job_of, wants_result
 from spooled_contrib.kombu._routing import Unroutable, matching
 from spooled_contrib.kombu._url import Address, masked, parse
 
@@ -41,6 +41,7 @@ UNLIMITED = 100
 _BaseChannel: Any = virtual.Channel
 _BaseTransport: Any = virtual.Transport
 _BaseQoS: Any = virtual.QoS
+_BaseMessage: Any = virtual.Message
 
 
 class QoS(_BaseQoS):  # type: ignore[misc] # kombu has no types
@@ -50,6 +51,17 @@ class QoS(_BaseQoS):  # type: ignore[misc] # kombu has no types
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 - the channel has done it
         self._quick_ack(delivery_tag)
+
+
+class ReceivedMessage(_BaseMessage):  # type: ignore[misc] # kombu has no types
+    """A message that tells its channel when it cannot be decoded."""
+
+    def decode(self) -> Any:
+        try:
+            return super().decode()
+        except Exception as error:
+            self.channel.cannot_decode(self.delivery_tag, error)
+            raise
 
 
 class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
@@ -130,13 +142,8 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     def _job(self, queue: str, message: Message, lasting: bool) -> dict[str, Any]:
         redeliveries = self._options.redeliveries
         if lasting:
-            job = parameters(self._name(queue), limited(message, redeliveries), allowance(redeliveries))
-        else:
-            job = parameters(self._name(queue), transient(message), redeliveries)
-        if wants_result(job["payload"]):
-            # Its result has to say that it expired, so a worker has to see it.
-            job.pop("expires_at", None)
-        return job
+            return job_of(self._name(queue), limited(message, redeliveries), allowance(redeliveries))
+        return job_of(self._name(queue), transient(message), redeliveries)
 
     # --- exchanges and their bindings, which all processes share ----------------------------------------------
 
@@ -285,19 +292,32 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             if requeue:
                 self._courier.requeue(delivery, ran=requeues_when_lost(delivery.job.payload))
             else:
-                # REST cannot refuse a job for good: it ends as completed, with a result that says so.
-                self._courier.complete(delivery, {"spooled": {"outcome": "rejected"}})
+                self._end(delivery, delivery.ending or REJECTED)
         super().basic_reject(delivery_tag, requeue=requeue)
         self._free()
 
     def _settle(self, tag: str) -> None:
         delivery = self._held.pop(tag, None)
-        if delivery is None:
-            return
-        if wants_result(delivery.job.payload):
-            self._courier.park(delivery)
+        if delivery is not None:
+            self._end(delivery, delivery.ending)
+
+    def _end(self, delivery: Delivery, ending: object) -> None:
+        if wants_result(delivery.job.payload) and (ending is None or ending is REJECTED):
+            self._courier.park(delivery, ending)
         else:
-            self._courier.complete(delivery)
+            self._courier.complete(delivery, ending)
+
+    def message_to_python(self, raw_message: Any) -> Any:
+        message = super().message_to_python(raw_message)
+        if message.errors:  # its compression is broken
+            self.cannot_decode(message.delivery_tag, message.errors[0][1])
+        return message
+
+    def cannot_decode(self, tag: str, error: BaseException) -> None:
+        """Let the result of a task say that its message cannot be read: Celery's worker only acks or rejects it."""
+        delivery = self._held.get(tag)
+        if delivery is not None and (task_id := task_fields(delivery.job.payload).get("id")):
+            delivery.ending = failure(task_id, error)
 
     def _tags(self, tag: str, multiple: bool) -> list[str]:
         if not multiple:
@@ -392,6 +412,9 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _name(self, queue: str) -> str:
         return to_spooled(f"{self._options.prefix}{queue}")
+
+
+Channel.Message = ReceivedMessage  # in the class it would hide the type of that name
 
 
 class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types

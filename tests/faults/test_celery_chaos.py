@@ -228,12 +228,12 @@ def test_nothing_is_lost_wrong_or_doubled_without_a_reason(
         _wait(lambda number=number: site.done() >= TASKS * number // (len(PLAN) + 2), began, site)
         strikes[what]()
 
-    results = {task_id: AsyncResult(task_id, app=app) for task_id in expected}
-    values = {}
-    for task_id, result in results.items():
-        values[task_id] = result.get(timeout=max(1.0, began + HOPELESS - time.monotonic()))
     api = Api(site.port)
     _wait(lambda: not _unfinished(api), began, site)
+    results = [AsyncResult(task_id, app=app) for task_id in expected]
+    missing = [(one.id, one.state, one.result) for one in results if one.state != "SUCCESS"]
+    assert not missing, site.log
+    values = {one.id: one.result for one in results}
 
     runs = collections.defaultdict(list)
     for line in site.lines():

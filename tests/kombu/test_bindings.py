@@ -201,12 +201,13 @@ def test_a_message_for_no_queue_is_not_lost_without_a_word(
         # An exchange that there is not.
         with pytest.raises(ChannelError, match="NOT_FOUND - no exchange 'nowhere'"):
             producer.publish("x", exchange="nowhere", routing_key="a")
-        # A task is sent to be run.
+        # A task is sent to be run; the first protocol has it in the body.
+        first_protocol, known = {"task": "app.add", "id": "1"}, {"correlation_id": "1", "reply_to": ""}
         for exchange in (media, topics):
             with pytest.raises(ChannelError, match=r"NO_ROUTE .* 'a\.b'"):
                 producer.publish("x", exchange=exchange, routing_key="a.b", headers={"task": "app.add"})
             with pytest.raises(ChannelError, match="NO_ROUTE"):
-                producer.publish({"task": "app.add", "id": "1"}, exchange=exchange, routing_key="a.b")
+                producer.publish(first_protocol, exchange=exchange, routing_key="a.b", **known)
             with pytest.raises(ChannelError, match="NO_ROUTE"):
                 producer.publish("x", exchange=exchange, routing_key="a.b", mandatory=True)
         # Other messages go to whoever wants them: nobody.
