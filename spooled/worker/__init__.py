@@ -8,6 +8,7 @@ from spooled.codec import PayloadError
 from spooled.worker._async_worker import AsyncSpooledWorker
 from spooled.worker._bridge import engine_client
 from spooled.worker._io_loop import engine_loop
+from spooled.worker._results import FallbackResult
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
@@ -49,6 +50,7 @@ __all__ = [
     "ErrorEventData",
     "EventName",
     "Fail",
+    "FallbackResult",
     "JobClaimedEvent",
     "JobClaimedEventData",
     "JobCompletedEvent",

@@ -24,6 +24,7 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
+from spooled.worker._results import encode_result
 from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker._telling import Telling
@@ -107,11 +108,20 @@ class AckLane:
                 JobCompletedEvent(execution.job.id, execution.context.queue_name, outcome.result)
             )
         elif isinstance(sent, SpooledError):
-            # The server will never take this result, but it still takes a failure, which says why.
+            # The server will never take this result, but it still takes another, or a failure, which says why.
             logger.error("the result of job %s was refused: %s", execution.job.id, sent)
+            if outcome.fallback is not None:
+                try:
+                    value = outcome.fallback(sent)
+                    instead = Success(value, encode_result(value))
+                except Exception:
+                    logger.exception("the fallback of job %s failed", execution.job.id)
+                else:
+                    return await self._complete(execution, instead)
             await self._fail(
                 execution, fit_error(f"the job ran, but its result was refused: {describe_error(sent)}")
             )
+        return None
 
     async def _fail(self, execution: Execution, error: str) -> bool:
         """Whether the server has taken the failure."""

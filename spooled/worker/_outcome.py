@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spooled.errors import SpooledError
 from spooled.worker._log import WorkerLogger
-from spooled.worker._results import Answer, UnserialisableResultError, encode_result
+from spooled.worker._results import Answer, FallbackResult, UnserialisableResultError, encode_result
 from spooled.worker.context import JobContext, log_fields, running_as
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
@@ -20,10 +21,11 @@ ERROR_LIMIT = 2048
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The handler returned `result`; `encoded` is the same as JSON."""
+    """The handler returned `result`; `encoded` is the same as JSON, `fallback` makes another one if it is refused."""
 
     result: Any
     encoded: bytes
+    fallback: Callable[[SpooledError], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     codec = None
     if isinstance(value, Answer):
         codec, value = value.codec, value.value
+    given = value if isinstance(value, FallbackResult) else FallbackResult(value)
     try:
-        return Success(value, encode_result(value, codec))
+        return Success(given.value, encode_result(given.value, codec), given.fallback)
     except BaseException as error:
         text = str(error) if isinstance(error, UnserialisableResultError) else describe_error(error)
         logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from spooled._http._json import encode
 from spooled.codec import Codec, ResultError
+from spooled.errors import SpooledError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,21 @@ class Answer:
 
 class UnserialisableResultError(ValueError):
     """The value cannot be sent as a job's result; the text says which part and why."""
+
+
+@dataclass(frozen=True)
+class FallbackResult:
+    """A handler's result, and another one in case that the server refuses it, e.g. because it is too large.
+
+    Without a fallback, a job whose result is refused has failed, and runs again while it has retries left.
+
+    Attributes:
+        value: The job's result: anything with a JSON form.
+        fallback: Called with the server's error; returns the result to complete the job with instead.
+    """
+
+    value: Any
+    fallback: Callable[[SpooledError], object] | None = None
 
 
 def encode_result(value: object, codec: Codec | None = None) -> bytes:

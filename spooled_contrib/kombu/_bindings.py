@@ -1,21 +1,26 @@
-"""Bindings that processes share: of exchanges for broadcast, replies and events.
+"""Bindings of queues to exchanges, which all processes share.
 
-Each is a job that nobody runs, with the exchange as its tag; its type names the routing key and the queue, so that one
-request lists them all. It lives for two minutes and is renewed while its channel is open.
+Each is a job that nobody runs, with the exchange and the queue as its tags; its type names the routing key, the queue
+and the kind of exchange, so that a list says it all. A lasting one is scheduled for a day that never comes. One of a
+queue that ends with its consumer lives for some minutes, and is renewed while its channel is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import json
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from spooled import AsyncSpooledClient, SpooledError
+from spooled import AsyncSpooledClient, SpooledError, errors
+from spooled.models import JobSummary
 from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._pages import every_job
 
 if TYPE_CHECKING:
     from spooled_contrib.kombu._courier import Courier
@@ -23,16 +28,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger("spooled.kombu")
 
 BINDINGS = "kombu-bindings"
-LIFETIME = 120.0
-RENEWAL = 40.0
+NEVER = dt.datetime(2999, 12, 31, tzinfo=dt.UTC)
+"""When a lasting binding would run. It is not pending, so that no measure of waiting jobs counts it."""
+
+LIFETIME = 150.0
+RENEWAL = 60.0
+"""Seconds until a binding that does not last is told again. So there are eight of each at most: a server deletes what
+has expired every five minutes."""
+
+ASSURANCE = 300.0
+"""Seconds until a lasting one is told again, for a server that has lost its memory."""
+
 LOOK = 5.0
 """Seconds between two looks for what is to be renewed."""
 
 FRESH = 5.0
 """Seconds that a list is used before it is asked for again."""
 
-Binding = tuple[str, str]
-"""Routing key and queue."""
+_ALIVE = frozenset({"pending", "scheduled"})
+
+
+class Binding(NamedTuple):
+    """A queue's binding to an exchange.
+
+    Attributes:
+        routing_key: As it was bound; a pattern for topics.
+        queue: kombu's name of the queue.
+        kind: Of the exchange: `direct`, `topic` or `fanout`.
+        lasting: Whether it stays when its process is gone. Messages for others expire, as nobody may be there.
+    """
+
+    routing_key: str
+    queue: str
+    kind: str
+    lasting: bool
+
+    @property
+    def text(self) -> str:
+        return json.dumps(self[:3])
 
 
 class Bindings:
@@ -44,47 +77,93 @@ class Bindings:
         self._own: dict[tuple[str, Binding], float] = {}
         self._known: dict[str, tuple[float, list[Binding]]] = {}
 
-    def bind(self, exchange: str, routing_key: str, queue: str) -> None:
-        """Let everybody know."""
-        with self._lock:
-            self._own[exchange, (routing_key, queue)] = time.monotonic()
-            self._known.pop(exchange, None)
-        self._courier.call(lambda client: self._tell(client, exchange, (routing_key, queue)))
+    def bind(self, exchange: str, binding: Binding) -> None:
+        """Let everybody know.
 
-    def unbind(self, queue: str) -> None:
-        """Renew the queue's bindings no more."""
+        Raises:
+            SpooledError: The server could not be told.
+        """
         with self._lock:
-            for key in [key for key in self._own if key[1][1] == queue]:
+            self._own[exchange, binding] = time.monotonic()
+            self._known.pop(exchange, None)
+        self._courier.call(lambda client: self._tell(client, exchange, binding))
+
+    def forget(self, queue: str) -> None:
+        """Renew the queue's bindings no more. Those that last do so."""
+        with self._lock:
+            for key in [key for key in self._own if key[1].queue == queue]:
                 del self._own[key]
 
+    def unbind(self, queue: str | None, exchange: str | None = None, routing_key: str | None = None) -> None:
+        """Take back a queue's bindings, whoever has made them; or all to an exchange, without a queue.
+
+        Raises:
+            SpooledError: The server could not be told.
+        """
+
+        def meant(binding: Binding) -> bool:
+            return queue in (None, binding.queue) and routing_key in (None, binding.routing_key)
+
+        with self._lock:
+            for key in [key for key in self._own if exchange in (None, key[0]) and meant(key[1])]:
+                del self._own[key]
+            self._known.clear()
+
+        async def cancel(client: AsyncSpooledClient) -> None:
+            tag = f"q:{queue}" if exchange is None else f"x:{exchange}"
+            for job, binding in [found async for found in self._list(client, tag)]:
+                if meant(binding):
+                    try:
+                        await client.jobs.cancel(job.id)
+                    except (errors.NotFoundError, errors.ConflictError):
+                        continue  # it is gone already
+
+        self._courier.call(cancel)
+
     def lookup(self, exchange: str, *, fresh: bool = False) -> list[Binding]:
-        """Everybody's bindings to an exchange.
+        """Return everybody's bindings to an exchange.
 
         Args:
             exchange: The exchange.
             fresh: Ask the server, whatever was known.
+
+        Raises:
+            SpooledError: The server could not be asked.
         """
-        with self._lock:
-            at, found = self._known.get(exchange, (0.0, []))
-        if not fresh and at and time.monotonic() - at < FRESH:
-            return found
-        return self._courier.call(lambda client: self._ask(client, exchange))
+        found = None if fresh else self._cached(exchange)
+        return self._courier.call(lambda client: self._ask(client, exchange)) if found is None else found
 
     async def find(self, client: AsyncSpooledClient, exchange: str) -> list[Binding]:
         """As `lookup`, on the courier's loop."""
+        found = self._cached(exchange)
+        return await self._ask(client, exchange) if found is None else found
+
+    def _cached(self, exchange: str) -> list[Binding] | None:
         with self._lock:
-            at, found = self._known.get(exchange, (0.0, []))
-        return found if at and time.monotonic() - at < FRESH else await self._ask(client, exchange)
+            at, found = self._known.get(exchange, (float("-inf"), []))
+        return found if time.monotonic() - at < FRESH else None
 
     async def _ask(self, client: AsyncSpooledClient, exchange: str) -> list[Binding]:
-        jobs = await client.jobs.list(
-            queue_name=self._queue, tag=f"x:{exchange}", status="pending", limit=100
-        )
-        unique = dict.fromkeys(job.job_type for job in jobs)
-        found = [(routing_key, queue) for routing_key, queue in (json.loads(one) for one in unique if one)]
+        found = [binding async for _, binding in self._list(client, f"x:{exchange}")]
         with self._lock:
-            self._known[exchange] = (time.monotonic(), found)
-        return found
+            # What this process has bound counts from now on, whatever the server was asked before.
+            own = [binding for known, binding in self._own if known == exchange]
+            unique = list(dict.fromkeys([*found, *own]))
+            self._known[exchange] = (time.monotonic(), unique)
+        return unique
+
+    async def _list(self, client: AsyncSpooledClient, tag: str) -> AsyncIterator[tuple[JobSummary, Binding]]:
+        newest: dt.datetime | None = None
+        async for job in every_job(client, queue_name=self._queue, tag=tag, status=sorted(_ALIVE)):
+            binding = _read(job)
+            if binding is None:
+                continue
+            if not binding.lasting:
+                # By the server's clock: what is older than a life has expired, and is not deleted yet.
+                newest = newest or job.created_at
+                if newest - job.created_at > dt.timedelta(seconds=LIFETIME):
+                    continue
+            yield job, binding
 
     async def keep(self, client: AsyncSpooledClient) -> None:
         """Tell again what is about to be forgotten. On the courier's loop, all the time."""
@@ -92,27 +171,65 @@ class Bindings:
             await asyncio.sleep(LOOK)
             now = time.monotonic()
             with self._lock:
-                due = [key for key, at in self._own.items() if now - at > RENEWAL]
+                due = [
+                    key
+                    for key, at in self._own.items()
+                    if now - at > (ASSURANCE if key[1].lasting else RENEWAL)
+                ]
             for key in due:
                 try:
-                    await self._tell(client, *key)
+                    kept = await self._tell(client, *key, anew=False)
                 except SpooledError as error:
                     logger.warning("a binding to %s could not be renewed; trying again: %s", key[0], error)
                     break
                 with self._lock:
-                    if key in self._own:
+                    if key in self._own and kept:
                         self._own[key] = now
+                    else:
+                        self._own.pop(key, None)
 
-    async def _tell(self, client: AsyncSpooledClient, exchange: str, binding: Binding) -> None:
-        expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=LIFETIME)
-        await client.jobs.create(
-            queue_name=self._queue,
-            payload={"job_type": json.dumps(binding)},
-            tags=[f"x:{exchange}"],
-            expires_at=expires,
-            max_retries=0,
-        )
+    async def _tell(
+        self, client: AsyncSpooledClient, exchange: str, binding: Binding, *, anew: bool = True
+    ) -> bool:
+        """Make the job, if there is none; False when somebody has taken the binding back, and it is not made anew."""
+        job: dict[str, Any] = {
+            "queue_name": self._queue,
+            "payload": {"job_type": binding.text},
+            "tags": [f"x:{exchange}", f"q:{binding.queue}"],
+            "max_retries": 0,
+        }
+        if not binding.lasting:
+            expires = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=LIFETIME)
+            await client.jobs.create(**job, expires_at=expires)
+            return True
+        # One job for each, however many processes bind it: by a key, which a cancelled job keeps.
+        key = _digest(self._queue, exchange, binding.text)
+        while True:
+            made = await client.jobs.create(**job, scheduled_at=NEVER, idempotency_key=f"kombu-binding-{key}")
+            if made.created:
+                return True
+            try:
+                status = (await client.jobs.get(made.id)).status
+            except errors.NotFoundError:
+                continue  # deleted in this moment
+            if status in _ALIVE:
+                return True
+            if not anew:
+                return False
+            key = _digest(key, made.id)
 
     @property
     def _queue(self) -> str:
         return to_spooled(f"{self._courier.options.prefix}{BINDINGS}")
+
+
+def _read(job: JobSummary) -> Binding | None:
+    try:
+        routing_key, queue, kind = json.loads(job.job_type)
+    except ValueError:
+        return None  # not one of ours
+    return Binding(routing_key, queue, kind, job.status == "scheduled")
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
-from spooled_contrib.kombu import _threads
+from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
-from spooled_contrib.kombu._envelope import parameters
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._results import REJECTED, is_refusal, job_of
 from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
@@ -38,6 +39,9 @@ REMEMBERED = 10_000
 SWEEP = 0.5
 """Seconds between two looks for tasks that have ended without a result."""
 
+SHORTEST_WAIT = 0.1
+"""Seconds to wait at least when the server says that it is asked too often; it may say 0."""
+
 FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
@@ -47,6 +51,7 @@ class Courier:
 
     Attributes:
         options: Of the URL.
+        api_key: The key, if there is one. It must never be shown or sent to anybody.
         bindings: Those that processes share.
         events: Celery's, on their way.
         bells: Of event loops, rung when there may be something to do.
@@ -58,6 +63,7 @@ class Courier:
         self.changed = _threads.new_condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._config = address.config()
+        self.api_key = self._config.api_key
         self.bindings = Bindings(self)
         self.events = Events(self)
         self.bells: set[Bell] = set()
@@ -84,13 +90,34 @@ class Courier:
 
     # --- from other threads -----------------------------------------------------------------------------------
 
-    def call(self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]]) -> T:
+    def call(
+        self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]], timeout: float | None = None
+    ) -> T:
         """Do something with the client, and wait for it.
+
+        When the server is asked too often and says how long to wait, it is asked again then.
+
+        Args:
+            work: Done again from its beginning in that case.
+            timeout: Longest time in seconds for that. Default: the option of that name.
 
         Raises:
             SpooledError: As the client.
         """
-        return _threads.call(self._loop, work(self._client))
+
+        async def patiently() -> T:
+            give_up_at = self._loop.time() + (self.options.timeout if timeout is None else timeout)
+            while True:
+                try:
+                    return await work(self._client)
+                except errors.RateLimitError as error:
+                    # A quota has no such time: waiting would not help.
+                    pause = error.server_wait
+                    if pause is None or self._loop.time() + pause > give_up_at:
+                        raise
+                    await asyncio.sleep(max(pause, SHORTEST_WAIT))
+
+        return _threads.call(self._loop, patiently())
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Call it on the loop."""
@@ -117,21 +144,76 @@ class Courier:
         found[0].taken = True
         return found[0]
 
-    def complete(self, delivery: Delivery, result: object = None) -> None:
-        """Ack: in the background, again and again until the server has taken it or the message is lost."""
-        self._settle(delivery, lambda: self._complete(delivery, result))
+    def complete(
+        self,
+        delivery: Delivery,
+        result: object = None,
+        instead: Callable[[SpooledError], object] | None = None,
+    ) -> None:
+        """Ack: in the background, again and again until the server has taken it or the message is lost.
 
-    def park(self, delivery: Delivery) -> None:
-        """Ack a message whose result is still to come: it is completed with that, or when its task ended without."""
-        delivery.parked = True
+        Args:
+            delivery: The message.
+            result: The job's result.
+            instead: Returns the result to send if the server refuses this one.
+        """
+        self._settle(delivery, lambda: self._complete(delivery, result, instead))
+
+    def park(self, delivery: Delivery, ending: object = None) -> None:
+        """Ack a message whose result is still to come: it is completed with that, or when its task ended without.
+
+        Args:
+            delivery: The message.
+            ending: The job's result if its task ends without one.
+        """
+        delivery.ending, delivery.parked = ending, True
+
+    def settled(self, delivery: Delivery) -> None:
+        """Forget a message whose job somebody else has completed for it."""
+
+        async def nothing() -> bool:
+            return True
+
+        self._settle(delivery, nothing)
+
+    def rejected(self, task_id: str) -> Delivery | None:
+        """The message of that task, if it was rejected and waits for a result."""
+        for delivery in list(self._held.values()):
+            if delivery.parked and delivery.ending is REJECTED and delivery.task_id == task_id:
+                return delivery
+        return None
+
+    def begin(self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, object]]) -> None:
+        """Do something with the client in the background; an error of the server's is logged for debugging only."""
+
+        async def run() -> None:
+            try:
+                await work(self._client)
+            except SpooledError as error:
+                logger.debug("not done: %s", error)
+
+        self.soon(lambda: self._start(run()))
 
     def held(self, tag: str) -> Delivery | None:
         """The message with that delivery tag, if it is here and not settled."""
         return self._held.get(tag)
 
-    def requeue(self, delivery: Delivery) -> None:
-        """Give a message back: a copy is enqueued, and the original completed. Two requests; no attempt is lost."""
-        self._settle(delivery, lambda: self._replace(delivery))
+    def requeue(self, delivery: Delivery, *, ran: bool = False) -> None:
+        """Give a message back: a copy is enqueued, and the original completed. Two requests; no attempt is lost.
+
+        Args:
+            delivery: The message.
+            ran: Whether it was begun, and what ran it has died. One that does so too often ends as a dead letter.
+        """
+        self._settle(delivery, lambda: self._replace(delivery, ran=ran))
+
+    def mark(self, job_id: str, lease_id: str) -> None:
+        """Note that a message begins which has come back; see `_redelivery`.
+
+        Raises:
+            SpooledError: It could not be noted.
+        """
+        self.call(lambda client: _redelivery.mark(client, self._marks, job_id, lease_id))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> bool:
         """Wait until every ack is decided; False when that takes too long.
@@ -152,7 +234,7 @@ class Courier:
 
     def stop(self) -> None:
         """Flush, and end the thread."""
-        self._complete_parked()
+        self._complete_parked(at_once=True)
         if not self.flush():
             logger.error(
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
@@ -161,6 +243,10 @@ class Courier:
         self.soon(self._stopping.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(FLUSH_TIMEOUT)
+
+    def abandon(self) -> None:
+        """End the thread by itself: this process has been patched since, and nobody can wait for it any more."""
+        self.soon(self._stopping.set)
 
     # --- on the loop ------------------------------------------------------------------------------------------
 
@@ -184,7 +270,10 @@ class Courier:
                 continue
             delivery = Delivery(queue_name, job, lease, lease.lease_id)
             self._held[delivery.tag] = self._by_job[job.id] = delivery
-            found.append(delivery)
+            if _redelivery.is_due(job):
+                self.requeue(delivery)  # as a copy that has been lost never, or as a dead letter
+            else:
+                found.append(delivery)
         while len(self._by_job) > REMEMBERED:
             self._by_job.pop(next(iter(self._by_job)))
         return found
@@ -264,40 +353,63 @@ class Courier:
 
         self.soon(lambda: self._start(settle()))
 
-    async def _complete(self, delivery: Delivery, result: object) -> bool:
+    async def _complete(
+        self,
+        delivery: Delivery,
+        result: object,
+        instead: Callable[[SpooledError], object] | None,
+    ) -> bool:
         async def attempt() -> None:
-            await self._client.jobs.complete(
-                delivery.job.id,
-                worker_id=self.worker_id,
-                lease_id=delivery.lease.lease_id,
-                result=result,
-            )
+            nonlocal result, instead
+            try:
+                await self._client.jobs.complete(
+                    delivery.job.id,
+                    worker_id=self.worker_id,
+                    lease_id=delivery.lease.lease_id,
+                    result=result,
+                )
+            except SpooledError as error:
+                if instead is None or not is_refusal(error):
+                    raise
+                logger.error("the result of job %s is refused: %s", delivery.job.id, error)
+                result, instead = instead(error), None
+                await attempt()
 
         return await self._until_accepted(delivery, attempt)
 
-    async def _replace(self, delivery: Delivery) -> bool:
-        job = delivery.job
-        payload = job.payload
-        message = payload.get("kombu") if isinstance(payload, dict) else None
-        if isinstance(message, dict):
-            properties = message.get("properties") or {}
-            info = {**(properties.get("delivery_info") or {}), "redelivered": True}
-            message = {**message, "properties": {**properties, "delivery_info": info}}
-            copy = parameters(delivery.queue_name, message, job.max_retries)
-            copy.pop("scheduled_at", None)
-        else:
-            copy = {"queue_name": delivery.queue_name, "payload": payload, "max_retries": job.max_retries}
-        copy["idempotency_key"] = f"requeued-{job.id}-{delivery.lease.lease_id}"[:255]
+    async def _replace(self, delivery: Delivery, *, ran: bool) -> bool:
+        job, lease_id = delivery.job, delivery.lease.lease_id
+        message = job.payload.get("kombu") if isinstance(job.payload, dict) else None
+        limit = _redelivery.limit_of(job)
 
         async def attempt() -> None:
+            begun = (
+                0 if limit is None else ran + await _redelivery.count_begun(self._client, self._marks, job)
+            )
+            is_poison = limit is not None and begun > limit
+            if is_poison and job.retry_count >= job.max_retries:
+                text = f"begun {begun} times, and its worker died each time; it may come back {limit} times"
+                logger.error("message %s becomes a dead letter: %s", job.id, text)
+                await self._client.jobs.fail(job.id, worker_id=self.worker_id, lease_id=lease_id, error=text)
+                return
+            # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
+            retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
+            if isinstance(message, dict) and "properties" in message:
+                copy = job_of(delivery.queue_name, _redelivery.copied(message, begun), retries)
+                copy.pop("scheduled_at", None)
+            else:
+                copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
+            copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
             made = await self._client.jobs.create(**copy)
             told = {"spooled": {"outcome": "requeued", "successor": made.id}}
-            await self._client.jobs.complete(
-                job.id, worker_id=self.worker_id, lease_id=delivery.lease.lease_id, result=told
-            )
+            await self._client.jobs.complete(job.id, worker_id=self.worker_id, lease_id=lease_id, result=told)
 
         # A lost one has been given back by the server.
         return True if delivery.lost else await self._until_accepted(delivery, attempt)
+
+    @property
+    def _marks(self) -> str:
+        return to_spooled(f"{self.options.prefix}{_redelivery.MARKS}")
 
     async def _sweep(self) -> None:
         """Complete parked messages whose tasks have ended without a result of theirs coming by here."""
@@ -305,10 +417,13 @@ class Courier:
             await asyncio.sleep(SWEEP)
             self._complete_parked()
 
-    def _complete_parked(self) -> None:
+    def _complete_parked(self, *, at_once: bool = False) -> None:
         for delivery in list(self._held.values()):
             if delivery.parked and not delivery.is_running:
-                self.complete(delivery)
+                # At the second look only: Celery rejects a message of an unknown task, and then says that it failed.
+                if delivery.idle or at_once:
+                    self.complete(delivery, delivery.ending)
+                delivery.idle = True
 
     async def _until_accepted(
         self, delivery: Delivery, attempt: Callable[[], Coroutine[Any, Any, None]]

@@ -9,6 +9,8 @@ from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker import Lease, LeaseState
+from spooled_contrib.kombu._envelope import task_fields
+from spooled_contrib.kombu._redelivery import is_suspect
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +26,8 @@ class Delivery:
         doubtful: Whether its lease ended without a word from the server, which may have given it to somebody else.
         settled: Whether it is decided what becomes of it; only the first decision counts.
         parked: Whether it was acked, and only waits for its result.
+        ending: The job's result in case that its task stores none.
+        idle: Whether its task was not running when the parked messages were last looked through.
         work: What was decided, as long as the server has not taken it.
     """
 
@@ -35,6 +39,8 @@ class Delivery:
     doubtful: bool = False
     settled: bool = False
     parked: bool = False
+    ending: object = None
+    idle: bool = False
     work: Callable[[], Coroutine[Any, Any, bool]] | None = None
 
     @property
@@ -43,11 +49,26 @@ class Delivery:
         return self.lease.state is LeaseState.LOST
 
     @property
+    def suspect(self) -> bool:
+        """Whether a mark is to be made when it begins; see `_redelivery`."""
+        return is_suspect(self.job)
+
+    @property
     def is_running(self) -> bool:
-        """Whether Celery's worker still has the task."""
+        """Whether Celery's worker still has the task: this delivery of it, and not another run with the same id."""
         state = sys.modules.get("celery.worker.state")
-        payload = self.job.payload
-        message = payload.get("kombu") if isinstance(payload, dict) else None
-        headers = message.get("headers") if isinstance(message, dict) else None
-        task_id = headers.get("id") if isinstance(headers, dict) else None
-        return state is not None and task_id in state.requests
+        if state is None:
+            return False
+        request = state.requests.get(self.task_id)
+        if request is not None and request.message.delivery_tag == self.tag:
+            return True
+        try:
+            known = [*state.active_requests, *state.reserved_requests]
+        except RuntimeError:  # another thread has just added one
+            return True
+        return any(one.message.delivery_tag == self.tag for one in known)
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of its task, if it is one."""
+        return task_fields(self.job.payload).get("id")

@@ -27,6 +27,9 @@ TRANSIENT = 60.0
 DEADLINE = "spooled_expires"
 """The message property that says when its time to live ends, so that a requeue does not begin it anew."""
 
+TASK = "spooled_task"
+"""The message property that has a task's fields where the headers have none: in Celery's message protocol 1."""
+
 Message = dict[str, Any]
 
 
@@ -46,34 +49,51 @@ def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str
     if headers:
         headers = _packed(headers)
         message = {**message, "headers": headers}
-    task = headers.get("task")
+    fields = headers
+    if not isinstance(headers.get("task"), str) and (fields := _protocol_1(message)):
+        known = {name: fields[name] for name in ("id", "task", "retries") if fields.get(name)}
+        properties = {**properties, TASK: known}
+        message = {**message, "properties": properties}
+    task = fields.get("task")
     job: dict[str, Any] = {
         "queue_name": queue_name,
         "payload": {"job_type": task, "kombu": message} if isinstance(task, str) else {"kombu": message},
         "priority": to_spooled_priority(properties.get("priority")),
         "max_retries": redeliveries,
-        "timeout_seconds": _time_limit(headers),
+        "timeout_seconds": _time_limit(fields),
     }
     tag = properties.get("delivery_tag")
     if tag:
         # So that sending it again after a lost answer makes no second job. One message may go to several queues.
         job["idempotency_key"] = f"{tag}:{queue_name}"[:255]
     # In other messages these headers mean something else: remote control's `expires` is about its answer.
-    times = headers if isinstance(task, str) else {}
-    eta, expires = _moment(times.get("eta")), _moment(times.get("expires")) or deadline
+    times = fields if isinstance(task, str) else {}
+    eta, expires = moment(times.get("eta")), moment(times.get("expires")) or deadline
     if eta is not None:
         job["scheduled_at"] = eta
     if expires is not None:
         job["expires_at"] = expires
     # A list, because jobs are found by the entries of a list, and by nothing but the names of a mapping.
     tags = [
-        f"{name}:{headers[key]}"
+        f"{name}:{fields[key]}"
         for name, key in (("task", "task"), ("id", "id"), ("root", "root_id"))
-        if headers.get(key)
+        if fields.get(key)
     ]
     if tags:
         job["tags"] = tags
     return job
+
+
+def task_fields(payload: object) -> Mapping[str, Any]:
+    """Return what a job's payload says of its task (`id`, `task`, `retries`, ...); nothing where it is no task."""
+    message = payload.get("kombu") if isinstance(payload, Mapping) else None
+    if not isinstance(message, Mapping):
+        return {}
+    headers, properties = message.get("headers"), message.get("properties")
+    if isinstance(headers, Mapping) and headers.get("task"):
+        return headers
+    known = properties.get(TASK) if isinstance(properties, Mapping) else None
+    return known if isinstance(known, Mapping) else {}
 
 
 def transient(message: Message) -> Message:
@@ -124,6 +144,25 @@ def from_spooled_priority(priority: int) -> int:
     return max(0, min(9, priority // PRIORITY_STEP))
 
 
+def _protocol_1(message: Message) -> Mapping[str, Any]:
+    """Return the fields of a task in Celery's message protocol 1, which has them in its body; else nothing.
+
+    A body that is not JSON is not read: then the id alone is known, because it is also the correlation id.
+    """
+    properties, body = message.get("properties") or {}, message.get("body")
+    correlation = properties.get("correlation_id")
+    if (message.get("headers") or {}).get("id") or not correlation or "reply_to" not in properties:
+        return {}
+    if message.get("content-type") == "application/json" and isinstance(body, str) and body.startswith("{"):
+        try:
+            fields = json.loads(body)
+        except ValueError:
+            return {}
+        is_task = isinstance(fields.get("task"), str) and fields.get("id") == correlation
+        return fields if is_task else {}
+    return {"id": correlation}
+
+
 def _packed(headers: Mapping[str, Any]) -> Any:
     """Headers as JSON. Dates, UUIDs, decimals and bytes are written as kombu's other transports write them."""
     try:
@@ -140,7 +179,8 @@ def _unpacked(headers: Any) -> Any:
         return headers  # somebody else's types
 
 
-def _moment(value: object) -> dt.datetime | None:
+def moment(value: object) -> dt.datetime | None:
+    """Return the time that a header tells, aware; None when it tells none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return dt.datetime.fromtimestamp(value, dt.UTC)
     if not isinstance(value, str) or not value:
@@ -155,7 +195,7 @@ def _moment(value: object) -> dt.datetime | None:
 
 def _deadline(properties: Mapping[str, Any]) -> dt.datetime | None:
     """When a message's time to live ends: `expiration`, which kombu writes as milliseconds in text."""
-    known = _moment(properties.get(DEADLINE))
+    known = moment(properties.get(DEADLINE))
     given = properties.get("expiration")
     if known is not None or not isinstance(given, str) or not given.isdecimal():
         return known

@@ -41,6 +41,7 @@ class Outcome(Protocol[T]):
     def set_result(self, result: T, /) -> None: ...
     def set_exception(self, error: BaseException, /) -> None: ...
     def result(self) -> T: ...
+    def done(self) -> bool: ...
 
 
 class Condition(Protocol):
@@ -157,6 +158,9 @@ class _Outcome(Generic[T]):
 
     def set_exception(self, error: BaseException, /) -> None:
         self._done.append((None, error))
+
+    def done(self) -> bool:
+        return bool(self._done)
 
     def result(self) -> T:
         _look(lambda: self._done)

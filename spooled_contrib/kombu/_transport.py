@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections.abc import Callable
+from asyncio import gather
+from collections.abc import Callable, Mapping
 from queue import Empty
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from kombu.transport import virtual
 
-from spooled import __version__, errors
+from spooled import AsyncSpooledClient, __version__, errors
+from spooled_contrib.kombu._begin import watch
 from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Binding
 from spooled_contrib.kombu._courier import Courier
 from spooled_contrib.kombu._delivery import Delivery
-from spooled_contrib.kombu._envelope import Message, message_of, parameters, transient
+from spooled_contrib.kombu._envelope import Message, message_of, task_fields, transient
 from spooled_contrib.kombu._events import EVENTS
 from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._masking import blank_out, hide_key, reveal
 from spooled_contrib.kombu._names import to_spooled
-from spooled_contrib.kombu._registry import Share
-from spooled_contrib.kombu._results import HELD, wants_result
+from spooled_contrib.kombu._redelivery import allowance, limited, requeues_when_lost
+from spooled_contrib.kombu._registry import Share, keys_in_use
+from spooled_contrib.kombu._results import HELD, REJECTED, failure, job_of, wants_result
+from spooled_contrib.kombu._routing import Unroutable, matching
 from spooled_contrib.kombu._url import Address, masked, parse
+
+logger = logging.getLogger("spooled.kombu")
 
 CONTROL_POLL = 0.3
 """Longest pause in seconds between two looks for remote control: `inspect` waits for a second only."""
@@ -32,6 +41,7 @@ UNLIMITED = 100
 _BaseChannel: Any = virtual.Channel
 _BaseTransport: Any = virtual.Transport
 _BaseQoS: Any = virtual.QoS
+_BaseMessage: Any = virtual.Message
 
 
 class QoS(_BaseQoS):  # type: ignore[misc] # kombu has no types
@@ -41,6 +51,17 @@ class QoS(_BaseQoS):  # type: ignore[misc] # kombu has no types
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 - the channel has done it
         self._quick_ack(delivery_tag)
+
+
+class ReceivedMessage(_BaseMessage):  # type: ignore[misc] # kombu has no types
+    """A message that tells its channel when it cannot be decoded."""
+
+    def decode(self) -> Any:
+        try:
+            return super().decode()
+        except Exception as error:
+            self.channel.cannot_decode(self.delivery_tag, error)
+            raise
 
 
 class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
@@ -55,7 +76,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         self._held: dict[str, Delivery] = {}
         self._feed: Feed | None = None
         self._without_ack: set[str] = set()
-        self._shared_queues: set[str] = set()
+        self._temporary: set[str] = set()
 
     # --- publishing -------------------------------------------------------------------------------------------
 
@@ -65,52 +86,111 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return body, "utf-8"
         return super().encode_body(body, encoding)  # type: ignore[no-any-return]
 
-    def basic_publish(self, message: Message, exchange: str, routing_key: str, **options: Any) -> Any:
-        if exchange != EVENTS:
-            return super().basic_publish(message, exchange, routing_key, **options)
+    def basic_publish(
+        self,
+        message: Message,
+        exchange: str,
+        routing_key: str,
+        mandatory: bool = False,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> None:
+        """Send a message; wait when the server asks to, within the time-out.
+
+        Raises:
+            ChannelError: Nobody gets it; see `Unroutable`.
+            SpooledError: The server could not be reached, or has refused it.
+        """
+        if not exchange:
+            self._inplace_augment_message(message, exchange, routing_key)
+            self._send({routing_key: True}, message, timeout)
+            return
+        known = self.state.exchanges.get(exchange) or {}
+        if exchange == EVENTS or known.get("type") == "fanout" or not known.get("durable", True):
+            # Broadcasts, replies and events.
+            message["body"] = blank_out(message["body"], keys_in_use())
         self._inplace_augment_message(message, exchange, routing_key)
-        self._courier.events.post(message, lambda bindings: self._matching(exchange, bindings, routing_key))
-        return None
+        if exchange == EVENTS:
+            self._courier.events.post(
+                message, lambda bindings: set(matching(bindings, exchange, routing_key))
+            )
+            return
+        queues = self._route(exchange, routing_key)
+        if not queues and self.deadletter_queue:
+            queues = {self.deadletter_queue: True}
+        if queues:
+            self._send(queues, message, timeout)
+            return
+        bindings = self._courier.bindings.lookup(exchange)
+        kind = known.get("type") or (bindings[0].kind if bindings else None)
+        self.connection.unroutable.tell(
+            message, exchange, routing_key, kind=kind, durable=known.get("durable", True), mandatory=mandatory
+        )
+
+    def _send(self, queues: Mapping[str, bool], message: Message, timeout: float | None = None) -> None:
+        jobs = [self._job(queue, message, lasting) for queue, lasting in queues.items()]
+
+        async def create(client: AsyncSpooledClient) -> None:
+            # Each has an idempotency key, so that all may be sent again when one has failed.
+            await gather(*(client.jobs.create(**job) for job in jobs))
+
+        self._courier.call(create, timeout)
 
     def _put(self, queue: str, message: Message, **_: Any) -> None:
-        if self._is_shared(message["properties"]["delivery_info"].get("exchange") or ""):
-            message = transient(message)
-        job = parameters(self._name(queue), message, self._options.redeliveries)
-        if wants_result(job["payload"]):
-            # Its result has to say that it expired, so a worker has to see it.
-            job.pop("expires_at", None)
-        self._courier.call(lambda client: client.jobs.create(**job))
+        self._send({queue: True}, message)
 
-    # --- exchanges that processes share: broadcast, replies, events -------------------------------------------
+    def _job(self, queue: str, message: Message, lasting: bool) -> dict[str, Any]:
+        redeliveries = self._options.redeliveries
+        if lasting:
+            return job_of(self._name(queue), limited(message, redeliveries), allowance(redeliveries))
+        return job_of(self._name(queue), transient(message), redeliveries)
 
-    def _is_shared(self, exchange: str) -> bool:
-        known = self.state.exchanges.get(exchange)
-        return known is not None and (known["type"] == "fanout" or not known["durable"] or exchange == EVENTS)
+    # --- exchanges and their bindings, which all processes share ----------------------------------------------
 
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:  # noqa: ARG002
-        if self._is_shared(exchange):
-            self._shared_queues.add(queue)
-            self._courier.bindings.bind(exchange, routing_key, queue)
-
-    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> Any:
-        found = set(super()._lookup(exchange, routing_key, default))
-        if not self._is_shared(exchange):
-            return found
+    def _route(self, exchange: str, routing_key: str) -> dict[str, bool]:
+        """The queues that get a message, each with whether it outlives its consumer."""
+        found: dict[str, bool] = {}
         for fresh in (False, True):
             bindings = self._courier.bindings.lookup(exchange, fresh=fresh)
-            found |= self._matching(exchange, bindings, routing_key)
+            found = matching([*bindings, *self.connection.implied.get(exchange, ())], exchange, routing_key)
             if found:
                 break
         return found
 
-    def _matching(self, exchange: str, bindings: list[Binding], routing_key: str) -> set[str]:
-        kind = self.typeof(exchange)
-        table = [kind.prepare_bind(queue, exchange, key, None) for key, queue in bindings]
-        return set(kind.lookup(table, exchange, routing_key, None))
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> Any:  # noqa: ARG002
+        return set(self._route(exchange, routing_key)) if exchange else {routing_key}
 
-    def _put_fanout(self, exchange: str, message: Message, routing_key: str, **_: Any) -> None:
-        for queue in self._lookup(exchange, routing_key):
-            self._put(queue, message)
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:  # noqa: ARG002
+        known = self.state.exchanges[exchange]
+        lasting = known["durable"] and not known["auto_delete"] and queue not in self.connection.temporary
+        binding = Binding(routing_key, queue, known["type"], lasting)
+        if not lasting:
+            self._temporary.add(queue)
+        elif known["type"] == "direct" and exchange == routing_key == queue:
+            # As Celery names all that it makes by itself. A producer declares it too, for which one request is a lot;
+            # others hear of it from its consumers.
+            self.connection.implied[exchange] = [binding]
+            return
+        try:
+            self._courier.bindings.bind(exchange, binding)
+        except BaseException:
+            super().queue_unbind(queue, exchange, routing_key)  # so that it is not taken for done
+            raise
+
+    def queue_unbind(
+        self, queue: str, exchange: str | None = None, routing_key: str = "", *args: Any, **options: Any
+    ) -> None:
+        """Take a binding back, for all processes."""
+        super().queue_unbind(queue, exchange, routing_key, *args, **options)
+        self.connection.implied.pop(queue, None)
+        self._courier.bindings.unbind(queue, exchange or "amq.direct", routing_key)
+
+    def exchange_delete(self, exchange: str, *args: Any, **options: Any) -> None:
+        """Forget an exchange, and its bindings in all processes."""
+        if exchange in self.state.exchanges:
+            super().exchange_delete(exchange, *args, **options)
+        self.connection.implied.pop(exchange, None)
+        self._courier.bindings.unbind(None, exchange)
 
     # --- consuming --------------------------------------------------------------------------------------------
 
@@ -119,6 +199,8 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     ) -> Any:
         if no_ack:
             self._without_ack.add(queue)
+        for binding in self.connection.implied.get(queue, ()):
+            self._courier.bindings.bind(queue, binding)
         answer = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
         self._courier.tell()
         return answer
@@ -142,7 +224,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return False
         if self._feed is None:
             self._feed = self._courier.open_feed()
-            if self._shared_queues.issuperset(self._active_queues):
+            if self._temporary.issuperset(self._active_queues):
                 self._feed.hurry(CONTROL_POLL)
         estimate = self.qos.can_consume_max_estimate()
         names = {self._name(queue): queue for queue in self._active_queues}
@@ -182,8 +264,19 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         self._held[delivery.tag] = delivery
         message = message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
         # What a result backend needs to complete the job, also in a child of the pool.
-        message["properties"][HELD] = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        held = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        message["properties"][HELD] = held
+        if delivery.suspect:
+            held["suspect"] = "yes"
+            if not (message["headers"].get("task") and "celery.worker.state" in sys.modules):
+                self._mark(delivery)  # a worker of Celery's does it when the task begins
         return message
+
+    def _mark(self, delivery: Delivery) -> None:
+        try:
+            self._courier.mark(delivery.job.id, delivery.tag)
+        except errors.SpooledError as error:
+            logger.warning("job %s begins, and that could not be marked: %s", delivery.job.id, error)
 
     # --- settling, from any thread ----------------------------------------------------------------------------
 
@@ -197,21 +290,34 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         delivery = self._held.pop(delivery_tag, None)
         if delivery is not None:
             if requeue:
-                self._courier.requeue(delivery)
+                self._courier.requeue(delivery, ran=requeues_when_lost(delivery.job.payload))
             else:
-                # REST cannot refuse a job for good: it ends as completed, with a result that says so.
-                self._courier.complete(delivery, {"spooled": {"outcome": "rejected"}})
+                self._end(delivery, delivery.ending or REJECTED)
         super().basic_reject(delivery_tag, requeue=requeue)
         self._free()
 
     def _settle(self, tag: str) -> None:
         delivery = self._held.pop(tag, None)
-        if delivery is None:
-            return
-        if wants_result(delivery.job.payload):
-            self._courier.park(delivery)
+        if delivery is not None:
+            self._end(delivery, delivery.ending)
+
+    def _end(self, delivery: Delivery, ending: object) -> None:
+        if wants_result(delivery.job.payload) and (ending is None or ending is REJECTED):
+            self._courier.park(delivery, ending)
         else:
-            self._courier.complete(delivery)
+            self._courier.complete(delivery, ending)
+
+    def message_to_python(self, raw_message: Any) -> Any:
+        message = super().message_to_python(raw_message)
+        if message.errors:  # its compression is broken
+            self.cannot_decode(message.delivery_tag, message.errors[0][1])
+        return message
+
+    def cannot_decode(self, tag: str, error: BaseException) -> None:
+        """Let the result of a task say that its message cannot be read: Celery's worker only acks or rejects it."""
+        delivery = self._held.get(tag)
+        if delivery is not None and (task_id := task_fields(delivery.job.payload).get("id")):
+            delivery.ending = failure(task_id, error)
 
     def _tags(self, tag: str, multiple: bool) -> list[str]:
         if not multiple:
@@ -227,7 +333,10 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     def queue_declare(self, queue: str | None = None, passive: bool = False, **options: Any) -> Any:
         # The number of messages is only asked for where it is looked at: that is a request.
         self._count = passive
-        return super().queue_declare(queue, passive, **options)
+        answer = super().queue_declare(queue, passive, **options)
+        if options.get("auto_delete") or options.get("exclusive"):
+            self.connection.temporary.add(answer.queue)
+        return answer
 
     def _size(self, queue: str) -> int:
         if not getattr(self, "_count", True):
@@ -235,14 +344,25 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         name = self._name(queue)
         return int(self._courier.call(lambda client: client.jobs.get_stats(name)).pending)
 
-    def queue_delete(self, queue: str, *args: Any, **options: Any) -> Any:
-        if queue in self._shared_queues:
+    def queue_delete(
+        self,
+        queue: str,
+        if_unused: bool = False,  # noqa: ARG002 - nobody can tell
+        if_empty: bool = False,
+        **_: Any,
+    ) -> None:
+        """Take back the queue's bindings, in all processes, and cancel what is in it."""
+        if queue in self._temporary:
             # It has no name that anybody else could know, and what is left in it expires by itself.
-            self._shared_queues.discard(queue)
+            self._temporary.discard(queue)
+            self._courier.bindings.forget(queue)
+        elif if_empty and self._size(queue):
+            return
+        else:
+            self._purge(queue)
+            self.connection.implied.pop(queue, None)
             self._courier.bindings.unbind(queue)
-            self.state.queue_bindings_delete(queue)
-            return None
-        return super().queue_delete(queue, *args, **options)
+        self.state.queue_bindings_delete(queue)
 
     def _purge(self, queue: str) -> int:
         name = self._name(queue)
@@ -267,8 +387,8 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             return
         feed, self._feed = self._feed, None
         transport = self.connection
-        for queue in self._shared_queues:
-            self._courier.bindings.unbind(queue)
+        for queue in self._temporary:
+            self._courier.bindings.forget(queue)
         if feed is not None:
             for delivery in feed.close():
                 self._courier.requeue(delivery)
@@ -294,8 +414,16 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return to_spooled(f"{self._options.prefix}{queue}")
 
 
+Channel.Message = ReceivedMessage  # in the class it would hide the type of that name
+
+
 class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
     """Spooled as a broker; see docs/celery.md.
+
+    Attributes:
+        temporary: Queues that end with their consumers.
+        implied: Bindings of queues that have the name of their exchange and of their routing key.
+        unroutable: Tells of messages that no queue gets.
 
     Network trouble while consuming is retried in the background and never ends a consumer. While publishing it is
     raised, and is one of `connection_errors`, so that kombu's and Celery's retry policies apply.
@@ -327,7 +455,12 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
 
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
+        hide_key(client)
+        watch()
         self._share = Share(self.address)
+        self.temporary: set[str] = set()
+        self.implied: dict[str, list[Binding]] = {}
+        self.unroutable = Unroutable()
         self._first = 0
         self._bell: Bell | None = None
 
@@ -343,23 +476,22 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
             ValueError: The URL has a mistake.
         """
         brokers = self.client.alt
-        if len(brokers) > 1 and any("?" in str(one) for one in brokers):
+        if len(brokers) > 1 and any("?" in reveal(one) for one in brokers):
             raise ValueError("several brokers: the options belong into transport_options, not into the URLs")
         return parse(self._url()).with_options(self.client.transport_options)
 
     def _url(self) -> str:
         given = self.client
-        host = given.hostname or ""
-        if "://" in host and not given.password:
-            return str(host)
-        # kombu has gone on to another broker of several. It takes these URLs apart, and clones put a prefix in front.
-        host = host.removeprefix("spooled://").removeprefix("spooled+")
-        host = f"[{host}]" if ":" in host else host
-        port = f":{given.port}" if host and given.port else ""
-        key = given.password or given.userid or ""
-        scheme = given.transport_cls if isinstance(given.transport_cls, str) else "spooled"
-        login = f":{quote(key, safe='')}@" if key else ""
-        return f"{scheme}://{login}{host}{port}"
+        host = reveal(given.hostname)
+        key = reveal(given.password) or reveal(given.userid)
+        scheme, separator, rest = host.partition("://")
+        if not separator:
+            # kombu has gone on to another broker of several, and has taken its URL apart.
+            scheme = given.transport_cls if isinstance(given.transport_cls, str) else "spooled"
+            port = f":{given.port}" if host and given.port else ""
+            rest = f"[{host}]{port}" if ":" in host else f"{host}{port}"
+        login = f":{quote(key, safe='')}@" if key and "@" not in rest else ""
+        return f"{scheme}://{login}{rest}"
 
     def establish_connection(self) -> Any:
         """Ask the server for something that needs the key, so that a wrong one is noticed now.
@@ -435,6 +567,6 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
         """The URL for people: without the key, unless it is asked for."""
-        uri = uri if uri and "://" in uri else self._url()
+        uri = reveal(uri) if uri and "://" in uri else self._url()
         shown = f"spooled+{uri}" if uri.startswith("http") else uri
         return shown if include_password else masked(shown, mask)

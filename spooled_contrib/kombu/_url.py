@@ -12,6 +12,17 @@ from spooled import ClientConfig
 
 CLOUD = "api.spooled.cloud"
 
+MASK = "**"
+"""What is shown in the place of a key."""
+
+_NOT_OPTIONS = frozenset({"api_key", "apikey", "key", "password", "token"})
+"""Names under which a key may be looked for; but it stands in the URL, or in SPOOLED_API_KEY."""
+
+_KEYS = ("sp_live_", "sp_test_", "sk_")
+"""How keys begin (contract api-v1 section 1.1)."""
+
+_ENCODE = "what is not a letter or a digit must be percent-encoded in a key"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -82,43 +93,81 @@ def parse(url: str) -> Address:
     """Read a URL: TLS with `spooled://`, plain with `spooled+http://` (which kombu hands on as `http://`).
 
     Raises:
-        ValueError: It is no such URL, or has an unknown option or a bad value.
+        ValueError: It is no such URL, or has an unknown option or a bad value. The text never has the key in it.
     """
-    parts = urlsplit(url)
+    shown = repr(masked(url))
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or CLOUD, f":{parts.port}" if parts.port else ""
+    except ValueError:
+        # Not Python's own words: they have that part of the URL in them.
+        raise ValueError(f"{shown} is no URL: {_ENCODE}, and a port must be a number") from None
     scheme = parts.scheme.removeprefix("spooled+")
     if scheme not in ("spooled", "http", "https"):
-        raise ValueError(f"{masked(url)!r} must begin with spooled:// or spooled+http://")
+        raise ValueError(f"{shown} must begin with spooled:// or spooled+http://")
     if parts.path.strip("/"):
-        raise ValueError(f"{masked(url)!r} has a path; a Spooled server has no virtual hosts")
-    host = parts.hostname or CLOUD
-    if ":" in host:
-        host = f"[{host}]"
-    try:
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError as error:
-        raise ValueError(f"{masked(url)!r}: {error}") from error
-    key = parts.password or parts.username
+        hint = f"; {_ENCODE}" if "@" in parts.path else ""
+        raise ValueError(f"{shown} has a path; a Spooled server has no virtual hosts{hint}")
+    if host.startswith(_KEYS):
+        raise ValueError(f"{shown} has the key where the host belongs; write spooled://:KEY@host")
+    key = unquote(parts.password or parts.username or "") or None
+    if key == MASK:
+        raise ValueError(f"{shown} has {MASK} for its key: it was printed or pickled, which hides the key")
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     for name in given:
         if name not in Options.__dataclass_fields__:
-            near = difflib.get_close_matches(name, Options.__dataclass_fields__, n=1)
-            known = ", ".join(Options.__dataclass_fields__)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
-            raise ValueError(f"a spooled:// URL has no option {name!r}; {hint}")
+            raise ValueError(f"a spooled:// URL has no option {_masked_option(name, MASK)!r}; {_hint(name)}")
+    host = f"[{host}]" if ":" in host else host
     return Address(
         f"{'http' if scheme == 'http' else 'https'}://{host}{port}",
-        unquote(key) if key else None,
+        key,
         _read(given, Options()),
     )
 
 
-def masked(url: str, mask: str = "**") -> str:
-    """The URL without its key."""
-    parts = urlsplit(url)
-    if parts.password is None and parts.username is None:
+def refuse_key(options: Mapping[str, Any]) -> None:
+    """Refuse a key among `broker_transport_options`, which kombu and Celery show.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in options:
+        if name in _NOT_OPTIONS:
+            raise ValueError(f"broker_transport_options must not have {name!r}: {_hint(name)}")
+
+
+def masked(url: str, mask: str = MASK) -> str:
+    """Return the URL without its key, also where it is not well formed."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
         return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f":{quote(mask, safe='*')}@{host}").geturl()
+    quoted = quote(mask, safe="*")
+    # The last one: a key may have one too, and a slash or a question mark, though it should not.
+    login, at, place = rest.rpartition("@")
+    place, question, query = place.partition("?")
+    _, colon, port = place.rstrip("/").rpartition(":")
+    if place.startswith(_KEYS) or (colon and "]" not in port and not port.isdecimal()):
+        place = quoted  # a key where the host or the port belongs
+    shown = f"{scheme}://{f':{quoted}@' if login else at}{place}"
+    if not question:
+        return shown
+    options = "&".join(_masked_option(one, mask) for one in query.split("&"))
+    return f"{shown}?{options}"
+
+
+def _masked_option(option: str, mask: str) -> str:
+    """One option of a query: the value of one that there is not may be a key, and so may what is no name."""
+    name, equals, value = option.partition("=")
+    if name.startswith(_KEYS) or not name.isidentifier():
+        name = mask
+    return f"{name}{equals}{value if name in Options.__dataclass_fields__ or not value else mask}"
+
+
+def _hint(name: str) -> str:
+    if name in _NOT_OPTIONS:
+        return "the key stands in front of the host: spooled://:KEY@host"
+    near = difflib.get_close_matches(name, Options.__dataclass_fields__, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(Options.__dataclass_fields__)}"
 
 
 def _read(given: Mapping[str, Any], base: Options) -> Options:

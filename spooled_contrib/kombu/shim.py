@@ -18,7 +18,7 @@ error that says so. Chains that Celery has sent are gone through to their end.
 from __future__ import annotations
 
 import datetime as dt
-import json
+import logging
 import os
 import random
 import socket
@@ -29,12 +29,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from spooled.worker import JobContext
+from kombu.exceptions import ContentDisallowed
+from kombu.utils import json as _kombu_json
+
+from spooled import SpooledError
+from spooled.worker import FallbackResult, JobContext
 from spooled_contrib.kombu._courier import Courier
-from spooled_contrib.kombu._envelope import Message, message_of, parameters
+from spooled_contrib.kombu._envelope import TASK, Message, message_of, moment, parameters, task_fields
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._registry import Share
-from spooled_contrib.kombu._results import latest
+from spooled_contrib.kombu._results import (
+    JSON,
+    READY,
+    ResultRefusedError,
+    decoded,
+    described,
+    failure,
+    look_up,
+    shortened,
+    stored,
+    told,
+)
 from spooled_contrib.kombu._url import Address, masked, parse
 
 __all__ = [
@@ -46,7 +61,9 @@ __all__ = [
     "shared_task",
 ]
 
-READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+kombu_json: Any = _kombu_json  # has no types
+
+logger = logging.getLogger("spooled.kombu")
 
 
 class RetryError(Exception):
@@ -83,6 +100,7 @@ class TaskRequest:
     delivery_info: Mapping[str, Any]
     headers: Mapping[str, Any] = field(repr=False)
     chain: Sequence[Any] = field(default=(), repr=False)
+    priority: int | None = None
 
 
 class Task:
@@ -197,7 +215,13 @@ class BoundTask:
         headers = {**request.headers, "eta": _moment("eta", eta), "retries": request.retries + 1}
         queue = str(request.delivery_info.get("routing_key") or self.task.app.default_queue)
         self.task.app._send(
-            self.name, list(request.args), dict(request.kwargs), headers, queue, None, chain=request.chain
+            self.name,
+            list(request.args),
+            dict(request.kwargs),
+            headers,
+            queue,
+            request.priority,
+            chain=request.chain,
         )
         raise RetryError(f"again at {eta.isoformat()}") from exc
 
@@ -295,7 +319,7 @@ class TaskApp:
         task_id = headers["id"]
         embed = {"callbacks": None, "errbacks": None, "chain": list(chain) or None, "chord": None}
         message: Message = {
-            "body": json.dumps([args, kwargs, embed]),
+            "body": kombu_json.dumps([args, kwargs, embed]),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {
@@ -327,18 +351,34 @@ class TaskApp:
             },
         }
         job = parameters(self.queue_name(queue), message, self._address.options.redeliveries)
+        ignored = bool(headers.get("ignore_result"))
+        if not ignored:
+            # Its result has to say that it expired, so a worker has to see it.
+            job.pop("expires_at", None)
         self.courier.call(lambda client: client.jobs.create(**job))
-        return AsyncResult(task_id, app=self)
+        return AsyncResult(task_id, app=self, ignored=ignored)
 
     # --- running ----------------------------------------------------------------------------------------------
 
     def _run(self, ctx: JobContext[Any]) -> object:
+        fields = task_fields(ctx.payload)
+        if not fields.get("id"):
+            raise ValueError(f"job {ctx.job_id} is no task of this app: it names {fields.get('task')!r}")
         message = message_of(ctx.payload, redelivered=ctx.retry_count > 0, tag=ctx.lease_id)
-        headers: Mapping[str, Any] = message.get("headers") or {}
-        task = self.tasks.get(headers.get("task", ""))
+        try:
+            request, name = _request(message, fields)
+        except ContentDisallowed as error:
+            logger.error("job %s is a task that cannot be read here: %s", ctx.job_id, error)
+            return failure(fields["id"], error)
+        task = self.tasks.get(name)
         if task is None:
-            raise ValueError(f"job {ctx.job_id} is no task of this app: it names {headers.get('task')!r}")
-        request = _request(message, headers)
+            logger.error("job %s is no task of this app: it names %r", ctx.job_id, name)
+            unknown = described("NotRegistered", "celery.exceptions", name)
+            return _meta(request, "FAILURE", unknown, None)
+        expires = moment(request.headers.get("expires"))
+        if expires is not None and expires < dt.datetime.now(dt.UTC):
+            expired = described("TaskRevokedError", "celery.exceptions", "expired")
+            return _meta(request, "REVOKED", expired, None)
         try:
             value = task.function(*task._bound(request), *request.args, **request.kwargs)
         except RetryError:
@@ -346,10 +386,15 @@ class TaskApp:
         except Exception as error:
             if self._retries_by_itself(task, request, error):
                 return {"celery": {"state": "RETRY"}}
-            return _meta(request, "FAILURE", _described(error), "".join(tracebacks.format_exception(error)))
+            return _failed(request, error)
         if request.chain:
             self._go_on(request, value)
-        return None if headers.get("ignore_result") else _meta(request, "SUCCESS", value, None)
+        if request.headers.get("ignore_result", task._options.ignore_result):
+            return None
+        try:
+            return _meta(request, "SUCCESS", value, None)
+        except Exception as error:  # whatever the result's own objects do when they are encoded
+            return _failed(request, error)
 
     def _retries_by_itself(self, task: Task, request: TaskRequest, error: Exception) -> bool:
         options = task._options
@@ -393,10 +438,12 @@ class AsyncResult:
 
     Attributes:
         id: The task's id.
+        ignored: Whether the task keeps no result.
     """
 
-    def __init__(self, task_id: str, *, app: TaskApp) -> None:
+    def __init__(self, task_id: str, *, app: TaskApp, ignored: bool = False) -> None:
         self.id = task_id
+        self.ignored = ignored
         self._app = app
 
     @property
@@ -409,7 +456,7 @@ class AsyncResult:
         return self.status in READY
 
     def get(self, timeout: float | None = None, interval: float = 0.2) -> Any:
-        """Wait for the result.
+        """Wait for the result; None at once for a task that keeps none.
 
         Args:
             timeout: Seconds; None for no limit.
@@ -419,6 +466,8 @@ class AsyncResult:
             TaskFailedError: The task has failed, or was cancelled.
             TimeoutError: It has not ended in time.
         """
+        if self.ignored:
+            return None
         give_up_at = None if timeout is None else time.monotonic() + timeout
         while (meta := self._look())["status"] not in READY:
             if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -431,8 +480,7 @@ class AsyncResult:
         return meta["result"]
 
     def _look(self) -> Mapping[str, Any]:
-        courier = self._app.courier
-        return latest(courier, self.id, json.loads)
+        return decoded(self._app.courier.call(lambda client: look_up(client, self.id)), _decoded)
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"
@@ -494,50 +542,84 @@ def _options(given: Mapping[str, Any]) -> _Options:
     return _Options(**chosen)
 
 
-def _request(message: Message, headers: Mapping[str, Any]) -> TaskRequest:
-    if message.get("content-type") != "application/json":
-        raise ValueError(f"only JSON is read here, and this message is {message.get('content-type')}")
+def _request(message: Message, fields: Mapping[str, Any]) -> tuple[TaskRequest, str]:
+    """Return what a message asks for, in Celery's protocol 2 or 1, and the task's name.
+
+    Raises:
+        ContentDisallowed: It is not JSON.
+        ValueError: It has what only Celery's worker understands.
+    """
+    headers: Mapping[str, Any] = message.get("headers") or {}
+    if message.get("content-type") != JSON:
+        raise ContentDisallowed(f"only JSON is read here, and this message is {message.get('content-type')}")
+    if headers.get("compression"):
+        raise ContentDisallowed(
+            f"this message is compressed with {headers['compression']}, which is not read here"
+        )
     body = message["body"]
-    if message["properties"].get("body_encoding") == "base64":
+    properties = message["properties"]
+    if properties.get("body_encoding") == "base64":
         import base64
 
         body = base64.b64decode(body)
-    args, kwargs, embed = json.loads(body)
+    read = kombu_json.loads(body)
+    if TASK in properties and isinstance(read, Mapping):
+        args, kwargs, embed = read.get("args") or (), read.get("kwargs") or {}, read
+        headers = {name: read.get(name) for name in ("id", "task", "retries", "expires", "group")}
+    else:
+        args, kwargs, embed = read
     for name in ("callbacks", "errbacks", "chord"):
         if embed.get(name):
             raise ValueError(
                 f"this message has {name}, which only Celery's own worker and the bridge understand"
             )
-    return TaskRequest(
-        id=headers["id"],
+    request = TaskRequest(
+        id=fields["id"],
         args=args,
         kwargs=kwargs,
         retries=int(headers.get("retries") or 0),
         hostname=socket.gethostname(),
         root_id=headers.get("root_id"),
         parent_id=headers.get("parent_id"),
-        delivery_info=message["properties"]["delivery_info"],
+        delivery_info=properties["delivery_info"],
         headers=headers,
         chain=embed.get("chain") or (),
+        priority=properties.get("priority"),
     )
+    return request, str(headers.get("task"))
 
 
-def _meta(request: TaskRequest, status: str, result: Any, traceback: str | None) -> dict[str, str]:
-    """A result as Celery's backends write it, so that Celery's `AsyncResult` reads it."""
+def _meta(request: TaskRequest, status: str, result: Any, traceback: str | None) -> FallbackResult:
+    """A result as Celery's backends write it, so that Celery's `AsyncResult` reads it.
+
+    Raises:
+        Exception: The result has no JSON form.
+    """
     meta = {
-        "status": status,
-        "result": result,
-        "traceback": traceback,
-        "children": [],
+        **told(status, result),
+        "traceback": None if traceback is None else shortened(traceback),
         "date_done": dt.datetime.now(dt.UTC).isoformat(),
         "task_id": request.id,
     }
-    return {"celery": json.dumps(meta)}
+    content = kombu_json.dumps(meta)
+
+    def instead(error: SpooledError) -> object:
+        return failure(request.id, ResultRefusedError.of(len(content), error))
+
+    return FallbackResult(stored(content), instead)
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def _failed(request: TaskRequest, error: BaseException) -> FallbackResult:
     kind = type(error)
-    return {"exc_type": kind.__name__, "exc_module": kind.__module__, "exc_message": [str(error)]}
+    reason = described(kind.__name__, kind.__module__, shortened(str(error)))
+    return _meta(request, "FAILURE", reason, "".join(tracebacks.format_exception(error)))
+
+
+def _decoded(content: str | bytes, content_type: str) -> Mapping[str, Any]:
+    if content_type != JSON:
+        raise ValueError(f"only JSON is read here, and this result is {content_type}")
+    meta: Mapping[str, Any] = kombu_json.loads(content)
+    return meta
 
 
 def _text_of(meta: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from spooled_contrib.kombu._envelope import (
     from_spooled_priority,
     message_of,
     parameters,
+    task_fields,
     to_spooled_priority,
 )
 
@@ -144,3 +145,38 @@ def test_what_others_enqueued_is_a_message_too() -> None:
     got = message_of({"to": "ada"}, priority=50, redelivered=False, tag="lease")
     assert (got["body"], got["content-type"]) == ('{"to": "ada"}', "application/json")
     assert got["properties"]["priority"] == 5
+
+
+def test_protocol_1_is_read_where_it_is_json() -> None:
+    fields = {"task": "shop.mail", "id": "id-1", "args": [1], "kwargs": {}, "retries": 2, "eta": ETA}
+    fields |= {"timelimit": [30, None], "expires": None}
+    sent = {**message(correlation_id="id-1", reply_to=""), "body": json.dumps(fields)}
+    job = parameters("celery", sent, 5)
+    assert job["tags"] == ["task:shop.mail", "id:id-1"]
+    assert (job["payload"]["job_type"], job["timeout_seconds"]) == ("shop.mail", 31)
+    assert job["scheduled_at"] == dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    assert task_fields(job["payload"]) == {"task": "shop.mail", "id": "id-1", "retries": 2}
+    # Given back, it is the same.
+    assert parameters("celery", job["payload"]["kombu"], 5)["tags"] == job["tags"]
+
+
+def test_protocol_1_in_another_serializer_has_its_id_at_least() -> None:
+    sent = {**message(correlation_id="id-1", reply_to=""), "body": "gAR9", "content-type": "application/x"}
+    job = parameters("celery", sent, 5)
+    assert job["tags"] == ["id:id-1"]
+    assert task_fields(job["payload"]) == {"id": "id-1"}
+
+
+@pytest.mark.parametrize("body", ["{", "[1]", "{}", '{"task": "x"}', '{"task": "x", "id": "other"}'])
+def test_a_message_that_only_looks_like_protocol_1_is_no_task(body: str) -> None:
+    sent = {**message(correlation_id="id-1", reply_to=""), "body": body}
+    job = parameters("celery", sent, 5)
+    assert task_fields(job["payload"]) in ({}, {"id": "id-1"})
+    assert "job_type" not in job["payload"]
+
+
+@pytest.mark.parametrize(
+    "payload", [None, 3, [], {}, {"kombu": 1}, {"kombu": {"headers": 1, "properties": 2}}]
+)
+def test_what_is_no_message_has_no_task(payload: Any) -> None:
+    assert task_fields(payload) == {}

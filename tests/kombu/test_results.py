@@ -109,12 +109,11 @@ def test_results_groups_and_chords(app: Celery, worker: Process, outside: Outsid
     assert get(app.tasks["retried"].delay()) == "second time"
     assert get(group(add.s(n, n) for n in range(5))()) == [0, 2, 4, 6, 8]
     assert get(chord([add.s(n, 1) for n in range(4)])(total.s())) == 10
-    # The result rides on the job itself: there is nothing else but the state of the one that was tried again.
+    # The result rides on the job itself, and so does the error of a run that is tried again: there is nothing else.
     job = outside.http.get("/jobs", params={"tag": f"id:{first.id}"}).json()
     assert len(job) == 1
     assert '"result": 3' in outside.job(job[0]["id"])["result"]["celery"]
-    (state,) = outside.http.get("/jobs", params={"queue_name": "celery-results"}).json()
-    assert '"RETRY"' in outside.job(state["id"])["payload"]["celery"]
+    assert outside.http.get("/jobs", params={"queue_name": "celery-results"}).json() == []
 
 
 def test_tasks_without_a_result_are_completed_too(app: Celery, worker: Process, outside: Outside) -> None:
@@ -179,3 +178,22 @@ def test_forgetting_and_the_url(app: Celery, server: EmbeddedServer) -> None:
 def test_of_several_brokers_results_are_read_from_the_first(several: Any) -> None:
     app = Celery("several", broker=several, backend="spooled://", set_as_current=False)
     assert app.backend._address().base_url == "https://one"
+
+
+def test_a_prefetched_task_that_is_given_back_and_expires_is_revoked(
+    app: Celery, tmp_path: Path, outside: Outside
+) -> None:
+    app.tasks["progress"].delay()
+    app.tasks["progress"].delay()
+    late = app.tasks["add"].apply_async((1,), expires=3600)
+    with celery_worker(tmp_path, dict(os.environ), "threads") as running:
+        wait_until(lambda: outside.counts("celery")["processing"] == 3, running.log)
+        running.terminate()
+        running.wait_for("Warm shutdown")
+        (tmp_path / "open").touch()
+        assert running.wait() == 0
+    (job, before) = outside.http.get("/jobs", params={"tag": f"id:{late.id}"}).json()
+    assert (job["status"], before["status"]) == ("pending", "completed")
+    # No server deletes it: only a worker can say that it has expired.
+    assert outside.job(job["id"])["expires_at"] is None
+    assert late.status == "PENDING"

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery, chain
+from celery.exceptions import NotRegistered
+from kombu.exceptions import ContentDisallowed
 from kombu.pools import reset as reset_pools
 
 from spooled import SpooledClient
@@ -23,6 +27,7 @@ from spooled_contrib.kombu import shim
 from spooled_contrib.kombu.shim import TaskApp, TaskFailedError, shared_task
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
+from tests.kombu.result_ways import Ways
 from tests.kombu.test_celery import worker as celery_worker
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
@@ -126,7 +131,8 @@ def test_options_of_a_message(app: TaskApp, server: EmbeddedServer) -> None:
     (job,) = outside.http.get("/jobs", params={"tag": "id:id-1"}).json()
     full = outside.job(job["id"])
     assert (full["queue_name"], full["priority"], full["status"]) == ("other", 90, "scheduled")
-    assert full["expires_at"] is not None
+    # A worker has to see it, because its result says that it has expired.
+    assert full["expires_at"] is None
     with pytest.raises(ValueError, match="eta must have a time zone"):
         app.tasks["add"].apply_async((1,), eta=dt.datetime(2030, 1, 1))
     outside.http.close()
@@ -157,6 +163,49 @@ def test_shared_tasks(app: TaskApp, worker: SpooledWorker) -> None:
         assert shared(5) == 50
     finally:
         shim._shared.clear()
+
+
+def test_what_a_producer_gets_for_tasks_that_keep_no_result(app: TaskApp, worker: SpooledWorker) -> None:
+    app.task(name="quiet", ignore_result=True)(lambda: 1)
+    result = app.tasks["quiet"].delay()
+    assert result.get() is None
+    (job,) = drain(worker)
+    assert job.result is None
+
+
+def test_a_task_that_expires_before_it_runs(app: TaskApp, worker: SpooledWorker) -> None:
+    result = app.tasks["add"].apply_async((1,), expires=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=1))
+    drain(worker)
+    assert (result.status, SEEN) == ("REVOKED", [])
+    with pytest.raises(TaskFailedError, match="TaskRevokedError: expired"):
+        result.get()
+
+
+def test_a_result_without_a_json_form_fails_once(app: TaskApp, worker: SpooledWorker) -> None:
+    app.task(name="odd")(lambda: SEEN.append("odd") or object())  # type: ignore[func-returns-value]
+    result = app.tasks["odd"].delay()
+    (job,) = drain(worker)
+    assert (job.status, SEEN) == ("completed", ["odd"])
+    with pytest.raises(TaskFailedError, match=r"not JSON serializable|EncodeError"):
+        result.get()
+
+
+def test_a_result_that_the_server_does_not_take_fails_once(app: TaskApp, worker: SpooledWorker) -> None:
+    app.task(name="big")(lambda: SEEN.append("big") or "x" * 3_000_000)  # type: ignore[func-returns-value]
+    result = app.tasks["big"].delay()
+    (job,) = drain(worker)
+    assert (job.status, SEEN) == ("completed", ["big"])
+    with pytest.raises(TaskFailedError, match=r"ResultRefusedError: .* 3000\d\d\d bytes.*2097152"):
+        result.get()
+
+
+def test_a_retry_keeps_its_priority(app: TaskApp, worker: SpooledWorker, server: EmbeddedServer) -> None:
+    result = app.tasks["flaky"].apply_async((1,), priority=9)
+    drain(worker)
+    outside = Outside(server)
+    jobs = outside.http.get("/jobs", params={"tag": f"id:{result.id}"}).json()
+    outside.http.close()
+    assert [job["priority"] for job in jobs] == [90, 90]
 
 
 # --- with the real Celery -------------------------------------------------------------------------------------
@@ -192,6 +241,37 @@ def test_what_only_celery_understands_is_refused(celery: Celery, worker: Spooled
     assert "this message has callbacks" in str(job.last_error)
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_arguments_of_every_type_of_kombus_json(
+    celery: Celery, worker: SpooledWorker, app: TaskApp, protocol: int
+) -> None:
+    celery.conf.task_protocol = protocol
+    app.task(name="same")(lambda *values: list(values))
+    values = [
+        dt.datetime(2030, 1, 2, tzinfo=dt.UTC),
+        dt.date(2030, 1, 2),
+        uuid.UUID(int=7),
+        Decimal("1.50"),
+        b"\xff\0",
+    ]
+    result = celery.send_task("same", values)
+    drain(worker)
+    assert result.get(timeout=HOPELESS) == values
+
+
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_an_unknown_task_and_an_unreadable_one_fail_at_once(
+    celery: Celery, worker: SpooledWorker, protocol: int
+) -> None:
+    celery.conf.task_protocol = protocol
+    unknown, pickled = celery.send_task("no.such"), celery.send_task("add", (1,), serializer="pickle")
+    assert {job.status for job in drain(worker)} == {"completed"}
+    with pytest.raises(NotRegistered, match=r"no\.such"):
+        unknown.get(timeout=HOPELESS)
+    with pytest.raises(ContentDisallowed):
+        pickled.get(timeout=HOPELESS)
+
+
 CELERY = """
 import os
 import spooled_contrib.kombu
@@ -216,6 +296,7 @@ def test_the_shim_sends_and_celery_runs(
 ) -> None:
     (tmp_path / "app.py").write_text(CELERY, encoding="utf-8")
     with celery_worker(tmp_path, {**os.environ, "BROKER": url_of(server)}, pool) as running:
+        Ways.wait_until_ready(running)
         good, bad = app.tasks["add"].delay(20, two=22), app.tasks["auto"].delay("broken")
         wait_until(good.ready, running.log)
         assert good.get() == 42

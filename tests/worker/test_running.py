@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spooled import SpooledClient
-from spooled.worker import JobContext
+from spooled.worker import FallbackResult, JobContext
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
@@ -120,6 +120,41 @@ def test_a_result_that_the_server_refuses_fails_the_job_and_says_why(
     with Running(kind, client, lambda ctx: "x" * 3_000_000):
         wait_until(lambda: outside.status(bad) == "deadletter")
     assert "its result was refused" in outside.job(bad)["last_error"]
+
+
+def test_a_refused_result_is_replaced_by_the_one_that_the_handler_has_for_that(
+    kind: str, client: SpooledClient, outside: Outside
+):
+    job_id = outside.enqueue()
+    runs: list[str] = []
+
+    def handler(ctx: JobContext[Any]) -> FallbackResult:
+        runs.append(ctx.job_id)
+        return FallbackResult("x" * 3_000_000, lambda error: {"refused": error.status_code})
+
+    with Running(kind, client, handler) as running:
+        wait_until(lambda: outside.status(job_id) == "completed")
+        wait_until(lambda: "job:completed" in running.names(job_id))
+    assert outside.job(job_id)["result"]["refused"] in (400, 413)
+    assert runs == [job_id]
+
+
+def test_a_fallback_that_fails_or_is_refused_itself_fails_the_job(
+    kind: str, client: SpooledClient, outside: Outside
+):
+    large = "x" * 3_000_000
+    outcomes = {"fails": lambda error: 1 / 0, "odd": lambda error: object(), "large": lambda error: large}
+    jobs = [outside.enqueue(payload=name, max_retries=0) for name in outcomes]
+    with Running(kind, client, lambda ctx: FallbackResult(large, outcomes[ctx.payload])):
+        wait_until(lambda: {outside.status(job) for job in jobs} == {"deadletter"})
+    assert all("its result was refused" in outside.job(job)["last_error"] for job in jobs)
+
+
+def test_a_fallback_is_not_asked_for_without_need(kind: str, client: SpooledClient, outside: Outside):
+    job_id = outside.enqueue()
+    with Running(kind, client, lambda ctx: FallbackResult({"n": 1}, lambda error: 1 / 0)):
+        wait_until(lambda: outside.status(job_id) == "completed")
+    assert outside.job(job_id)["result"] == {"n": 1}
 
 
 def test_a_failed_job_is_retried_until_its_retries_are_used_up(

@@ -1,0 +1,77 @@
+"""Publishing to a server that asks to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from kombu import Connection, Producer
+from kombu.pools import reset as reset_pools
+
+from spooled.errors import RateLimitError
+from spooled_contrib.server import EmbeddedServer
+from tests.faults.proxy import Answer, FaultProxy, Request
+from tests.kombu.conftest import url_of
+from tests.worker.conftest import Outside
+
+
+@pytest.fixture
+def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
+
+
+def through(proxy: FaultProxy, server: EmbeddedServer) -> str:
+    return url_of(server).replace(server.url.partition("://")[2], proxy.url.partition("://")[2])
+
+
+def is_publish(request: Request) -> bool:
+    return b"kombu" in request.body
+
+
+def test_publishing_waits_as_long_as_the_server_says(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy
+) -> None:
+    rule = proxy.on(is_publish, Answer(429, "retry-after: 1\r\n"), times=2)
+    app = Celery("producer", broker=through(proxy, server), set_as_current=False)
+    app.send_task("app.add", (1, 2))
+    app.close()
+    reset_pools()
+    assert rule.hits == 2
+    assert outside.counts("celery")["pending"] == 1
+
+
+def test_zero_seconds_are_no_reason_to_hurry(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy
+) -> None:
+    proxy.on(is_publish, Answer(429, "retry-after: 0\r\n"), times=3)
+    with Connection(through(proxy, server)) as connection, connection.SimpleQueue("q") as queue:
+        queue.put("x")
+    assert outside.counts("q")["pending"] == 1
+
+
+@pytest.mark.parametrize("headers", ["retry-after: 3600\r\n", ""], ids=["too long", "a quota"])
+def test_what_waiting_does_not_help_is_told_at_once(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy, headers: str
+) -> None:
+    rule = proxy.on(is_publish, Answer(429, headers))
+    with Connection(through(proxy, server)) as connection, connection.channel() as channel:
+        with pytest.raises(RateLimitError):
+            Producer(channel, auto_declare=False).publish("x", routing_key="q")
+        assert rule.hits == 1
+    assert outside.counts("q")["total"] == 0
+
+
+def test_the_time_out_of_the_publisher_counts(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    rule = proxy.on(is_publish, Answer(429, "retry-after: 5\r\n"))
+    with Connection(through(proxy, server)) as connection, connection.channel() as channel:
+        with pytest.raises(RateLimitError):
+            Producer(channel, auto_declare=False).publish("x", routing_key="q", timeout=1)
+        assert rule.hits == 1
+
+
+def test_connecting_waits_too(server: EmbeddedServer, proxy: FaultProxy) -> None:
+    proxy.on(lambda request: not request.body, Answer(429, "retry-after: 1\r\n"), times=1)
+    with Connection(through(proxy, server)) as connection:
+        connection.connect()
