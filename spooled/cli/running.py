@@ -151,7 +151,10 @@ class _Run:
 
     def _on_error(self, event: ErrorEvent) -> None:
         error = event.error
-        unreachable = isinstance(error, errors.NetworkError | errors.TimeoutError)
+        # A page of a proxy, or of another program at that address, is no better than no answer.
+        unreachable = isinstance(error, errors.NetworkError | errors.TimeoutError) or (
+            isinstance(error, SpooledError) and error.foreign
+        )
         if not self._started and unreachable and time.monotonic() >= self._give_up_at:
             assert isinstance(error, SpooledError)
             self._inbox.put(error)

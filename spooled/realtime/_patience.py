@@ -14,6 +14,9 @@ STEADY = 10.0
 
 _JITTER = 0.25
 
+LONGEST_SERVER_WAIT = 60.0
+"""Seconds that are waited when the server asks for more (`Retry-After`): a wrong header must not end the events."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReconnectOptions:
@@ -66,7 +69,7 @@ class Patience:
         # The exponent is bounded because a float overflows long after the cap was reached.
         wait = min(options.reconnect_delay * 2.0 ** min(self._attempts, 64), options.max_reconnect_delay)
         self._attempts += 1
-        return max(wait * (1 + _JITTER * self._random()), error.server_wait or 0.0)
+        return max(wait * (1 + _JITTER * self._random()), min(error.server_wait or 0.0, LONGEST_SERVER_WAIT))
 
     def reset(self) -> None:
         """The connection works: the next trouble is the first."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -250,6 +252,33 @@ def test_an_unreachable_server_has_its_own_exit_code(spawn: Spawn, tmp_path: Pat
     write(tmp_path, source)
     process = spawn("worker", "tasks:worker", "--log-level", "error", SPOOLED_BASE_URL="http://127.0.0.1:9")
     result = process.finish()
+    assert result.code == 4
+    assert result.error.startswith("spooled: cannot reach the server")
+
+
+class _Pages(BaseHTTPRequestHandler):
+    """What stands in a server's place: a proxy's page of log-in, or another program."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html>Please log in</html>")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@KINDS
+def test_a_page_in_the_servers_place_is_no_server(spawn: Spawn, tmp_path: Path, source: str) -> None:
+    write(tmp_path, source)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Pages) as pages:
+        thread = threading.Thread(target=pages.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{pages.server_port}"
+        result = spawn("worker", "tasks:worker", "--log-level", "error", SPOOLED_BASE_URL=url).finish()
+        pages.shutdown()
+        thread.join()
     assert result.code == 4
     assert result.error.startswith("spooled: cannot reach the server")
 

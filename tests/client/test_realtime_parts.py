@@ -242,6 +242,11 @@ def test_the_waits_double_up_to_their_cap_and_end() -> None:
     assert late.next(LOST) == 1.25
 
 
+def test_what_no_server_may_ask_for_is_not_waited_out():
+    late = errors.create_error_from_response(429, b"{}", headers={"retry-after": "1000000000"})
+    assert Patience(ReconnectOptions(), random=lambda: 0.0).next(late) == 60.0
+
+
 def test_what_the_server_asks_for_is_waited_out() -> None:
     busy = errors.create_error_from_response(429, b"{}", headers={"retry-after": "7"})
     assert Patience(ReconnectOptions(), random=lambda: 0.0).next(busy) == 7
