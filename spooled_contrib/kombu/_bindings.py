@@ -80,13 +80,25 @@ class Bindings:
     def bind(self, exchange: str, binding: Binding) -> None:
         """Let everybody know.
 
+        A lasting one for which the key has no right, or the plan no room, counts for this process alone.
+
         Raises:
             SpooledError: The server could not be told.
         """
         with self._lock:
             self._own[exchange, binding] = time.monotonic()
             self._known.pop(exchange, None)
-        self._courier.call(lambda client: self._tell(client, exchange, binding))
+        try:
+            self._courier.call(lambda client: self._tell(client, exchange, binding))
+        except (errors.AuthorizationError, errors.QuotaExceededError) as error:
+            if not binding.lasting:
+                raise
+            logger.warning(
+                "other processes do not hear of queue %s and its exchange %s: %s",
+                binding.queue,
+                exchange,
+                error,
+            )
 
     def forget(self, queue: str) -> None:
         """Renew the queue's bindings no more. Those that last do so."""

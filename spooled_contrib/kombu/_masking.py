@@ -13,6 +13,9 @@ from urllib.parse import quote
 
 from spooled_contrib.kombu._url import MASK, masked, refuse_key
 
+SHORTEST = 10
+"""Letters that a key has at least (contract api-v1 section 1.1): fewer would be found in other words."""
+
 
 class Masked(str):
     """A text to be shown in the place of another one, which only `reveal` gives back.
@@ -84,6 +87,8 @@ def blank_out(body: str | bytes, keys: Iterable[str]) -> str | bytes:
     (`CELERY_BROKER_URL`) for a text like any other. As many stars as letters, so that a pickle can still be read.
     """
     for key in keys:
+        if len(key) < SHORTEST:
+            continue
         for text in {key, quote(key, safe="")}:
             stars = "*" * len(text)
             if isinstance(body, str):  # noqa: SIM108 - mypy tells the two apart only so

@@ -101,7 +101,9 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     def __init__(self, app: Any, expires: Any = None, url: str | None = None, **options: Any) -> None:
         super().__init__(app, **options)
         self.url = url
-        self._expires = self.prepare_expires(expires, dt.timedelta)
+        # In seconds: a number would be taken for days.
+        seconds = self.prepare_expires(expires)
+        self._expires = None if seconds is None else dt.timedelta(seconds=seconds)
         self._share = Share(self._address)
         self._records = LRUCache(limit=1000)
 
@@ -436,7 +438,8 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
     # --- connection -------------------------------------------------------------------------------------------
 
     def _address(self) -> Address:
-        url = self.url or ""
+        # One that was pickled without the key has no URL: the app knows it.
+        url = self.url or self.app.conf.result_backend or ""
         if url.partition("://")[2].strip("/") == "":
             brokers = self.app.conf.broker_write_url or self.app.conf.broker_url
             # Of several, results are read from the first.
@@ -461,4 +464,6 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         return shown if include_password else masked(shown)
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
-        return super().__reduce__(args, {**(kwargs or {}), "expires": self._expires, "url": self.url})
+        # A result that is pickled takes its backend along, into a job: the key must not go with it.
+        url = self.url if self.url is None or masked(self.url) == self.url else None
+        return super().__reduce__(args, {**(kwargs or {}), "expires": self._expires, "url": url})

@@ -313,3 +313,23 @@ def test_renewals_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert waiting(outside, "here") == 1
         assert waiting(outside, "gone") == 0
         outside.http.close()
+
+
+def test_a_key_for_one_queue_is_enough_to_consume_it(
+    server: EmbeddedServer, outside: Outside, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="spooled.kombu")
+    made = outside.http.post("/api-keys", json={"name": "one queue", "queues": ["plain", "video"]}).json()
+    url = url_of(server).replace(server.api_key, made["key"])
+    plain = Queue("plain", Exchange("plain"), routing_key="plain")
+    got: list[Any] = []
+    with Connection(url) as connection, connection.channel() as channel:
+        VIDEO(channel).declare()
+        producer = Producer(channel, auto_declare=False)
+        producer.publish("x", exchange="media", routing_key="media.video")
+        callbacks = [lambda body, message: (got.append(body), message.ack())]
+        with Consumer(channel, [plain], callbacks=callbacks):
+            producer.publish("y", routing_key="plain")
+            drain_until(connection, lambda: got)
+    assert waiting(outside, "video") == 1
+    assert "other processes do not hear of queue video and its exchange media" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,18 @@ def test_forgetting_and_the_url(app: Celery, server: EmbeddedServer) -> None:
     with_key = Celery("x", backend=url_of(server), set_as_current=False).backend
     assert server.api_key not in with_key.as_uri()
     assert server.api_key in with_key.as_uri(include_password=True)
+
+
+@pytest.mark.parametrize("expires", [dt.timedelta(hours=1), 3600, 3600.0])
+def test_what_rides_on_no_job_expires_as_the_setting_says(
+    app: Celery, outside: Outside, expires: Any
+) -> None:
+    app.conf.result_expires = expires
+    app.backend.store_result("some-task", {"done": 1}, "PROGRESS")
+    (one,) = outside.http.get("/jobs", params={"queue_name": "celery-results"}).json()
+    job = outside.job(one["id"])
+    lives = dt.datetime.fromisoformat(job["expires_at"]) - dt.datetime.fromisoformat(job["created_at"])
+    assert dt.timedelta(minutes=50) < lives < dt.timedelta(minutes=70)
 
 
 @pytest.mark.parametrize(
