@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from celery import signals
 
 import spooled_contrib.kombu  # noqa: F401 - makes spooled:// URLs known
+from spooled_contrib.kombu import _stopping
+
+# Here, because it has to be done before the pool's children are forked.
+signals.worker_shutting_down.connect(_stopping.announce)
 
 
 @click.command()

@@ -48,6 +48,7 @@ from spooled_contrib.kombu._results import (
     shortened,
     stored,
 )
+from spooled_contrib.kombu._stopping import announced
 from spooled_contrib.kombu._url import Address, masked, parse
 
 logger = logging.getLogger("spooled.kombu")
@@ -67,6 +68,9 @@ _DERIVED = frozenset({states.PENDING, states.RECEIVED})
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 """Seconds between two attempts to store something while the server is away."""
+
+LAST_PATIENCE = 5.0
+"""Seconds to wait for a server that is away, once the worker has been told to end."""
 
 SHORTEST_LOOK = 0.02
 """Seconds between the first two looks for a result; later ones are as long as `interval`."""
@@ -290,11 +294,12 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
         Raises:
             SpooledError: The server refuses it.
-            BackendStoreError: There are no retries left.
+            BackendStoreError: There are no retries left, or the worker ends.
         """
 
         async def work(client: AsyncSpooledClient) -> T:
             pause, retries = FIRST_PAUSE, 0
+            give_up_at: float | None = None
             while True:
                 try:
                     answer = await attempt(client)
@@ -307,6 +312,16 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
                             task_id=task_id,
                             state=state,
                         ) from error
+                    if announced():
+                        # A warm shutdown waits for this task.
+                        give_up_at = give_up_at or time.monotonic() + LAST_PATIENCE
+                        if time.monotonic() >= give_up_at:
+                            raise BackendStoreError(
+                                f"{state} of task {task_id} was not stored before the worker ended: {error}",
+                                task_id=task_id,
+                                state=state,
+                            ) from error
+                        pause = min(pause, 0.5)
                     # Once for an outage, and not for each attempt.
                     level = logging.DEBUG if retries else logging.WARNING
                     logger.log(level, "storing %s of task %s failed; trying again: %s", state, task_id, error)

@@ -156,6 +156,25 @@ def test_a_frozen_server(app: Celery, ways: Ways, server: RealServer, way: str) 
         assert ways.notes == ["begin one", "end one"]
 
 
+@pytest.mark.parametrize("way", ["prefork", "threads"])
+def test_a_worker_that_is_told_to_end_does_not_wait_for_ever(
+    app: Celery, ways: Ways, server: RealServer, way: str
+) -> None:
+    with ways.run(way) as process:
+        ways.wait_until_ready(process)
+        app.tasks["held"].delay("one")
+        app.tasks["held_states"].delay("two")
+        wait_until(lambda: len(ways.notes) == 2, process.log)
+        server.kill()
+        (ways.folder / "open").touch()
+        process.find("storing .* failed; trying again")
+        process.terminate()
+        process.wait_for("Warm shutdown")
+        wait_until(lambda: process.ended or "were not accepted in time" in process.log, process.log)
+        assert process.wait() == 0, process.log
+        assert "was not stored before the worker ended" in process.log
+
+
 def test_retries_end_where_the_settings_say_so(tmp_path: Path, server: RealServer) -> None:
     ways = Ways(tmp_path, server.broker, result_backend_max_retries=1)
     app = ways.app()
