@@ -434,23 +434,30 @@ class Courier:
             try:
                 await attempt()
                 return True
-            except (errors.NotFoundError, errors.ConflictError) as error:
-                # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
-                logger.log(
-                    logging.DEBUG if delivery.parked else logging.WARNING,
-                    "message %s was acked too late; it was, or will be, delivered again: %s",
-                    delivery.job.id,
-                    error,
-                )
-                return delivery.parked
             except SpooledError as error:
+                # The page of a proxy says nothing about the lease.
+                final = not error.foreign
+                if final and isinstance(error, errors.NotFoundError | errors.ConflictError):
+                    # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
+                    logger.log(
+                        logging.DEBUG if delivery.parked else logging.WARNING,
+                        "message %s was acked too late; it was, or will be, delivered again: %s",
+                        delivery.job.id,
+                        error,
+                    )
+                    return delivery.parked
                 # A lease that ended while the server was away may still be good there: only the server knows.
-                if not error.is_retryable():
+                if final and not error.is_retryable():
                     logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
                     return False
                 logger.warning("the ack of message %s failed; trying again: %s", delivery.job.id, error)
-            await asyncio.sleep(delay)
+                pause = max(delay, self.wait_asked_by(error))
+            await asyncio.sleep(pause)
             delay = min(5.0, delay * 2)
+
+    def wait_asked_by(self, error: SpooledError) -> float:
+        """Return the seconds that the server asks to wait (`Retry-After`), at most the client's `max_retry_after`."""
+        return min(error.server_wait or 0.0, self._config.max_retry_after)
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         try:

@@ -98,7 +98,7 @@ class Feed:
                 found = await self._courier.claim(queue_name, limit)
             except SpooledError as error:
                 failures += 1
-                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), error.server_wait or 0.0)
+                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), self._courier.wait_asked_by(error))
                 logger.warning("claiming from %s failed; next try in %.1f s: %s", queue_name, delay, error)
                 await self._sleep(delay)
                 continue

@@ -1,4 +1,4 @@
-"""Publishing to a server that asks to wait."""
+"""Publishing and acks through a proxy: what asks to wait, and what is no answer at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from spooled.errors import RateLimitError
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.proxy import Answer, FaultProxy, Request
 from tests.kombu.conftest import url_of
+from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 
 
@@ -89,3 +90,20 @@ def test_a_task_costs_one_request(server: EmbeddedServer, outside: Outside, prox
     reset_pools()
     assert outside.counts("celery")["pending"] == 6
     assert outside.counts("kombu-bindings")["total"] == 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 502])
+def test_a_page_of_a_proxy_is_no_answer_to_an_ack(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy, status: int
+) -> None:
+    with Connection(through(proxy, server)) as connection, connection.SimpleQueue("q") as queue:
+        queue.put("x")
+        message = queue.get(timeout=60)
+        (job_id,) = (one["id"] for one in outside.http.get("/jobs", params={"queue_name": "q"}).json())
+        page = Answer(status, "content-type: text/html\r\n", "<html>Who are you?</html>")
+        between = proxy.on("complete", page, times=2)
+        message.ack()
+        wait_until(lambda: outside.status(job_id) == "completed")
+        assert between.hits == 2
+        # The lease was kept meanwhile: the message did not come back.
+        assert outside.job(job_id)["retry_count"] == 0
