@@ -41,7 +41,8 @@ def with_terminated_process() -> Any:
 
 def with_process_terminated_at_once() -> Any:
     """The exit codes of processes that are told to end while they begin."""
-    _, other = multiprocessing.Pipe()
+    # Both ends stay open: what a process writes before it is told to end must not fail.
+    ours, other = multiprocessing.Pipe()
     codes = []
     for _ in range(20):
         process = multiprocessing.Process(target=wait_for_ever, args=[other])
@@ -49,6 +50,7 @@ def with_process_terminated_at_once() -> Any:
         process.terminate()
         process.join()
         codes.append(process.exitcode)
+    ours.close()
     return codes == [-signal.SIGTERM] * 20
 
 

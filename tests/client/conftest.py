@@ -50,7 +50,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[EmbeddedServer]:
     """One server for all end-to-end tests; each uses queues of its own."""
-    with EmbeddedServer() as running:
+    with EmbeddedServer(open_registration=True) as running:
         yield running
 
 

@@ -33,7 +33,7 @@ attempts = st.integers(1, 12)
 
 def failure(status: int, retry_after: str | None = None) -> SpooledError:
     headers = {} if retry_after is None else {"retry-after": retry_after}
-    return create_error_from_response(status, b"", headers)
+    return create_error_from_response(status, b"", headers=headers)
 
 
 transient = st.sampled_from(

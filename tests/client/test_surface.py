@@ -323,7 +323,7 @@ def test_the_error_classes() -> None:
         (500, errors.ServerError, True),
         (503, errors.ServerError, True),
     ]:
-        error = errors.create_error_from_response(status, b"{}", {"retry-after": "1"})
+        error = errors.create_error_from_response(status, b"{}", headers={"retry-after": "1"})
         assert type(error) is kind, status
         assert error.is_retryable() is again, status
         assert spooled.is_spooled_error(error)

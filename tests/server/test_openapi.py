@@ -278,7 +278,7 @@ NOT_CALLED = {
 def test_every_reply_has_the_shape_that_is_described(start_server, connect, receiver):
     import httpx
 
-    options = {"admin_key": ADMIN_KEY, "allow_private_webhooks": True}
+    options = {"admin_key": ADMIN_KEY, "allow_private_webhooks": True, "open_registration": True}
     api = connect(start_server(clock=ManualClock(), **options))
     witness = Witness()
     api.http.event_hooks = {"response": [witness]}
