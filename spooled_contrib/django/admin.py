@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -402,7 +403,7 @@ class OutboxEntryAdmin(_ModelAdmin):
     list_filter = (RefusedFilter,)
     search_fields = ("idempotency_key", "last_error")
     ordering = ("id",)
-    actions = ("send_again",)
+    actions = ("send_again", "delete_selected")
 
     @admin.display(description=_("queue"))
     def queue(self, entry: OutboxEntry) -> str:
@@ -424,13 +425,10 @@ class OutboxEntryAdmin(_ModelAdmin):
         else:
             messages.warning(request, _("No refused entry is selected."))
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = {**super().get_actions(request)}
-        if "delete_selected" in actions:
-            # Django's own, with its confirmation and its log entries.
-            function, name, _description = actions["delete_selected"]
-            actions["delete_selected"] = (function, name, _("Drop: delete without sending"))
-        return actions
+    @admin.action(description=_("Drop: delete without sending"), permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: Any) -> Any:
+        """Delete rows with Django's own confirmation and log entries, which know the action by this name."""
+        return delete_selected(self, request, queryset)
 
     def has_send_again_permission(self, request: HttpRequest) -> bool:
         """Return whether the user has the model's permission to change."""
