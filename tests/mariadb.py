@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 SERVER = shutil.which("mariadbd", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 INSTALL = shutil.which("mariadb-install-db")
@@ -66,4 +66,4 @@ def running_mariadb() -> Iterator[str]:
             yield str(socket)
         finally:
             server.terminate()
-            server.wait(60)
+            server.wait(HOPELESS)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import Spawn
 from tests.ports import free_port
+from tests.waiting import HOPELESS
 
 WORKERS = """
 import time
@@ -38,7 +39,7 @@ def frozen() -> Iterator[tuple[str, Callable[[], None]]]:
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as connections:
 
         def requested() -> None:
-            listening.settimeout(120)
+            listening.settimeout(HOPELESS)
             connection = connections.enter_context(listening.accept()[0])
             assert connection.recv(1)
 

@@ -13,6 +13,7 @@ import pytest
 from spooled import __version__
 from spooled.cli import _plugins
 from tests.cli.conftest import Cli
+from tests.waiting import HOPELESS
 
 LEAVES = [
     ("worker",),
@@ -147,7 +148,7 @@ def test_the_help_imports_neither_client_nor_server() -> None:
 
 def test_importing_the_package_does_not_import_the_command() -> None:
     code = "import sys, spooled; sys.exit('spooled.cli' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=HOPELESS).returncode == 0
 
 
 def plugin(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spooled.realtime import RealtimeEvent
-
-SECONDS = 20.0
+from tests.waiting import HOPELESS
 
 
 async def take(stream: Any, wanted: str, count: int = 1) -> list[RealtimeEvent]:
@@ -26,11 +25,11 @@ async def following(stream: Any) -> RealtimeEvent:
     """The next event. Raises StopAsyncIteration at the end, for either kind of iterator."""
     event: RealtimeEvent
     if hasattr(stream, "__anext__"):
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(HOPELESS):
             event = await anext(stream)
             return event
     ended = object()
-    got = await asyncio.wait_for(asyncio.to_thread(next, stream, ended), SECONDS)
+    got = await asyncio.wait_for(asyncio.to_thread(next, stream, ended), HOPELESS)
     if got is ended:
         raise StopAsyncIteration
     assert isinstance(got, RealtimeEvent)
@@ -65,6 +64,6 @@ class Calls(list[Any]):
 
         def wait() -> bool:
             with self._changed:
-                return self._changed.wait_for(lambda: len(self) >= count, SECONDS)
+                return self._changed.wait_for(lambda: len(self) >= count, HOPELESS)
 
         assert await asyncio.to_thread(wait), f"{len(self)} calls: {list(self)}"

@@ -13,6 +13,7 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
 from spooled import errors
+from tests.waiting import HOPELESS
 
 from .conftest import KEY, Kind, make_client, result
 from .raw_server import Connection, RawServer
@@ -192,7 +193,7 @@ async def test_a_websocket_that_breaks_is_opened_again(told: Make) -> None:
         if len(paths) == 2:
             connection.socket.close()  # no goodbye
         if len(paths) == 3:
-            done.wait(20)
+            done.wait(HOPELESS)
 
     with websocket_server(handle) as url:
         realtime = told("websocket", url)

@@ -24,6 +24,7 @@ from spooled_contrib.django.models import OutboxEntry
 from tests.django.test_database import Postgres, postgres  # noqa: F401
 from tests.django.test_outbox import LOOK_ALIKE
 from tests.mariadb import MISSING, running_mariadb
+from tests.waiting import HOPELESS
 from tests.worker.conftest import Outside
 
 ALIAS = "under_test"
@@ -146,7 +147,7 @@ def test_a_key_that_another_transaction_is_writing(alias: str, outside: Outside)
 
     def first() -> None:
         with transaction.atomic(using=alias):
-            assert snapshot.wait(60)
+            assert snapshot.wait(HOPELESS)
             gate.enqueue_on_commit("first", using=alias, idempotency_key="k")
             written.set()
 
@@ -156,7 +157,7 @@ def test_a_key_that_another_transaction_is_writing(alias: str, outside: Outside)
                 # With REPEATABLE READ what is committed from now on cannot be seen.
                 assert rows().count() == 0
                 snapshot.set()
-                assert written.wait(60)
+                assert written.wait(HOPELESS)
                 gate.enqueue_on_commit("second", using=alias, idempotency_key="k")
         except BaseException as error:
             failures.append(error)
@@ -165,7 +166,7 @@ def test_a_key_that_another_transaction_is_writing(alias: str, outside: Outside)
 
     threads = [in_thread(first), in_thread(second)]
     for thread in threads:
-        thread.join(60)
+        thread.join(HOPELESS)
     assert not failures
     assert rows().count() == 1
     assert relay(get_client(), alias) == 1
@@ -219,7 +220,7 @@ def test_senders_side_by_side(alias: str, outside: Outside) -> None:
 
     threads = [in_thread(work) for _ in range(3)]
     for thread in threads:
-        thread.join(120)
+        thread.join(HOPELESS)
     assert not failures
     # No row was sent twice.
     assert sum(counts) == 130

@@ -25,7 +25,7 @@ from spooled_contrib.django import _outbox_table as table
 from spooled_contrib.django._outbox import Sender, relay
 from spooled_contrib.django.models import OutboxEntry
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 pytestmark = pytest.mark.usefixtures("db", "outbox")
@@ -304,7 +304,7 @@ def test_nothing_of_the_database_is_held_while_sending(answering: Callable[[Rule
 
     def hang(job: dict[str, Any]) -> None:
         arrived.set()
-        assert go.wait(60)
+        assert go.wait(HOPELESS)
 
     sent: list[int] = []
     client = answering(hang)
@@ -318,7 +318,7 @@ def test_nothing_of_the_database_is_held_while_sending(answering: Callable[[Rule
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert arrived.wait(30)
+        assert arrived.wait(HOPELESS)
         with connections["default"].cursor() as cursor:
             cursor.execute("PRAGMA busy_timeout = 0")
         for number in range(5):
@@ -327,7 +327,7 @@ def test_nothing_of_the_database_is_held_while_sending(answering: Callable[[Rule
                 gate.enqueue_on_commit(f"late {number}")
     finally:
         go.set()
-        thread.join(30)
+        thread.join(HOPELESS)
         connections["default"].close()
     assert sum(sent) == 8
     assert OutboxEntry.objects.count() == 0
@@ -342,7 +342,7 @@ def test_two_senders_share_the_work(answering: Callable[[Rule], SpooledClient], 
 
     def work() -> None:
         try:
-            begin.wait(30)
+            begin.wait(HOPELESS)
             sender = Sender(client, "default")
             sent = 0
             while OutboxEntry.objects.filter(claimed_by=None).exists():
@@ -355,7 +355,7 @@ def test_two_senders_share_the_work(answering: Callable[[Rule], SpooledClient], 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(HOPELESS)
     assert sum(counts) == 250
     assert sorted(asked, key=int) == [str(number) for number in range(250)]
     assert OutboxEntry.objects.count() == 0
@@ -392,7 +392,7 @@ def test_a_claim_is_renewed_while_a_request_takes_long(
     monkeypatch.setattr(table, "renew", counted)
 
     def rule(job: dict[str, Any]) -> None:
-        assert enough.wait(60)
+        assert enough.wait(HOPELESS)
 
     client = answering(rule)
     assert relay(client, "default") == 2
@@ -423,7 +423,7 @@ def _elsewhere(act: Callable[[], object]) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join(30)
+    thread.join(HOPELESS)
 
 
 def test_a_connection_that_was_closed_under_it_does_not_matter(
@@ -450,7 +450,7 @@ def test_interrupt_ends_a_pass_after_the_request_that_is_under_way(
 
     def hang(job: dict[str, Any]) -> None:
         arrived.set()
-        assert go.wait(60)
+        assert go.wait(HOPELESS)
 
     sender = Sender(answering(hang), "default")
     sent: list[int] = []
@@ -463,10 +463,10 @@ def test_interrupt_ends_a_pass_after_the_request_that_is_under_way(
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert arrived.wait(30)
+    assert arrived.wait(HOPELESS)
     sender.interrupt()
     go.set()
-    thread.join(30)
+    thread.join(HOPELESS)
     assert sent == [1]
     assert OutboxEntry.objects.filter(claimed_by=None, next_attempt_at=None).count() == 9
 
@@ -496,7 +496,7 @@ def test_a_request_that_hangs_keeps_no_other_queue(
 
     def rule(job: dict[str, Any]) -> None:
         if job["payload"] == "hangs":
-            assert go.wait(60)
+            assert go.wait(HOPELESS)
 
     def work() -> None:
         try:
@@ -510,5 +510,5 @@ def test_a_request_that_hangs_keeps_no_other_queue(
         wait_until(lambda: outside.counts("sql").get("total") == 3)
     finally:
         go.set()
-        thread.join(30)
+        thread.join(HOPELESS)
     assert OutboxEntry.objects.count() == 0

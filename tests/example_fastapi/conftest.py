@@ -20,7 +20,7 @@ from aiosmtpd.controller import Controller
 from spooled_contrib.server import DEVELOPMENT_KEY
 from tests.ports import free_port
 from tests.processes import Process
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "example_projects" / "fastapi_app"
 
@@ -111,7 +111,7 @@ def uvicorn(environment: Mapping[str, str], *options: str, works: bool) -> Itera
     command = ["-m", "uvicorn", "app.main:app", "--port", "0", *options]
     with Application(*command, cwd=EXAMPLE, environment=settings) as running:
         url = running.find(r"running on (http://\S+)")
-        with httpx.Client(base_url=url, timeout=30) as running.http:
+        with httpx.Client(base_url=url, timeout=HOPELESS) as running.http:
             wait_until(lambda: answers(f"{url}/spooled/health/live"), "the application answers")
             yield running
 

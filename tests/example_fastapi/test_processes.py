@@ -18,7 +18,7 @@ from tests.example_fastapi.conftest import (
 )
 from tests.example_fastapi.using import sign_up, upload, wait_for_thumbnails
 from tests.ports import free_port
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 
 def use(app: Application, mails: Mails) -> None:
@@ -82,7 +82,7 @@ def test_one_command_runs_it_all(environment: Environment, tmp_path: Path) -> No
     with process(elsewhere, "run.py", *ports, "--folder", str(tmp_path / "new")) as running:
         url = running.find(r"(http://127\.0\.0\.1:\d+)/docs")
         wait_until(lambda: answers(f"{url}/spooled/health/ready"), "the application is ready")
-        with httpx.Client(base_url=url, timeout=30) as http:
+        with httpx.Client(base_url=url, timeout=HOPELESS) as http:
             sign_up(http, "bob@example.org", "Bob")
             wait_for_thumbnails(http, upload(http))
         assert running.find(r"mail to (\S+): Welcome!\nHello Bob,\n") == "bob@example.org"

@@ -16,7 +16,7 @@ from spooled.worker import AsyncJobContext, Discard, JobContext, Retry
 from spooled_contrib.fastapi import JobDep, Spooled, SpooledDep
 from spooled_contrib.server import EmbeddedServer
 from tests.fastapi.models import Email, Invoice, Strict, get_user
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 LOG: list[str] = []
 
@@ -322,12 +322,12 @@ RELEASE = threading.Event()
 
 def blocking() -> None:
     LOG.append("blocked")
-    assert RELEASE.wait(30)
+    assert RELEASE.wait(HOPELESS)
 
 
 def blocking_before() -> Generator[None, None, None]:
     LOG.append("blocked")
-    assert RELEASE.wait(30)
+    assert RELEASE.wait(HOPELESS)
     yield
     LOG.append("left")
 
@@ -335,7 +335,7 @@ def blocking_before() -> Generator[None, None, None]:
 def blocking_after() -> Generator[None, None, None]:
     yield
     LOG.append("blocked")
-    assert RELEASE.wait(30)
+    assert RELEASE.wait(HOPELESS)
     LOG.append("left")
 
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from spooled_contrib.fastapi import Spooled
 from spooled_contrib.server import EmbeddedServer
 from tests.fastapi.models import Email
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
@@ -91,7 +91,7 @@ def test_draining_is_shown(server: EmbeddedServer, outside: Outside) -> None:
     @spooled.job("emails")
     def send(email: Email) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(HOPELESS)
 
     client = TestClient(app)  # outside of the lifespan: on a loop of its own for each request
     seen: list[tuple[int, Any]] = []
@@ -107,7 +107,7 @@ def test_draining_is_shown(server: EmbeddedServer, outside: Outside) -> None:
 
     with TestClient(app):
         outside.enqueue("emails", {"to": "ada"})
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
         watching = threading.Thread(target=watch)
         watching.start()
     watching.join()

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from spooled.worker import JobContext, Middleware
 from spooled_contrib.fastapi import Spooled
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -269,7 +269,7 @@ def test_clean_up_of_a_job_that_is_cut_off_ends_before_the_lifespan(
 
     def function(ctx: JobContext[Any], rolling: None = Depends(dependency)) -> None:
         begun.set()
-        ctx.signal.wait(30)
+        ctx.signal.wait(HOPELESS)
 
     async def lifespan_of_the_app(app: FastAPI) -> AsyncGenerator[None, None]:
         SEEN.append("pool opened")
@@ -280,7 +280,7 @@ def test_clean_up_of_a_job_that_is_cut_off_ends_before_the_lifespan(
     app = FastAPI(lifespan=spooled.wrap(lifespan_of_the_app))
     with TestClient(app):
         job_id = outside.enqueue("q", {})
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
     assert SEEN == ["pool opened", "begin", "end", "pool closed"]
     assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
     assert not [one for one in caplog.records if one.exc_info]

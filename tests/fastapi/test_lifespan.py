@@ -18,7 +18,7 @@ from spooled.errors import ConfigurationError
 from spooled_contrib.fastapi import Spooled, SpooledDep
 from spooled_contrib.server import EmbeddedServer
 from tests.fastapi.models import Email
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
@@ -132,12 +132,12 @@ def test_jobs_end_before_the_users_resources_are_closed(server: EmbeddedServer, 
     @spooled.job("emails")
     def send(email: Email) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(HOPELESS)
         seen.append(app.state.opened)
 
     with TestClient(app):
         job_id = outside.enqueue("emails", {"to": "ada"})
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
         assert spooled.runtime is not None
         runtime = spooled.runtime
         # The application begins to end while the job runs.
@@ -163,7 +163,7 @@ def test_what_does_not_end_in_time_is_given_back(server: EmbeddedServer, outside
 
     with TestClient(app):
         outside.enqueue("emails", {"to": "ada"})
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
     assert ended == [True]
     # Handed back: it, or the job that stands for it, waits for another worker.
     assert outside.counts("emails")["pending"] == 1
@@ -182,11 +182,11 @@ def test_a_thread_that_hangs_does_not_keep_the_application_from_ending(
     @spooled.job("emails")
     def send(email: Email, nothing: Annotated[None, Depends(closing)]) -> None:
         begun.set()
-        release.wait(30)
+        release.wait(HOPELESS)
 
     with TestClient(FastAPI(lifespan=spooled.lifespan)):
         outside.enqueue("emails", {"to": "ada"})
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
     release.set()
 
 

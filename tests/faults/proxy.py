@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.waiting import HOPELESS
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _JOB = re.compile(r"/api/v1/jobs/[^/]+/(complete|fail|heartbeat)$")
 _WORKER = re.compile(r"/api/v1/workers/[^/]+/(heartbeat|deregister)$")
@@ -142,11 +144,11 @@ class FaultProxy:
 
     def refuse(self) -> None:
         """As if the server's process were gone: no listener, and every connection reset."""
-        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(HOPELESS)
 
     def listen(self) -> None:
         """Accept connections, on the same port as before."""
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(HOPELESS)
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(

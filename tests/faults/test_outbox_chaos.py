@@ -165,7 +165,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.kill()
 
 
-@pytest.mark.timeout(600)
 def test_the_jobs_are_those_of_the_committed_transactions_each_once(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:

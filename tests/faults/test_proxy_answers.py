@@ -136,8 +136,9 @@ def test_a_page_in_place_of_a_heartbeat_costs_no_lease(
         wait_until(lambda: between.hits == 3)
         wait_until(lambda: proxy.seen["heartbeat"] > 4)
         handler.open.set()
-        wait_until(lambda: outside.status(job_id) == "completed")
+        wait_until(lambda: told(running, job_id))
         assert told(running, job_id) == ["job:completed"]
+        assert outside.status(job_id) == "completed"
 
 
 def test_a_page_in_place_of_the_workers_heartbeat_does_not_register_again(

@@ -244,7 +244,6 @@ def test_a_result_that_is_pickled_leaves_the_key_behind(
     "program", [PLAIN, PREFIXED.format(serializer="json"), PREFIXED.format(serializer="pickle")],
     ids=["several brokers", "prefixed settings", "pickle"],
 )  # fmt: skip
-@pytest.mark.timeout(150)
 def test_a_worker_shows_and_stores_no_key(
     server: EmbeddedServer, tmp_path: Path, program: str, app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:

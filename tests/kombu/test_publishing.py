@@ -13,7 +13,7 @@ from spooled.errors import RateLimitError
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.proxy import Answer, FaultProxy, Request
 from tests.kombu.conftest import url_of
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
@@ -98,7 +98,7 @@ def test_a_page_of_a_proxy_is_no_answer_to_an_ack(
 ) -> None:
     with Connection(through(proxy, server)) as connection, connection.SimpleQueue("q") as queue:
         queue.put("x")
-        message = queue.get(timeout=60)
+        message = queue.get(timeout=HOPELESS)
         (job_id,) = (one["id"] for one in outside.http.get("/jobs", params={"queue_name": "q"}).json())
         page = Answer(status, "content-type: text/html\r\n", "<html>Who are you?</html>")
         between = proxy.on("complete", page, times=2)

@@ -87,7 +87,6 @@ CONF: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("pool", "redeliveries"), [("prefork", 1), ("solo", 2), ("threads", 1), ("solo", 0)])
-@pytest.mark.timeout(240)
 def test_a_task_that_kills_its_worker_again_and_again_takes_no_other_with_it(
     server: EmbeddedServer, outside: Outside, tmp_path: Path, pool: str, redeliveries: int
 ) -> None:
@@ -117,7 +116,6 @@ def test_a_task_that_kills_its_worker_again_and_again_takes_no_other_with_it(
 
 
 @pytest.mark.parametrize("backend", [None, "spooled://"])
-@pytest.mark.timeout(150)
 def test_a_task_that_kills_its_child_is_not_requeued_for_ever(
     server: EmbeddedServer,
     outside: Outside,

@@ -20,8 +20,6 @@ from tests.ports import free_port
 from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 
-pytestmark = pytest.mark.timeout(600)  # processes begin and end, on a machine that may be busy
-
 KEY = "sp_test_outage_0123456789"
 GEVENT = needs("gevent")
 ALL = ["prefork", "threads", "solo", "bridge", pytest.param("gevent", marks=GEVENT.marks)]

@@ -18,8 +18,6 @@ from tests.kombu.conftest import needs, url_of
 from tests.kombu.result_ways import PATIENCE, Ways
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)  # processes begin and end, on a machine that may be busy
-
 YAML, MSGPACK = needs("yaml"), needs("msgpack")
 SERIALIZERS = [
     "json",

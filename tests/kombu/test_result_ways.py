@@ -21,19 +21,14 @@ from tests.processes import Process
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 
-pytestmark = pytest.mark.timeout(600)  # processes begin and end, on a machine that may be busy
-
 GEVENT = needs("gevent")
 WAYS = [
-    *[
-        pytest.param((way, protocol), id=f"{way}-{protocol}")
-        for protocol in (2, 1)
-        for way in ("threads", "bridge")
-    ],
     pytest.param(("prefork", 2), id="prefork-2"),
-    pytest.param(("prefork", 1), id="prefork-1"),
+    pytest.param(("threads", 1), id="threads-1"),
     pytest.param(("solo", 2), id="solo-2"),
     pytest.param(("gevent", 2), id="gevent-2", marks=GEVENT.marks),
+    pytest.param(("bridge", 2), id="bridge-2"),
+    pytest.param(("bridge", 1), id="bridge-1"),
 ]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
 from tests.postgres import Postgres, running_postgres
 from tests.server.receiver import Receiver
+from tests.waiting import HOPELESS, wait_until
 
 ON_POSTGRES = os.environ.get("SPOOLED_TEST_STORAGE") == "postgresql"
 
@@ -39,14 +39,14 @@ class Api:
         self.http = httpx.Client(
             base_url=server.url + "/api/v1",
             headers={"authorization": f"Bearer {key}"},
-            timeout=20,
+            timeout=HOPELESS,
             verify=_TLS,
         )
         self._others: list[Api] = []
 
     def bare(self, method: str, path: str, **options: Any) -> httpx.Response:
         """A request without the key."""
-        return httpx.request(method, self.server.url + path, verify=_TLS, timeout=20, **options)
+        return httpx.request(method, self.server.url + path, verify=_TLS, timeout=HOPELESS, **options)
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         return self.http.get(path, params=params)
@@ -254,12 +254,16 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Ask again until the answer is truthy; for what another thread does. Gives up after ten seconds."""
+    """Ask again until the answer is truthy, and return it; for what another thread does."""
 
     def wait(condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 10
-        while not (found := condition()):
-            assert time.monotonic() < deadline, "it did not happen within ten seconds"
-        return found
+        answers: list[Any] = []
+
+        def ask() -> bool:
+            answers[:] = [condition()]
+            return bool(answers[0])
+
+        wait_until(ask)
+        return answers[0]
 
     return wait

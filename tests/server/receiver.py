@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.waiting import HOPELESS
+
 
 @dataclass
 class Received:
@@ -45,7 +47,7 @@ class Receiver:
                 receiver.requests.append(Received(self.path, headers, body))
                 receiver.arrived.release()
                 if receiver.hold is not None and self.path.startswith(receiver.holds):
-                    receiver.hold.wait(20)
+                    receiver.hold.wait(HOPELESS)
                 try:
                     self.send_response(receiver.status)
                     for name, value in receiver.answer_headers.items():

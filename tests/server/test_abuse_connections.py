@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from spooled_contrib.server._websockets import MAX_FRAGMENTS, MAX_MESSAGE
+from tests.waiting import HOPELESS
 
 TEXT, CONTINUED, CLOSE, PING, PONG = 1, 0, 8, 9, 10
 
@@ -34,7 +35,7 @@ def test_a_thousand_idle_connections_stop_nobody(start_server, connect, many_fil
     parts = urlsplit(api.server.url)
     with ExitStack() as stack:
         idle = [
-            stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+            stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS))
             for _ in range(1000)
         ]
         for connection in idle[::2]:
@@ -54,7 +55,9 @@ def test_clients_that_hang_up_leave_nothing_behind(api, eventually):
     with ExitStack() as stack:
         for path in ("/api/v1/events", "/api/v1/events/jobs/x", "/api/v1/events/queues/x", "/api/v1/ws"):
             for _ in range(5):
-                raw = stack.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=20))
+                raw = stack.enter_context(
+                    socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS)
+                )
                 raw.sendall(handshake(api, path) if path.endswith("ws") else plain(api, path))
                 assert raw.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 101")
                 # A reset, not a farewell.
@@ -94,7 +97,7 @@ def frame(kind, payload=b"", *, last=True, masked=True, length=None):
 def raw(api):
     """A WebSocket without a client's manners, after its handshake and its first Ping."""
     parts = urlsplit(api.server.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS) as connection:
         connection.sendall(handshake(api))
         received = b""
         while b'"Ping"' not in received:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spooled_contrib.server import EmbeddedServer
 from spooled_contrib.server._api.routes import ROUTES
+from tests.waiting import HOPELESS
 
 BOUNDED = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 CALLS = sorted(
@@ -108,7 +109,7 @@ def server(fresh_db):
 def send(server):
     """A raw request: http.client sends any path and any header, where httpx would tidy up."""
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=HOPELESS)
 
     def request(method, target, body=b"", headers=()):
         connection.putrequest(method, target, skip_accept_encoding=True)

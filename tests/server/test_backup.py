@@ -21,7 +21,7 @@ from spooled_contrib.server import EmbeddedServer
 from spooled_contrib.server.command import add_server
 from tests.processes import Process
 from tests.server.test_command import arguments, caller, environment
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 pytestmark = pytest.mark.sqlite_only
 
@@ -260,7 +260,7 @@ class TestFailing:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HOPELESS,
         )
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
@@ -284,7 +284,7 @@ def test_the_command_of_the_package_knows_it(stopped, tmp_path):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HOPELESS,
     )
     assert done.returncode == 0, done.stderr
     assert len(jobs_in(tmp_path / "b.db")) == 1

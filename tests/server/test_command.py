@@ -20,6 +20,7 @@ import pytest
 
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer, StorageUnavailableError
 from tests.processes import Process
+from tests.waiting import HOPELESS
 
 MAIN = (
     "import argparse, sys; from spooled_contrib.server.command import add_server;"
@@ -43,7 +44,7 @@ def fails(*args, **extra):
         env=environment(**extra),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HOPELESS,
     )
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -288,7 +289,7 @@ def test_every_answered_enqueue_survives_a_kill(spawn, tmp_path):
 
     with ThreadPoolExecutor(4) as threads:
         futures = [threads.submit(enqueue, number) for number in range(4)]
-        assert enough.wait(20)
+        assert enough.wait(HOPELESS)
         process.kill()
         for future in futures:
             future.result()
@@ -374,7 +375,8 @@ def test_more_connections_than_a_shell_allows_are_taken():
         url = json.loads(process.find(r"(?m)^\{.*\}$"))["url"]
         host, port = url.removeprefix("http://").split(":")
         opened = [
-            stack.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(200)
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=HOPELESS))
+            for _ in range(200)
         ]
         for connection in opened:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.waiting import HOPELESS
+
 
 def error(response: httpx.Response) -> tuple[int, str]:
     body = response.json()
@@ -185,7 +187,7 @@ def test_times_are_sent_in_utc_whatever_offset_came(api):
 )
 def test_bytes_that_are_not_http_get_a_json_error(api, request_bytes):
     parts = urlsplit(api.server.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
+    with socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS) as raw:
         raw.sendall(request_bytes)
         answer = b""
         while chunk := raw.recv(65536):
@@ -205,10 +207,10 @@ def test_an_upgrade_to_anything_else_is_answered_in_json_and_ends_the_connection
 def test_half_a_body_is_not_taken_for_a_whole_one(api, eventually):
     parts = urlsplit(api.server.url)
     api.create()
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
+    with socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS) as raw:
         head = f"POST /api/v1/queues/mail/pause HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n"
         raw.sendall(head.encode() + b"content-length: 5\r\n\r\n")
-    with socket.create_connection((parts.hostname, parts.port), timeout=10) as raw:
+    with socket.create_connection((parts.hostname, parts.port), timeout=HOPELESS) as raw:
         body = json.dumps({"queue_name": "mail", "payload": "half"}).encode()
         head = f"POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {api.key}\r\n"
         raw.sendall(head.encode() + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")

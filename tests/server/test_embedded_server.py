@@ -19,6 +19,7 @@ from spooled_contrib.server import (
     ServerConfigurationError,
     StorageUnavailableError,
 )
+from tests.waiting import HOPELESS
 
 
 def test_a_with_statement_serves_and_stops(connect):
@@ -251,5 +252,5 @@ def test_importing_the_package_or_its_command_loads_nothing_heavy():
         "heavy = {'starlette', 'uvicorn', 'sqlite3', 'jwt', 'asyncio', 'msgspec'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HOPELESS)
     assert done.returncode == 0, done.stderr

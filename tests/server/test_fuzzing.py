@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 
-import pytest
-
 from tests.server.fuzzing import ADMIN_KEY, KEY
 from tests.server.fuzzing.__main__ import ROOT, command
 
 
-@pytest.mark.timeout(180)
 def test_the_server_is_as_it_describes_itself(start_server):
     server = start_server(api_key=KEY, admin_key=ADMIN_KEY, allow_private_webhooks=True)
     run = subprocess.run(

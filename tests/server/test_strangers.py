@@ -17,12 +17,13 @@ from websockets.sync.client import connect as connect_socket
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
 from spooled_contrib.server._settings import ServerConfigurationError
 from spooled_contrib.server._storage import StorageUnavailableError
+from tests.waiting import HOPELESS
 
 OWN_KEY = "a-key-of-my-own-0123456789"
 
 
 def call(server, method, path, **options):
-    return httpx.request(method, server.url + path, timeout=60, **options)
+    return httpx.request(method, server.url + path, timeout=HOPELESS, **options)
 
 
 def login(server, key):
@@ -89,7 +90,7 @@ def socket_status(server, *, origin=None, headers=None, **query):
 
 
 def stream_status(server, path="/api/v1/events", *, headers=None, **query):
-    with httpx.stream("GET", server.url + path, params=query, headers=headers, timeout=60) as answer:
+    with httpx.stream("GET", server.url + path, params=query, headers=headers, timeout=HOPELESS) as answer:
         return answer.status_code
 
 
@@ -291,7 +292,7 @@ def test_pipelined_requests_are_bounded(start_server, connect, eventually):
 def test_a_moderate_pipeline_is_answered_in_order(server):
     parts = urlsplit(server.url)
     with socket.create_connection((parts.hostname, parts.port)) as connection:
-        connection.settimeout(60)
+        connection.settimeout(HOPELESS)
         paths = [b"/health/live", b"/nowhere"] * 10
         ends = [b"connection: close\r\n" if number == 19 else b"" for number in range(20)]
         connection.sendall(

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.waiting import HOPELESS
+
 
 class Stream:
     """Reads events and comments of an open response."""
@@ -291,7 +293,7 @@ def test_stopping_the_server_ends_streams_at_once(start_server, connect, path):
         stopper.start()
         while stream.next_event() is not None:
             pass
-        stopper.join(timeout=4)
+        stopper.join(timeout=HOPELESS)
         assert not stopper.is_alive()
 
 

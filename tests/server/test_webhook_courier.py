@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from spooled.clock import ManualClock
+from tests.waiting import HOPELESS
 
 
 def refused(response):
@@ -60,15 +61,15 @@ class TestByItself:
     def test_a_delivery_is_sent_at_once(self, live, receiver):
         live.hook(receiver.url(), "job.created")
         live.create()
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
 
     def test_a_receiver_that_hangs_holds_up_no_other(self, live, receiver):
         receiver.hold = threading.Event()
         live.hook(receiver.url("/slow"), "job.created")
         live.create()
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
         live.create()
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
 
     def test_a_receiver_that_hangs_with_many_deliveries_leaves_room_for_others(self, live, receiver):
         receiver.hold = threading.Event()
@@ -77,10 +78,10 @@ class TestByItself:
         jobs = [{"payload": number} for number in range(100)]
         live.post("/jobs/bulk", {"queue_name": "mail", "jobs": jobs})
         for _ in range(16):
-            assert receiver.arrived.acquire(timeout=4)
+            assert receiver.arrived.acquire(timeout=HOPELESS)
         live.hook(receiver.url("/quick"), "queue.paused")
         live.post("/queues/mail/pause")
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
         assert receiver.requests[-1].path == "/quick"
 
     def test_a_stopping_server_gives_back_what_it_was_sending(
@@ -91,11 +92,11 @@ class TestByItself:
         receiver.hold = threading.Event()
         api.hook(receiver.url(), "job.created")
         api.create()
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
         server.stop()
         receiver.hold.set()
         server.start()
-        assert receiver.arrived.acquire(timeout=4)
+        assert receiver.arrived.acquire(timeout=HOPELESS)
         first, second = receiver.requests
         assert first.body == second.body
 
@@ -104,5 +105,5 @@ class TestByItself:
         jobs = [{"payload": number} for number in range(100)]
         live.post("/jobs/bulk", {"queue_name": "mail", "jobs": jobs})
         for _ in range(100):
-            assert receiver.arrived.acquire(timeout=10)
+            assert receiver.arrived.acquire(timeout=HOPELESS)
         assert len({json.loads(request.body)["id"] for request in receiver.requests}) == 100

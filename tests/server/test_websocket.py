@@ -15,6 +15,7 @@ from websockets.sync.client import connect as connect_socket
 
 from spooled_contrib.server._api import sockets, subscriptions
 from spooled_contrib.server._events import Hub, Subscription
+from tests.waiting import HOPELESS
 
 PATH = "/api/v1/ws"
 
@@ -29,7 +30,7 @@ class Listener:
         self.raw.send(json.dumps(members))
 
     def next_envelope(self):
-        return json.loads(self.raw.recv(timeout=10))
+        return json.loads(self.raw.recv(timeout=HOPELESS))
 
     def next_event(self):
         """(type, data) of the next event that is no Ping."""
@@ -49,7 +50,7 @@ class Listener:
         """Read to the end; the code with which the server closed."""
         try:
             while True:
-                self.raw.recv(timeout=10)
+                self.raw.recv(timeout=HOPELESS)
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None
 
@@ -281,7 +282,7 @@ class TestKeepingAlive:
 
     def test_a_ping_of_the_protocol_gets_a_pong(self, api):
         with opened(api) as listener:
-            assert listener.raw.ping().wait(timeout=10)
+            assert listener.raw.ping().wait(timeout=HOPELESS)
 
     def test_the_server_pings_now_and_then(self, api, monkeypatch):
         monkeypatch.setattr(sockets, "PING_SECONDS", 0.05)

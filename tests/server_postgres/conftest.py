@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from tests.postgres import Postgres, running_postgres
+from tests.waiting import HOPELESS
 
 KEY = "sp_test_key-of-the-servers-in-these-tests-000"
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -92,10 +93,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=HOPELESS)
         finally:
             self._process.kill()
-            self._reader.join(timeout=20)
+            self._reader.join(timeout=HOPELESS)
             for pipe in (self._process.stdout, self._process.stderr):
                 if pipe is not None:
                     pipe.close()
@@ -108,7 +109,7 @@ class Caller:
         self.key = key
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
         self.http = httpx.Client(
-            headers={"authorization": f"Bearer {key}"}, verify=_TLS, timeout=30, limits=limits
+            headers={"authorization": f"Bearer {key}"}, verify=_TLS, timeout=HOPELESS, limits=limits
         )
 
     def get(self, server: Process, path: str, **params: Any) -> httpx.Response:
@@ -195,7 +196,7 @@ def pair(postgres: Postgres) -> Iterator[tuple[Process, Process]]:
 def caller(pair: tuple[Process, Process]) -> Iterator[Caller]:
     """An organization of its own on the pair."""
     body = {"name": "Tests", "slug": f"tests-{os.getpid()}-{next(_slugs)}"}
-    made = httpx.post(f"{pair[0].url}/api/v1/organizations", json=body, verify=_TLS, timeout=30).json()
+    made = httpx.post(f"{pair[0].url}/api/v1/organizations", json=body, verify=_TLS, timeout=HOPELESS).json()
     made = Caller(made["api_key"]["key"])
     yield made
     made.http.close()
@@ -218,7 +219,7 @@ def at_once() -> Iterator[Callable[..., list[Any]]]:
             barrier = threading.Barrier(len(calls))
 
             def one(call: Callable[[], Any]) -> Any:
-                barrier.wait(timeout=30)
+                barrier.wait(timeout=HOPELESS)
                 return call()
 
             return [future.result() for future in [pool.submit(one, call) for call in calls]]

@@ -16,9 +16,7 @@ import pytest
 
 from tests.postgres import Postgres
 from tests.server_postgres.conftest import KEY, Caller
-from tests.waiting import wait_until
-
-HOPELESS = 60.0
+from tests.waiting import HOPELESS, wait_until
 
 
 def leader(postgres, db):
@@ -27,7 +25,6 @@ def leader(postgres, db):
 
 
 class TestLeader:
-    @pytest.mark.timeout(180)
     def test_another_one_takes_over_and_no_schedule_runs_twice(self, spawn, db, postgres, owner):
         first, second = spawn(db).started(), spawn(db).started()
         frozen = leader(postgres, db)
@@ -143,7 +140,6 @@ def freezable():
             made.end()
 
 
-@pytest.mark.timeout(240)
 def test_a_silent_database_is_not_waited_for(spawn, freezable):
     db = freezable.postgres.fresh()
     servers = [spawn(db).started(), spawn(db).started()]

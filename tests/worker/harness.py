@@ -11,7 +11,7 @@ from typing import Any, Self, get_args
 
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.worker import AsyncSpooledWorker, EventName, SpooledWorker
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 
 KINDS = ("threads", "coroutines")
 QUICK: dict[str, Any] = {"poll_interval": 0.05}
@@ -89,7 +89,7 @@ class Running:
             self._loop.call_soon_threadsafe(self.worker.stop, timeout)
 
     def join(self) -> None:
-        self._thread.join(30)
+        self._thread.join(HOPELESS)
         assert not self._thread.is_alive(), "the worker did not stop"
 
     def _run(self) -> None:

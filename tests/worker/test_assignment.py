@@ -17,7 +17,7 @@ from spooled.testing import drain, drain_async
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup, WorkerState
 from spooled.worker._assignment import Assignment
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
@@ -298,7 +298,7 @@ def test_a_member_that_is_cut_off_does_not_hold_up_a_burst(client: SpooledClient
     @a.process
     def handle(ctx: Any) -> None:
         a.stop(0)
-        assert ctx.signal.wait(30)
+        assert ctx.signal.wait(HOPELESS)
 
     b.process(lambda ctx: None)
     WorkerGroup(a, b).start(burst=True)
@@ -312,7 +312,7 @@ def test_a_group_looks_like_a_worker(client: SpooledClient, outside: Outside) ->
 
     def handle(ctx: Any) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(HOPELESS)
 
     for worker in workers:
         worker.process(handle)
@@ -329,7 +329,7 @@ def test_a_group_looks_like_a_worker(client: SpooledClient, outside: Outside) ->
     assert repr(group) == "<WorkerGroup queue_names=['a', 'b'] state=idle>"
     with group:
         outside.enqueue("b")
-        assert begun.wait(30)
+        assert begun.wait(HOPELESS)
         assert (group.state, group.active_job_count) == ("running", 1)
         assert [one.active_jobs for one in group.health] == [0, 1]
         assert group.is_ready()

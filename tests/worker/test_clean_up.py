@@ -12,7 +12,7 @@ import pytest
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.worker import AsyncSpooledWorker, JobContext, Middleware
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
 
@@ -39,7 +39,7 @@ class Cleaning:
         self.entered.set()
         if self.kind == "coroutines":
             return self._wait()
-        ctx.signal.wait(30)
+        ctx.signal.wait(HOPELESS)
         self.cleaning.set()
         self.release.wait(0.2 if self._ends else 30)
         self.cleaned.set()
@@ -64,7 +64,7 @@ def test_clean_up_ends_before_the_worker_does(
     caplog.set_level("INFO", "spooled")
     handler, job_id = Cleaning(kind), outside.enqueue()
     with Running(kind, client, handler, shutdown_timeout=0.0) as running:
-        handler.entered.wait(30)
+        handler.entered.wait(HOPELESS)
         running.stop()
         assert handler.cleaned.is_set()
     assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
@@ -78,9 +78,9 @@ def test_clean_up_ends_before_the_worker_does(
 def test_a_job_is_not_given_back_while_its_clean_up_runs(kind: str, client: SpooledClient, outside: Outside):
     handler, job_id = Cleaning(kind, ends=False), outside.enqueue()
     with Running(kind, client, handler, shutdown_timeout=0.0, cleanup_grace=60.0) as running:
-        handler.entered.wait(30)
+        handler.entered.wait(HOPELESS)
         running.request_stop()
-        handler.cleaning.wait(30)
+        handler.cleaning.wait(HOPELESS)
         assert outside.status(job_id) == "processing"
         assert outside.counts()["pending"] == 0
         handler.release.set()
@@ -95,7 +95,7 @@ def test_clean_up_that_never_ends_does_not_hold_the_worker(
 ):
     handler, job_id = Cleaning(kind, ends=False), outside.enqueue()
     with Running(kind, client, handler, shutdown_timeout=0.0, cleanup_grace=0.1) as running:
-        handler.entered.wait(30)
+        handler.entered.wait(HOPELESS)
         running.stop()
     assert not handler.cleaned.is_set() or kind == "coroutines"  # their loop was closed by the harness
     assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
@@ -110,7 +110,7 @@ def test_clean_up_after_a_time_out_ends_before_the_worker_does(
     handler, job_id = Cleaning(kind, ends=False), outside.enqueue(timeout_seconds=1, max_retries=0)
     with Running(kind, client, handler, cleanup_grace=60.0) as running:
         wait_until(lambda: outside.status(job_id) == "deadletter")
-        handler.cleaning.wait(30)
+        handler.cleaning.wait(HOPELESS)
         running.request_stop()
         wait_until(lambda: running.worker.state == "stopping")
         handler.release.set()
@@ -126,7 +126,7 @@ def test_clean_up_after_a_lost_lease_ends_before_the_worker_does(
     with Running(
         kind, client, handler, cleanup_grace=60.0, lease_duration=5, heartbeat_fraction=0.05
     ) as running:
-        handler.entered.wait(30)
+        handler.entered.wait(HOPELESS)
         outside.http.delete(f"/jobs/{job_id}")
         lease = outside.job(job_id)
         outside.http.post(

@@ -11,7 +11,7 @@ import pytest
 from spooled import SpooledClient
 from spooled.worker import Discard, Fail, JobContext, Retry, Snooze, SpooledWorker
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
 from tests.worker.test_lifecycle import Gate
@@ -152,7 +152,7 @@ def test_a_copy_is_withdrawn_when_the_original_was_lost_meanwhile(server: Embedd
 def test_a_deploy_costs_no_attempt_even_the_last(kind: str, client: SpooledClient, outside: Outside):
     job_id, gate = outside.enqueue(max_retries=0), Gate(kind)
     with Running(kind, client, gate) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         running.stop(timeout=0)
     copy = outside.job(outside.job(job_id)["result"]["spooled"]["successor"])
     assert (copy["status"], copy["max_retries"]) == ("pending", 0)
@@ -165,7 +165,7 @@ def test_a_deploy_never_dead_letters_a_job_that_cannot_be_replaced(
     parent, gate = outside.enqueue(max_retries=0), Gate(kind)
     child = outside.enqueue(parent_job_id=parent)
     with Running(kind, client, gate) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         running.stop(timeout=0)
     assert outside.status(parent) == "pending"
     assert outside.status(child) == "pending"
@@ -229,7 +229,7 @@ def test_a_job_that_is_cut_off_goes_on_from_where_it_was(kind: str, client: Spoo
 
     job_id = outside.enqueue(payload={"done": 0})
     with Running(kind, client, handler) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         running.stop(timeout=0)
     copy = outside.job(outside.job(job_id)["result"]["spooled"]["successor"])
     assert (copy["payload"], copy["status"]) == ({"done": 5}, "pending")

@@ -13,7 +13,7 @@ from spooled import AsyncSpooledClient, AuthenticationError, SpooledClient
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup
 from spooled_contrib.server import EmbeddedServer
 from tests.processes import Process
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
@@ -76,7 +76,7 @@ def test_a_worker_that_is_refused_takes_the_group_down_with_a_clear_error(
         thread.start()
         wait_until(lambda: first.state == second.state == "running")
         outside.http.delete(f"/api-keys/{made['id']}")
-        thread.join(30)
+        thread.join(HOPELESS)
     assert len(errors) == 1
     assert (first.state, second.state) == ("error", "stopped")
 

@@ -18,7 +18,7 @@ from spooled import SpooledClient
 from spooled.worker import JobContext, Middleware, SpooledWorker, WorkerHealth, WorkerState
 from spooled.worker.middleware import AckInfo, ClaimInfo
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
 
@@ -98,10 +98,10 @@ def test_draining_is_reported_at_once(client: SpooledClient, outside: Outside):
 
     def handler(ctx: JobContext[Any]) -> None:
         entered.set()
-        release.wait(30)
+        release.wait(HOPELESS)
 
     with Running("threads", client, handler) as running:
-        entered.wait(30)
+        entered.wait(HOPELESS)
         running.request_stop()
         wait_until(lambda: [worker["status"] for worker in outside.workers()] == ["draining"])
         release.set()
@@ -185,7 +185,9 @@ def test_no_more_threads_than_slots_and_three(client: SpooledClient, outside: Ou
     before, foreign_before = set(threading.enumerate()), libuv_threads()
     outside.enqueue_many(50)
     gate = threading.Event()
-    with Running("threads", client, lambda ctx: gate.wait(30), concurrency=8, transport=transport) as running:
+    with Running(
+        "threads", client, lambda ctx: gate.wait(HOPELESS), concurrency=8, transport=transport
+    ) as running:
         wait_until(lambda: running.worker.active_job_count == 8)
         ours = [
             thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("spooled")

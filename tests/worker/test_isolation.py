@@ -24,6 +24,7 @@ from spooled.worker import (
     current_job,
 )
 from spooled_contrib.server import EmbeddedServer
+from tests.waiting import HOPELESS
 from tests.worker.conftest import Outside
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -227,7 +228,7 @@ def test_middleware_and_handler_share_the_jobs_context(
 
 def test_jobs_that_run_at_the_same_time_do_not_see_each_other(server: EmbeddedServer, outside: Outside):
     ids = outside.enqueue_many(4)
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(4, timeout=HOPELESS)
     seen: dict[str, str] = {}
 
     def handler(ctx: JobContext[Any]) -> None:

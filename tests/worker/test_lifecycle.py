@@ -15,7 +15,7 @@ import pytest
 from spooled import AsyncSpooledClient, AuthenticationError, SpooledClient
 from spooled.worker import AsyncSpooledWorker, JobContext, SpooledWorker
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
 
@@ -55,7 +55,7 @@ class Gate:
 def test_stop_waits_for_the_active_job(kind: str, client: SpooledClient, outside: Outside):
     job_id, gate = outside.enqueue(), Gate(kind)
     with Running(kind, client, gate) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         later = None
         running.request_stop()
         wait_until(lambda: running.worker.state == "stopping")
@@ -74,7 +74,7 @@ def test_what_is_not_finished_at_the_deadline_is_aborted_and_given_back(
 ):
     job_id, gate = outside.enqueue(), Gate(kind)
     with Running(kind, client, gate, shutdown_timeout=0.1) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         running.stop()
         wait_until(gate.aborted.is_set)
     note = outside.job(job_id)["result"]["spooled"]
@@ -87,7 +87,7 @@ def test_what_is_not_finished_at_the_deadline_is_aborted_and_given_back(
 def test_a_second_stop_can_bring_the_deadline_forward(kind: str, client: SpooledClient, outside: Outside):
     job_id, gate = outside.enqueue(), Gate(kind)
     with Running(kind, client, gate, shutdown_timeout=3600.0) as running:
-        gate.entered.wait(30)
+        gate.entered.wait(HOPELESS)
         running.request_stop()
         wait_until(lambda: running.worker.state == "stopping")
         running.request_stop(timeout=0)
@@ -171,7 +171,7 @@ def test_a_server_that_goes_away_and_comes_back_costs_no_job(kind: str, tmp_path
             outside = Outside(server)
             job_id = outside.enqueue()
             with Running(kind, client, gate) as running:
-                gate.entered.wait(30)
+                gate.entered.wait(HOPELESS)
                 server.stop()
                 # The handler returns while nobody can take its ack.
                 gate.open.set()
@@ -350,7 +350,7 @@ worker.start()
 print(worker.state.value)
 """
     command = [sys.executable, "-c", program, server.api_key, server.url]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HOPELESS, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
 
 
@@ -362,7 +362,7 @@ def test_a_claim_in_flight_is_taken_in_and_its_jobs_are_run(server: EmbeddedServ
             response = super().handle_request(request)
             if request.url.path.endswith("/claim") and b'"id"' in response.read():
                 answered.set()
-                hold.wait(30)
+                hold.wait(HOPELESS)
             return response
 
     with (
@@ -370,7 +370,7 @@ def test_a_claim_in_flight_is_taken_in_and_its_jobs_are_run(server: EmbeddedServ
         Running("threads", client, lambda ctx: "run all the same") as running,
     ):
         job_id = outside.enqueue()
-        answered.wait(30)
+        answered.wait(HOPELESS)
         running.request_stop()
         wait_until(lambda: running.worker.state == "stopping")
         hold.set()
@@ -395,6 +395,6 @@ print(worker.state.value)
 """
     job_id = outside.enqueue(max_retries=0)
     command = [sys.executable, "-c", program, server.api_key, server.url]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HOPELESS, check=False)
     assert (ended.returncode, ended.stdout) == (0, "stopped\n")
     assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"

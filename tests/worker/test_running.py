@@ -10,7 +10,7 @@ import pytest
 
 from spooled import SpooledClient
 from spooled.worker import FallbackResult, JobContext
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import KINDS, Running
 
@@ -202,7 +202,7 @@ def test_at_most_concurrency_jobs_run_at_once_and_that_many_do(
         if kind == "coroutines":
             return coroutine(ctx)
         enter()
-        gate.wait(30)
+        gate.wait(HOPELESS)
         leave()
         return None
 
@@ -247,7 +247,7 @@ def test_a_job_that_outlives_its_timeout_is_aborted_and_fails(
     def handler(ctx: JobContext[Any]) -> Any:
         if kind == "coroutines":
             return coroutine(ctx)
-        if ctx.signal.wait(30):
+        if ctx.signal.wait(HOPELESS):
             aborted.set()
         return "too late"
 
@@ -263,7 +263,7 @@ def test_the_lease_is_renewed_while_the_handler_blocks(kind: str, client: Spoole
     release = threading.Event()
 
     def blocking(ctx: JobContext[Any]) -> None:  # under coroutines this blocks the user's loop, on purpose
-        release.wait(30)
+        release.wait(HOPELESS)
 
     with Running(kind, client, blocking, lease_duration=5, heartbeat_fraction=0.05):
         wait_until(lambda: outside.status(job_id) == "processing")
@@ -291,7 +291,7 @@ def test_a_lost_lease_aborts_the_handler_once_and_sends_no_ack(
     def handler(ctx: JobContext[Any]) -> Any:
         if kind == "coroutines":
             return coroutine(ctx)
-        if ctx.signal.wait(30):
+        if ctx.signal.wait(HOPELESS):
             aborted.set()
         return "nobody wants this"
 

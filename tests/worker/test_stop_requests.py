@@ -26,7 +26,7 @@ from spooled.worker import (
     group,
 )
 from spooled_contrib.server import EmbeddedServer
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 QUICK: dict[str, Any] = {"poll_interval": 0.05}
@@ -74,7 +74,7 @@ def stop_elsewhere(stop: Callable[[], object]) -> Callable[[], None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_worker_run.WorkerRun, "request_stop", request)
             threading.Thread(target=stop, daemon=True).start()
-            assert requested.wait(30), "the request found no run"
+            assert requested.wait(HOPELESS), "the request found no run"
 
     return action
 
@@ -82,7 +82,7 @@ def stop_elsewhere(stop: Callable[[], object]) -> Callable[[], None]:
 def ends(target: Callable[[], object]) -> None:
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(HOPELESS)
     assert not thread.is_alive(), "the worker has not heard the request to stop"
 
 
@@ -236,7 +236,7 @@ def test_many_stops_at_once_are_one(client: SpooledClient, outside: Outside):
     for one in stopping:
         one.start()
     for one in [*stopping, starting]:
-        one.join(30)
+        one.join(HOPELESS)
         assert not one.is_alive()
     assert worker.state == "stopped"
     job_id = outside.enqueue()
@@ -257,7 +257,7 @@ def test_hundreds_of_stops_at_random_moments_are_all_heard():
             for _ in range(spins):
                 pass
             worker.stop(0.0)
-            starting.join(30)
+            starting.join(HOPELESS)
             assert not starting.is_alive(), f"the stop of try {number} was lost"
 
 
@@ -303,7 +303,7 @@ print(worker.state.value)
 )
 def test_a_signal_handler_may_stop_at_any_moment_of_a_start(kind: str, place: str, server: EmbeddedServer):
     command = [sys.executable, "-c", PROGRAM, server.api_key, server.url, kind, place]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HOPELESS, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped\n", "")
 
 

@@ -28,7 +28,7 @@ from spooled.worker import (
 )
 from spooled.worker import _engine as engine
 from spooled.worker import _thread_runner as thread_runner
-from tests.waiting import wait_until
+from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 from tests.worker.harness import Running
 
@@ -161,7 +161,7 @@ class Normal:
     """A handler that does what `evil` does, and for normal jobs waits until all slots run one."""
 
     def __init__(self, kind: str, evil: Callable[[JobContext[Any]], Any]) -> None:
-        self.together = threading.Barrier(SLOTS, timeout=30)
+        self.together = threading.Barrier(SLOTS, timeout=HOPELESS)
         self._kind = kind
         self._evil = evil
         self._entered = 0
