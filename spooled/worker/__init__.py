@@ -26,6 +26,7 @@ from spooled.worker.events import (
     JobLeaseLostEventData,
     JobStartedEvent,
     JobStartedEventData,
+    JobStuckEvent,
     StartedEvent,
     StartedEventData,
     StoppedEvent,
@@ -37,7 +38,7 @@ from spooled.worker.health import WorkerHealth
 from spooled.worker.leases import Lease, LeaseKeeper, LeaseState
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware
 from spooled.worker.middleware import Handler as JobHandler
-from spooled.worker.state import WorkerState
+from spooled.worker.state import StuckWorkerError, WorkerState
 
 __all__ = [
     "AckInfo",
@@ -65,6 +66,7 @@ __all__ = [
     "JobLogFilter",
     "JobStartedEvent",
     "JobStartedEventData",
+    "JobStuckEvent",
     "Lease",
     "LeaseKeeper",
     "LeaseState",
@@ -77,6 +79,7 @@ __all__ = [
     "StartedEventData",
     "StoppedEvent",
     "StoppedEventData",
+    "StuckWorkerError",
     "WorkerEvent",
     "WorkerGroup",
     "WorkerHealth",

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import datetime as dt
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -37,12 +39,13 @@ from spooled.worker.events import (
     JobClaimedEvent,
     JobLeaseLostEvent,
     JobStartedEvent,
+    JobStuckEvent,
     StartedEvent,
     StoppedEvent,
 )
 from spooled.worker.health import WorkerHealth, moment
 from spooled.worker.leases import LeaseKeeper
-from spooled.worker.state import WorkerState
+from spooled.worker.state import StuckWorkerError, WorkerState
 
 logger = WorkerLogger("spooled.worker")
 
@@ -57,6 +60,15 @@ THREAD_CHECK = 1.0
 
 _ABORTED = "Worker shutdown timeout"
 _HANDED_BACK = Replace("handed back", None, costs_attempt=False, reason=_ABORTED, error=_ABORTED, revive=True)
+
+_TIMED_OUT = "Job timeout exceeded"
+"""The error text of a job that ran longer than its `timeout_seconds` (contract lifecycle §8)."""
+
+_WHEN_STUCK = {
+    "keep": "its lease is kept",
+    "fail": "the job fails although it runs",
+    "exit": "the worker ends",
+}
 
 _ORDERLY = ("aborted", "CancelledError", "JobAbortedError")
 """Beginnings of the errors with which an aborted handler ends as it should."""
@@ -149,6 +161,8 @@ class Engine:
             claims.failures,
             claims.last_error,
             self._dead_threads,
+            self._count_stuck(),
+            self._options.concurrency,
         )
 
     # --- the life of the engine -----------------------------------------------------------------------------
@@ -246,7 +260,7 @@ class Engine:
     def _stopped(self) -> None:
         self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
         if self._fatal is not None:
-            reason = "error"
+            reason = "stuck" if isinstance(self._fatal, StuckWorkerError) else "error"
         elif self._executions:
             reason = "forced"
         else:
@@ -262,11 +276,11 @@ class Engine:
         try:
             # A claim in flight brings jobs that are ours already: they are run, not handed back.
             await self._wait_until(claims.done, self._deadline)
-            await self._wait_until(lambda: not self._executions, self._deadline)
+            await self._wait_until(self._all_but_stuck_ended, self._deadline)
             self._cut_off()
             await self._wait_for_clean_up()
             give_up_at = asyncio.get_running_loop().time() + ACK_GRACE
-            await self._wait_until(lambda: not self._executions, lambda: give_up_at)
+            await self._wait_until(self._all_acks_accepted, lambda: give_up_at)
         finally:
             claims.cancel()
             await asyncio.gather(claims, return_exceptions=True)
@@ -279,6 +293,12 @@ class Engine:
                 execution.job.id,
             )
             self._telling.acked(execution, now, "fail", "unsettled", answer="the worker stopped")
+
+    def _all_but_stuck_ended(self) -> bool:
+        return all(execution.stuck for execution in self._executions.values())
+
+    def _all_acks_accepted(self) -> bool:
+        return not any(execution.settling for execution in self._executions.values())
 
     def _deadline(self) -> float:
         assert self._stop_at is not None
@@ -316,7 +336,11 @@ class Engine:
                 execution.job.id,
                 grace,
             )
-            self._give_back(execution)
+            # It may go on in this process. The job must not run a second time for as long as a lease would last.
+            if execution.decided is _HANDED_BACK:
+                due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self._options.lease_duration)
+                execution.decided = dataclasses.replace(_HANDED_BACK, due=due)
+                self._give_back(execution)
 
     def _give_back(self, execution: Execution) -> None:
         """Send what was decided for an aborted job, unless its lease is lost."""
@@ -407,6 +431,7 @@ class Engine:
         if not execution.abandoned:
             execution.abandoned = True
             execution.aborted_at = asyncio.get_running_loop().time()
+            self._timeouts.ring_at(execution.aborted_at + self._options.timeout_grace)
             self._runner.abort(execution)
 
     def _settled(self, execution: Execution) -> None:
@@ -424,15 +449,24 @@ class Engine:
             while True:
                 await self._timeouts.wait()
                 now = loop.time()
-                for execution in tuple(self._executions.values()):
-                    if not execution.running or execution.abandoned:
+                for execution in tuple(self._handlers):
+                    due = self._next_limit(execution)
+                    if due is None:
                         continue
-                    if execution.deadline <= now:
-                        self._time_out(execution)
+                    if due > now:
+                        self._timeouts.ring_at(due)
+                    elif execution.abandoned:
+                        self._report_stuck(execution, now)
                     else:
-                        self._timeouts.ring_at(execution.deadline)
+                        self._time_out(execution)
         finally:
             self._timeouts.close()
+
+    def _next_limit(self, execution: Execution) -> float | None:
+        """Return the time by which a running handler should have ended; None when nothing more follows."""
+        if execution.aborted_at is None:
+            return execution.deadline
+        return None if execution.stuck or self._cut else execution.aborted_at + self._options.timeout_grace
 
     async def _watch_threads(self) -> None:
         while True:
@@ -440,19 +474,41 @@ class Engine:
             self._dead_threads = self._runner.replace_dead_threads()
 
     def _time_out(self, execution: Execution) -> None:
+        """Abort a handler. The job fails when that has ended: until then it must not run anywhere else."""
         logger.error(
             "job %s ran longer than its %d s; aborting it", execution.job.id, execution.job.timeout_seconds
         )
+        execution.decided = Failure(_TIMED_OUT)
         self._abandon(execution)
-        self._acks.settle(execution, Failure("Job timeout exceeded"))
-        stuck = sum(one.abandoned for one in self._handlers)
-        if stuck >= self._options.concurrency:
-            logger.error(
-                "all %d slots of worker %s hold handlers that ignored their time-out; "
-                "it claims nothing until one of them returns",
-                stuck,
-                self.worker_id,
-            )
+
+    def _report_stuck(self, execution: Execution, now: float) -> None:
+        assert execution.aborted_at is not None
+        execution.stuck = True
+        options, job_id, queue_name = self._options, execution.job.id, execution.context.queue_name
+        seconds = now - execution.aborted_at
+        stuck = self._count_stuck()
+        logger.error(
+            "job %s on %s still runs %.0f s after it was aborted: it is stuck, and %s (stuck slots: %d of %d)",
+            job_id,
+            queue_name,
+            seconds,
+            _WHEN_STUCK[options.on_stuck],
+            stuck,
+            options.concurrency,
+        )
+        self._telling.emit(JobStuckEvent(job_id, queue_name, seconds, options.on_stuck))
+        match options.on_stuck:
+            case "fail":
+                self._give_back(execution)
+            case "exit":
+                self._fatal = self._fatal or StuckWorkerError(
+                    f"job {job_id} on {queue_name} still runs {seconds:.0f} s after it was aborted (on_stuck='exit')"
+                )
+                self.request_stop()
+        self._changed.set()
+
+    def _count_stuck(self) -> int:
+        return sum(execution.stuck for execution in tuple(self._handlers))
 
     # --- leases ---------------------------------------------------------------------------------------------
 

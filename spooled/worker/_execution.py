@@ -29,6 +29,7 @@ class Execution:
             worker's shutdown deadline has passed.
         aborted_at: When it was abandoned; None until then.
         decided: What is acked, when the handler has ended, in place of what it returns; None while that counts.
+        stuck: It was aborted and has not ended within `timeout_grace`.
         settling: An ack is being sent.
         told: Middleware knows how it ended.
     """
@@ -45,5 +46,6 @@ class Execution:
     abandoned: bool = False
     aborted_at: float | None = None
     decided: Outcome | None = None
+    stuck: bool = False
     settling: bool = False
     told: bool = False

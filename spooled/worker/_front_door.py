@@ -39,6 +39,8 @@ class WorkerKeywords(TypedDict, total=False):
     heartbeat_fraction: float
     shutdown_timeout: float
     cleanup_grace: float
+    timeout_grace: float
+    on_stuck: Literal["keep", "fail", "exit"]
     hostname: str | None
     worker_id: str | None
     worker_type: str
@@ -117,8 +119,8 @@ class FrontDoor:
         exception in one is logged and changes nothing else.
 
         Args:
-            event: `started`, `stopped`, `error`, `job:claimed`, `job:started`, `job:completed`, `job:failed` or
-                `job:lease_lost`.
+            event: `started`, `stopped`, `error`, `job:claimed`, `job:started`, `job:completed`, `job:failed`,
+                `job:lease_lost` or `job:stuck`.
             handler: Takes the event object, see `spooled.worker.events`.
 
         Raises:

@@ -23,6 +23,9 @@ _METADATA_LIMIT = 64 * 1024
 TRANSPORTS = ("auto", "httpx", "aiohttp")
 """How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
 
+ON_STUCK = ("keep", "fail", "exit")
+"""What to do about a handler that goes on after its job's time-out, see `SpooledWorker`."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -35,6 +38,8 @@ class WorkerOptions:
     heartbeat_fraction: float = 0.5
     shutdown_timeout: float = 30.0
     cleanup_grace: float = 5.0
+    timeout_grace: float = 30.0
+    on_stuck: str = "keep"
     hostname: str | None = None
     worker_id: str | None = None
     worker_type: str = "python"
@@ -52,6 +57,7 @@ class WorkerOptions:
         _number("heartbeat_fraction", self.heartbeat_fraction, 0, 1, above=True)
         _number("shutdown_timeout", self.shutdown_timeout, 0, float("inf"))
         _number("cleanup_grace", self.cleanup_grace, 0, 3600)
+        _number("timeout_grace", self.timeout_grace, 0, 86400)
         if self.hostname is not None:
             _text(
                 "hostname",
@@ -65,8 +71,8 @@ class WorkerOptions:
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > 50:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
-        if self.transport not in TRANSPORTS:
-            raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {self.transport!r}")
+        _choice("transport", self.transport, TRANSPORTS)
+        _choice("on_stuck", self.on_stuck, ON_STUCK)
         if not isinstance(self.wakeups, bool):
             raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
         try:
@@ -105,6 +111,11 @@ def _text(name: str, value: object, pattern: re.Pattern[str], rule: str) -> None
         raise TypeError(f"{name} must be text, got {type(value).__name__}")
     if not pattern.fullmatch(value):
         raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _number(

@@ -54,6 +54,20 @@ class Runner(Protocol):
         """Whether the caller is one of the handlers. Called from anywhere."""
 
 
+class _Waiting:
+    """Handlers that have not begun. Exactly one of those who take a handler gets it; may be used in any thread."""
+
+    def __init__(self) -> None:
+        self._executions: dict[Execution, None] = {}
+
+    def add(self, execution: Execution) -> None:
+        self._executions[execution] = None
+
+    def take(self, execution: Execution) -> bool:
+        """Return whether it was waiting until now."""
+        return self._executions.pop(execution, execution) is None
+
+
 class CallerRunner:
     """Runs plain functions one after the other in the thread that calls `Desk.serve`. For tests.
 
@@ -64,6 +78,7 @@ class CallerRunner:
         self._desk = desk
         self._done: Handoff[Finished] | None = None
         self._scopes = JobScopes(on_loop=False)
+        self._waiting = _Waiting()
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
         self._done = Handoff(loop, deliver)
@@ -72,10 +87,12 @@ class CallerRunner:
         return new_context(JobContext, job, queue_name, threading.Event())
 
     def submit(self, execution: Execution) -> None:
+        self._waiting.add(execution)
         self._desk.put(self, execution)
 
     def abort(self, execution: Execution) -> None:
         execution.context.signal.set()
+        self.decline(execution)
 
     def replace_dead_threads(self) -> int:
         return 0
@@ -87,9 +104,10 @@ class CallerRunner:
         return False
 
     def decline(self, execution: Execution) -> None:
-        """Report a handler that will not be run any more."""
+        """Report a handler that will not be run any more, unless it runs already."""
         assert self._done is not None
-        self._done.put((execution, Failure("aborted")))
+        if self._waiting.take(execution):
+            self._done.put((execution, Failure("aborted")))
 
     def run(self, execution: Execution) -> None:
         """Run one handler, here.
@@ -98,9 +116,8 @@ class CallerRunner:
         """
         assert self._done is not None
         assert execution.route is not None
-        if execution.context.signal.is_set():
-            # Timed out or given back while others had their turn.
-            return self.decline(execution)
+        if not self._waiting.take(execution):
+            return  # timed out or given back while others had their turn
         call = execution.route.call
         interruption: BaseException | None = None
 
@@ -121,7 +138,6 @@ class CallerRunner:
             self._done.put((execution, outcome))
         if interruption is not None:
             raise interruption
-        return None
 
 
 class Desk:
@@ -165,6 +181,7 @@ class LoopRunner:
         self._start: Handoff[Execution] = Handoff(loop, self._start_task)
         self._done: Handoff[Finished] | None = None
         self._scopes = JobScopes(on_loop=True)
+        self._waiting = _Waiting()
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
         self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
 
@@ -175,11 +192,16 @@ class LoopRunner:
         return new_context(AsyncJobContext, job, queue_name, AsyncSignal())
 
     def submit(self, execution: Execution) -> None:
-        if not self._start.put(execution):
+        self._waiting.add(execution)
+        if not self._start.put(execution) and self._waiting.take(execution):
             self._report(execution, Failure("the worker's event loop was closed before the job could start"))
 
     def abort(self, execution: Execution) -> None:
         cast("AsyncSignal", execution.context.signal).abort(self._loop)  # `context` has put it there
+        if self._waiting.take(execution):
+            # The loop has not got to it, and may be blocked for long.
+            self._report(execution, Failure("aborted"))
+            return
         try:
             self._loop.call_soon_threadsafe(self._cancel, execution)
         except RuntimeError:
@@ -199,6 +221,8 @@ class LoopRunner:
             return False
 
     def _start_task(self, execution: Execution) -> None:
+        if not self._waiting.take(execution):
+            return
         coroutine = self._run(execution)
         try:
             # By way of `run`, because a task factory of the user's need not know about contexts.

@@ -39,6 +39,11 @@ class SpooledWorker(FrontDoor):
         heartbeat_fraction: Renew after this share of the lease, above 0 and up to 1. Default 0.5.
         shutdown_timeout: Seconds that `stop()` gives running jobs. Default 30.0.
         cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends. Default 5.0.
+        timeout_grace: Seconds that a handler gets to end after its job's `timeout_seconds`, or a lost lease, before it
+            counts as stuck. Default 30.0.
+        on_stuck: What to do about a stuck handler. `keep`: keep the job's lease, so that it cannot run elsewhere at the
+            same time. `fail`: fail the job, which may then run a second time while the first run goes on. `exit`:
+            drain and end with a `StuckWorkerError`, for a supervisor that starts the process anew. Default `keep`.
         hostname: Shown in the worker list. Default: this machine's name.
         worker_id: A fixed id, 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: a new one for each start.
         worker_type: Shown in the worker list. Default `python`.

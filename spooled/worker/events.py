@@ -20,6 +20,7 @@ EventName = Literal[
     "job:completed",
     "job:failed",
     "job:lease_lost",
+    "job:stuck",
 ]
 
 
@@ -38,8 +39,8 @@ class StoppedEvent:
     Attributes:
         worker_id: The id that it was registered with.
         reason: `graceful`: all jobs had ended. `deadline`: jobs were cut off at the shutdown deadline, and given back.
-            `forced`: jobs could not be settled, and run again when their leases have ended. `error`: the worker could
-            not go on; `start()` has raised why.
+            `forced`: jobs could not be settled, and run again when their leases have ended. `stuck`: a handler was
+            stuck, and `on_stuck="exit"`. `error`: the worker could not go on; `start()` has raised why.
     """
 
     worker_id: str
@@ -106,6 +107,23 @@ class JobLeaseLostEvent:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class JobStuckEvent:
+    """The job was aborted, and its handler has not ended within `timeout_grace`. It holds its slot until it does.
+
+    Attributes:
+        job_id: The job's id.
+        queue_name: The queue it came from.
+        seconds: How long ago it was aborted.
+        on_stuck: What is done about it: `keep`, `fail` or `exit`.
+    """
+
+    job_id: str
+    queue_name: str
+    seconds: float
+    on_stuck: str
+
+
 WorkerEvent = (
     StartedEvent
     | StoppedEvent
@@ -115,6 +133,7 @@ WorkerEvent = (
     | JobCompletedEvent
     | JobFailedEvent
     | JobLeaseLostEvent
+    | JobStuckEvent
 )
 
 EVENT_NAMES: dict[type, EventName] = {
@@ -126,6 +145,7 @@ EVENT_NAMES: dict[type, EventName] = {
     JobCompletedEvent: "job:completed",
     JobFailedEvent: "job:failed",
     JobLeaseLostEvent: "job:lease_lost",
+    JobStuckEvent: "job:stuck",
 }
 
 EventHandler = Callable[[Any], object]

@@ -21,6 +21,8 @@ class WorkerHealth:
         claim_failures: Claims that failed in a row; 0 while all is well.
         last_error: What the last failing request was answered, as text; None once claims succeed again.
         dead_threads: Handler threads that have died and could not be replaced yet; 0 while all is well.
+        stuck: Handlers that go on although their jobs were aborted `timeout_grace` ago; each holds a slot.
+        concurrency: How many slots there are; 0 while the worker is not running.
     """
 
     state: WorkerState
@@ -31,14 +33,16 @@ class WorkerHealth:
     claim_failures: int
     last_error: str | None
     dead_threads: int = 0
+    stuck: int = 0
+    concurrency: int = 0
 
     def is_ready(self, *, within: float = 60.0) -> bool:
         """Whether it is running and the server has answered a claim in the last `within` seconds.
 
-        A worker that has lost a thread is not ready until it is replaced. A worker whose slots are all taken does
-        not claim; its own heartbeats count then.
+        A worker that has lost a thread is not ready until it is replaced, and one whose slots are all stuck is not
+        until one of them ends. A worker whose slots are all taken does not claim; its own heartbeats count then.
         """
-        if self.state is not WorkerState.RUNNING:
+        if self.state is not WorkerState.RUNNING or 0 < self.concurrency <= self.stuck:
             return False
         since = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=within)
         seen = [at for at in (self.last_claim_at, self.last_heartbeat_at) if at is not None]

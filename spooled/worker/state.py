@@ -18,3 +18,7 @@ class WorkerState(enum.StrEnum):
     STOPPED = "stopped"
     ERROR = "error"
     """Stopped because going on was pointless, for example because the API key was revoked."""
+
+
+class StuckWorkerError(RuntimeError):
+    """A handler has gone on for `timeout_grace` seconds after it was aborted, and the worker has `on_stuck="exit"`."""

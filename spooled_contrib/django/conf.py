@@ -35,6 +35,8 @@ _WORKER_OPTIONS = (
     "lease_duration",
     "heartbeat_fraction",
     "cleanup_grace",
+    "timeout_grace",
+    "on_stuck",
     "hostname",
     "metadata",
     "transport",

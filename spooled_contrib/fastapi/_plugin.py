@@ -47,6 +47,8 @@ class WorkerOptions(TypedDict, total=False):
     lease_duration: int
     heartbeat_fraction: float
     cleanup_grace: float
+    timeout_grace: float
+    on_stuck: Literal["keep", "fail", "exit"]
     hostname: str | None
     metadata: Mapping[str, Any] | None
     transport: Literal["auto", "httpx", "aiohttp"]
