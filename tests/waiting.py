@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
 
-HOPELESS = 120.0
-"""Seconds after which a condition will not come true any more. Never a measure of speed."""
+HOPELESS = float(os.environ.get("SPOOLED_TEST_PATIENCE", "120"))
+"""Seconds after which a condition will not come true any more. Never a measure of speed: less than the default is for
+those who work on a test that fails."""
 
 
 def wait_until(condition: Callable[[], object], what: str = "") -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,9 @@ logger = WorkerLogger("spooled.worker")
 
 ERROR_LIMIT = 2048
 """The longest error text in characters that the server takes; a longer one is refused (contract lifecycle §4)."""
+
+SHOWN_CAUSES = 3
+"""Errors of a group that its text tells; the traceback in the log has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,35 @@ def describe_error(error: BaseException) -> str:
     try:
         name = str.__str__(type(error).__name__)
         text = str.__str__(str(error))  # `str` may return a subclass, with methods of its own
+        if isinstance(error, BaseExceptionGroup):
+            text = f"{text}: {_causes(error)}"
         return fit_error(f"{name}: {text}" if text else name)
     except BaseException as broken:
         return f"{name}: (its message cannot be read: {type(broken).__name__})"
+
+
+def _causes(error: BaseExceptionGroup[BaseException]) -> str:
+    """Describe the errors in a group: the first few, in the order in which the group holds them."""
+    causes = list(_leaves(error))
+    shown = "; ".join(describe_error(cause) for cause in causes[:SHOWN_CAUSES])
+    more = len(causes) - SHOWN_CAUSES
+    return f"{shown}; and {more} more" if more > 0 else shown
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _only_control(error: BaseException) -> BaseException:
+    """Return the control exception that is alone in a group, as a TaskGroup raises it; else the error itself."""
+    inner = error
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, JobControl | Fail) else error
 
 
 def fit_error(text: str) -> str:
@@ -105,6 +135,11 @@ def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     if isinstance(value, Answer):
         codec, value = value.codec, value.value
     given = value if isinstance(value, FallbackResult) else FallbackResult(value)
+    if inspect.iscoroutine(given.value):
+        given.value.close()
+        text = "the handler returned a coroutine, which nothing has awaited: declare the handler with async def"
+        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
+        return Failure(text)
     try:
         return Success(given.value, encode_result(given.value, codec), given.fallback)
     except BaseException as error:
@@ -127,6 +162,7 @@ def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outco
 
 
 def _read_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
+    error = _only_control(error)
     told = fit_error(error.text) if isinstance(error, Fail) else describe_error(error)
     if ctx.signal.is_set():
         # Aborted; the engine says in one line how it ended.

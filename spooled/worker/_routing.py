@@ -56,11 +56,10 @@ class Routes:
         A second handler for every job takes the place of the first, as with the official SDK; the log says so.
 
         Raises:
-            TypeError: It is not callable, or the type of its payload cannot be found out.
+            TypeError: It cannot be a handler, or the type of its payload cannot be found out.
             ValueError: There is a handler for that job type already.
         """
-        if not callable(handler):
-            raise TypeError(f"a handler must be a function that takes the job context, got {handler!r}")
+        check_handler(handler)
         taken = self._default if job_type is None else self._typed.get(job_type)
         if taken is not None and taken is not handler:
             if job_type is not None:
@@ -122,13 +121,42 @@ class BoundRoutes:
 
 
 def is_plain(handler: Callable[[Any], Any]) -> bool:
-    """Whether this is a plain function, as opposed to a coroutine function or an object that makes awaitables."""
-    inner: Any = handler
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    if inspect.isfunction(inner) or inspect.ismethod(inner):
-        return not inspect.iscoroutinefunction(inner)
-    return inspect.isbuiltin(inner) or not inspect.iscoroutinefunction(getattr(inner, "__call__", inner))  # noqa: B004
+    """Return whether no coroutine function is in a handler, however it is wrapped."""
+    return not any(inspect.iscoroutinefunction(layer) for layer in _layers(handler))
+
+
+def check_handler(handler: object) -> None:
+    """Refuse what cannot be a handler.
+
+    Raises:
+        TypeError: It is not callable, a class, or a generator function, whose call would run nothing.
+    """
+    if not callable(handler) or isinstance(handler, type):
+        raise TypeError(f"a handler must be a function that takes the job context, got {handler!r}")
+    for layer in _layers(handler):
+        if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
+            raise TypeError(
+                f"{name_of(handler)} is a generator: calling it would run nothing. "
+                "Return the job's result in place of yielding it"
+            )
+
+
+def _layers(handler: Callable[..., Any]) -> Iterator[Any]:
+    """Yield a handler and what it is made of: functions of partials and decorators, and the `__call__` of objects."""
+    waiting: list[Any] = [handler]
+    seen: list[Any] = []
+    while waiting:
+        layer = waiting.pop()
+        if any(layer is one for one in seen):
+            continue
+        seen.append(layer)
+        yield layer
+        if isinstance(layer, functools.partial):
+            waiting.append(layer.func)
+        elif not inspect.isroutine(layer):
+            waiting.append(type(layer).__call__)
+        if hasattr(layer, "__wrapped__"):
+            waiting.append(layer.__wrapped__)
 
 
 def payload_type_of(handler: Callable[[Any], Any]) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import queue
 import threading
 from collections.abc import Callable
@@ -245,7 +246,8 @@ class LoopRunner:
         # Everything is caught here, because a SystemExit that leaves a task stops the user's whole loop.
         with running_as(ctx):
             try:
-                return outcome_of_value(await route.call(ctx), ctx)
+                value = route.call(ctx)
+                return outcome_of_value(await value if inspect.isawaitable(value) else value, ctx)
             except BaseException as error:
                 # A cancellation is ours when the execution was aborted. Otherwise the handler or its loop's owner
                 # cancelled it, and the job must not be left without an ack.

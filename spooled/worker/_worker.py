@@ -11,7 +11,7 @@ from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._front_door import FrontDoor, WorkerKeywords
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
-from spooled.worker._routing import is_plain, name_of
+from spooled.worker._routing import check_handler, is_plain, name_of
 from spooled.worker._runners import CallerRunner
 from spooled.worker._sinks import ThreadSink
 from spooled.worker._thread_runner import ThreadRunner
@@ -157,10 +157,11 @@ class SpooledWorker(FrontDoor):
             self._raise_failure()
 
     def _register(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
+        check_handler(handler)
         if not is_plain(handler):
             raise TypeError(
-                f"{name_of(handler)} is a coroutine function: "
-                "use AsyncSpooledWorker for it, or declare it with a plain def"
+                f"{name_of(handler)} is a coroutine function: use AsyncSpooledWorker for it, or declare it with a "
+                "plain def. If its decorator runs the coroutine, delete the decorator's `__wrapped__`"
             )
         self._add_handler(handler, job_type, payload)
         if self._auto_start:

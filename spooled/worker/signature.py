@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from spooled.worker._routing import is_plain, name_of, result_type_of
+from spooled.worker._routing import check_handler, is_plain, name_of, result_type_of
 from spooled.worker.context import JobContext
 
 _CONTEXT_NAMES = ("ctx", "context")
@@ -58,8 +58,7 @@ def signature_of(function: Callable[..., Any]) -> HandlerSignature:
     Raises:
         TypeError: It is not callable, or an annotation names something that cannot be found.
     """
-    if not callable(function):
-        raise TypeError(f"a handler must be a function, got {function!r}")
+    check_handler(function)
     name = name_of(function)
     parameters = _parameters(function, name)
     first: Literal["context", "payload", "nothing"] = "nothing"
