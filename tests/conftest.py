@@ -34,7 +34,9 @@ def logging_as_before() -> Iterator[None]:
 
 
 def _loggers() -> dict[str, logging.Logger]:
-    logging.getLogger("spooled")  # has no records of its own, and would be made by the first who sets its level
+    logging.getLogger(
+        "spooled"
+    )  # has no records of its own, and would be made by the first who sets its level
     known = logging.getLogger().manager.loggerDict
     return {name: one for name, one in known.items() if isinstance(one, logging.Logger)}
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from spooled.daemon_loops import held_at_exit
+
 T = TypeVar("T")
 
 
@@ -29,7 +31,8 @@ class LoopThread:
 
     def _run(self) -> None:
         try:
-            self._loop.run_forever()
+            with held_at_exit(self._loop):
+                self._loop.run_forever()
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.run_until_complete(self._loop.shutdown_default_executor())

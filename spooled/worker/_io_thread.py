@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from spooled.daemon_loops import held_at_exit
 from spooled.worker._ending import Ending
 from spooled.worker._log import WorkerLogger
 
@@ -72,7 +73,8 @@ class IoThread:
 
         failed: BaseException | None = None
         try:
-            self.loop.run_until_complete(run_all())
+            with held_at_exit(self.loop):
+                self.loop.run_until_complete(run_all())
         except BaseException as error:
             failed = error
             logger.critical("the worker's I/O loop ended unexpectedly", exc_info=error)

@@ -137,7 +137,9 @@ def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     given = value if isinstance(value, FallbackResult) else FallbackResult(value)
     if inspect.iscoroutine(given.value):
         given.value.close()
-        text = "the handler returned a coroutine, which nothing has awaited: declare the handler with async def"
+        text = (
+            "the handler returned a coroutine, which nothing has awaited: declare the handler with async def"
+        )
         logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
         return Failure(text)
     try:

@@ -240,6 +240,17 @@ class Courier:
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
             )
         self.events.flush()
+        self._end()
+
+    def stop_at_exit(self) -> None:
+        """Flush, and end the thread, for a process that ends without closing its connections.
+
+        A loop that still ran while the interpreter is taken down would now and then take the process down with it.
+        """
+        self.flush()
+        self._end()
+
+    def _end(self) -> None:
         self.soon(self._stopping.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(FLUSH_TIMEOUT)

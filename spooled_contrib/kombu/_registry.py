@@ -141,9 +141,9 @@ def _ours() -> Iterator[Courier]:
 
 
 @atexit.register
-def _flush_all() -> None:
-    for courier in _ours():
-        courier.flush()
+def _stop_all() -> None:
+    for courier in list(_ours()):
+        courier.stop_at_exit()
 
 
 def _after_fork() -> None:

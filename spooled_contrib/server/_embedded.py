@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from spooled.clock import Clock, ManualClock, SystemClock
+from spooled.daemon_loops import held_at_exit
 from spooled_contrib.server._runtime import Runtime
 from spooled_contrib.server._settings import Limits, Plan, ServerSettings
 
@@ -198,7 +199,7 @@ class EmbeddedServer:
             await stopping.wait()
             await runtime.stop()
 
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner, held_at_exit(runner.get_loop()):
             runner.run(main())
 
     def __enter__(self) -> Self:

@@ -48,6 +48,8 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     result_chord_retry_interval=0.3,
     result_backend_always_retry=True,
+    # Celery gives up after half a second, and a server on a busy machine takes longer to come back.
+    task_publish_retry_policy={"max_retries": 100, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1},
     worker_prefetch_multiplier=4,
     broker_connection_retry_on_startup=True,
 )
