@@ -14,11 +14,17 @@ from spooled_contrib.kombu._results import HELD
 logger = logging.getLogger("spooled.kombu")
 
 
+_watching = False
+
+
 def watch() -> None:
     """Have Celery tell of every task that begins, where there is Celery. Children of a pool inherit that."""
+    global _watching
     signals: Any = sys.modules.get("celery.signals")
-    if signals is not None:
+    # Once: the signal has a lock, and a process that is forked while another thread holds it never gets it.
+    if signals is not None and not _watching:
         signals.task_prerun.connect(_begins, weak=False, dispatch_uid="spooled-kombu")
+        _watching = True
 
 
 def _begins(task: Any = None, **_: Any) -> None:

@@ -193,9 +193,9 @@ def test_the_jobs_are_those_of_the_committed_transactions_each_once(
 
     committed = json.loads(site.run("-c", ASK))["orders"]
     wait_until(settled, "every job has run")
-    state = json.loads(site.run("-c", ASK))
-    assert state["orders"] == committed
-    assert state["waiting"] == []
+    # A relay that was killed between the answer of the server and its delete has left rows; they are sent again.
+    wait_until(lambda: json.loads(site.run("-c", ASK))["waiting"] == [], "the outbox is empty")
+    assert json.loads(site.run("-c", ASK))["orders"] == committed
 
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in site.runs():

@@ -90,7 +90,7 @@ def test_an_annotation_that_cannot_be_found_is_named() -> None:
 
 
 def test_what_is_no_function() -> None:
-    with pytest.raises(TypeError, match="must be a function, got 3"):
+    with pytest.raises(TypeError, match="must be a function that takes the job context, got 3"):
         signature_of(3)  # type: ignore[arg-type]
 
 
