@@ -1,82 +1,158 @@
-"""The fast transport of the worker engine, over aiohttp (extra `fast`)."""
+"""The default transport of coroutines, over aiohttp. Slow to import, so only a client that is used imports it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
 import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
 
-from spooled._http._failures import broken, overdue, unconnected
+from spooled._http._bodies import Body, BodyError, TooLargeError
+from spooled._http._failures import (
+    broken,
+    not_let_through,
+    overdue,
+    too_large,
+    unconnected,
+    unreachable,
+)
 from spooled._http._messages import Request, Response
-from spooled._http._proxy import proxy_for
+from spooled._http._proxy import proxy_for, take_apart
 from spooled._http._transport import KEEPALIVE_SECONDS
+from spooled._http._trust import trust
 from spooled.config import ClientConfig
+from spooled.errors import SpooledError
 
 
-class AiohttpTransport:
-    """Sends requests through an `aiohttp.ClientSession`, on one event loop.
+class _EndedError(Exception):
+    """A connection ended before its answer came; the cause is aiohttp's own error.
+
+    aiohttp sends idempotent requests again by itself after that, and what is sent twice must be counted.
+    """
+
+
+_FAILURES = (_EndedError, aiohttp.ClientError, OSError)
+
+
+class _Attempt:
+    """What aiohttp tells about a request under way.
+
+    Attributes:
+        reused: Whether its connection has served another request before.
+    """
+
+    reused = False
+
+
+class AiohttpConnections:
+    """An `aiohttp.ClientSession` for one server, and what its errors mean.
 
     Args:
         config: Address and timeouts.
-        max_connections: Connections opened at most. Default: the configuration's.
+        max_connections: Connections opened at most.
+
+    Raises:
+        ConfigurationError: The environment names a proxy or certificates that cannot be used.
     """
 
-    def __init__(self, config: ClientConfig, *, max_connections: int | None = None) -> None:
-        self._base_url = config.base_url
+    def __init__(self, config: ClientConfig, max_connections: int) -> None:
+        self.base_url = config.base_url
         self._connect_timeout = config.connect_timeout
-        self._max_connections = config.max_connections if max_connections is None else max_connections
+        self._max_connections = max_connections
         self._proxy = proxy_for(config.base_url)
+        secure = config.base_url.startswith("https:") or (self._proxy or "").startswith("https:")
+        self._trust: ssl.SSLContext | bool = trust() if secure else True
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def send(self, request: Request) -> Response:
+    def ask(
+        self, request: Request, attempt: _Attempt, *, each_wait: bool = False
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send the request, and give the answer when its headers are there.
+
+        Args:
+            request: What to send.
+            attempt: Is told about the connection.
+            each_wait: Whether `request.timeout` bounds each wait and not all of them together.
+        """
+        loop = asyncio.get_running_loop()
         session = self._session
-        if session is None:
-            session = self._session = self._open()
-        url = self._base_url + request.path
+        if session is None or self._loop is not loop:
+            self._abandon()
+            session, self._loop = self._open(), loop
+            self._session = session
+        url = self.base_url + request.path
         if request.query:
             url += "?" + urlencode(request.query)
-        try:
-            async with session.request(
-                request.method,
-                # Encoded already: yarl would turn %2E%2E back into a step up.
-                URL(url, encoded=True),
-                data=_content(request.body),
-                headers=request.headers,
-                timeout=self._timeout(request.timeout),
-                allow_redirects=False,
-                proxy=self._proxy,
-            ) as response:
-                body = await response.read()
-        except aiohttp.ConnectionTimeoutError as error:
-            raise unconnected(self._base_url, request, self._connect_timeout) from error
-        except TimeoutError as error:
-            raise overdue(request) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise broken(self._base_url, request, error) from error
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers
-        }
-        return Response(response.status, headers, body)
+        return session.request(
+            request.method,
+            # Encoded already: yarl would turn %2E%2E back into a step up.
+            URL(url, encoded=True),
+            data=_content(request.body),
+            headers=request.headers,
+            timeout=self._each(request.timeout) if each_wait else self._total(request.timeout),
+            allow_redirects=False,
+            proxy=self._proxy,
+            trace_request_ctx=attempt,
+        )
+
+    def failure(self, request: Request, attempt: _Attempt, error: Exception) -> SpooledError:
+        """Return our error for one of aiohttp's."""
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return unconnected(self.base_url, request, self._connect_timeout)
+        if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerFingerprintMismatch):
+            return unreachable(self.base_url, request, error)
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            assert self._proxy is not None
+            address = take_apart(self._proxy).address
+            return not_let_through(self.base_url, request, address, error.status, error.message)
+        if isinstance(error, TimeoutError):
+            return overdue(request)
+        if isinstance(error, _EndedError) and isinstance(error.__cause__, Exception):
+            return broken(self.base_url, request, error.__cause__, stale=attempt.reused)
+        return broken(self.base_url, request, error)
 
     async def aclose(self) -> None:
+        """Close the connections."""
         session, self._session = self._session, None
         if session is not None:
-            await session.close()
+            if self._loop is asyncio.get_running_loop():
+                await session.close()
+            else:
+                self._session = session
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """Drop the connections of a loop that is not the running one, and most likely closed."""
+        session, self._session = self._session, None
+        if session is not None and session.connector is not None:
+            connector = session.connector
+            session.detach()
+            with contextlib.suppress(RuntimeError):
+                connector.close()
 
     def _open(self) -> aiohttp.ClientSession:
-        """Made by the first request, because aiohttp ties a session to the running loop."""
+        """Return a session of the running loop, to which aiohttp ties it."""
         connector = aiohttp.TCPConnector(
-            limit=self._max_connections,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            ssl=_trust() if self._base_url.startswith("https:") else True,
+            limit=self._max_connections, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._trust
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it does so without a limit
+            trace_configs=[tracing],
+            middlewares=[_once],
+        )
 
-    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+    def _total(self, seconds: float) -> aiohttp.ClientTimeout:
         known = self._timeouts.get(seconds)
         if known is None:
             if len(self._timeouts) > 100:  # the engine may ask for what is left of a lease
@@ -85,14 +161,117 @@ class AiohttpTransport:
             self._timeouts[seconds] = known
         return known
 
+    def _each(self, seconds: float) -> aiohttp.ClientTimeout:
+        connecting = min(self._connect_timeout, seconds)
+        return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=connecting, sock_read=seconds)
+
+
+class AiohttpTransport:
+    """Sends requests through an `aiohttp.ClientSession`, on one event loop.
+
+    Args:
+        config: Address, timeouts, connection limit, size of answers.
+        max_connections: Overrides the configuration's.
+
+    Raises:
+        ConfigurationError: The environment names a proxy or certificates that cannot be used.
+    """
+
+    def __init__(self, config: ClientConfig, *, max_connections: int | None = None) -> None:
+        self._limit = config.max_response_bytes
+        self._connections = AiohttpConnections(config, max_connections or config.max_connections)
+
+    async def send(self, request: Request) -> Response:
+        attempt = _Attempt()
+        try:
+            async with self._connections.ask(request, attempt) as response:
+                body = Body(self._limit, response.headers.get("content-encoding"))
+                content = response.content
+                while chunk := await content.readany():
+                    body.feed(chunk)
+                return Response(response.status, _headers(response), body.whole())
+        except TooLargeError as error:
+            raise too_large(request, self._limit) from error
+        except BodyError as error:
+            raise broken(self._connections.base_url, request, error) from error
+        except _FAILURES as error:
+            raise self._connections.failure(request, attempt, error) from error
+
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+
+class AiohttpStream:
+    """An answer whose body is still coming. See `spooled._http._streams.Stream`."""
+
+    def __init__(
+        self,
+        connections: AiohttpConnections,
+        request: Request,
+        attempt: _Attempt,
+        response: aiohttp.ClientResponse,
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = _headers(response)
+        self._connections = connections
+        self._request = request
+        self._attempt = attempt
+        self._response = response
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        try:
+            while chunk := await self._response.content.readany():
+                yield chunk
+        except _FAILURES as error:
+            raise self._connections.failure(self._request, self._attempt, error) from error
+
+
+class AiohttpStreamTransport:
+    """Opens streams on connections of their own. See `spooled._http._streams.StreamTransport`."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._connections = AiohttpConnections(config, 1)
+
+    @contextlib.asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[AiohttpStream]:
+        attempt = _Attempt()
+        asking = self._connections.ask(request, attempt, each_wait=True)
+        try:
+            response = await asking.__aenter__()
+        except _FAILURES as error:
+            raise self._connections.failure(request, attempt, error) from error
+        try:
+            yield AiohttpStream(self._connections, request, attempt, response)
+        finally:
+            response.close()
+
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _EndedError from error
+
+
+async def _note_reuse(
+    session: aiohttp.ClientSession,  # noqa: ARG001 - aiohttp's signature
+    context: object,
+    params: aiohttp.TraceConnectionReuseconnParams,  # noqa: ARG001 - aiohttp's signature
+) -> None:
+    attempt = getattr(context, "trace_request_ctx", None)
+    if isinstance(attempt, _Attempt):
+        attempt.reused = True
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.raw_headers}
+
 
 def _content(body: bytes | None) -> bytes | io.BytesIO | None:
     # From here on aiohttp writes bytes in pieces only when they come as a file, and warns when they do not.
     return io.BytesIO(body) if body is not None and len(body) > 1_048_576 else body
-
-
-def _trust() -> ssl.SSLContext:
-    """The certificates httpx trusts, so that both transports accept the same servers."""
-    import httpx  # slow to import, and plain HTTP does not need it
-
-    return httpx.create_ssl_context()

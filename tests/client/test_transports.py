@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from spooled import errors
 from spooled._http._aiohttp import AiohttpTransport
+from spooled._http._http_client import HttpClientTransport
 from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
 from spooled._http._pools import Pool, Pools
@@ -37,14 +38,18 @@ def get(path: str = "/x", **fields: Any) -> Request:
     return Request("GET", path, **({"timeout": PATIENT} | fields))
 
 
-@pytest.fixture(params=["httpx", "async httpx", "aiohttp"])
+@pytest.fixture(params=["http.client", "async httpx", "aiohttp"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Make a transport of each kind for a base URL."""
     made: list[Any] = []
 
     def build(base_url: str, **options: Any) -> Any:
         config = ClientConfig(base_url=base_url, **options)
-        kinds = {"httpx": HttpxTransport, "async httpx": AsyncHttpxTransport, "aiohttp": AiohttpTransport}
+        kinds = {
+            "http.client": HttpClientTransport,
+            "async httpx": AsyncHttpxTransport,
+            "aiohttp": AiohttpTransport,
+        }
         made.append(kinds[request.param](config))
         return made[-1]
 
@@ -350,7 +355,7 @@ async def test_what_a_transport_raises(transport_class: Any, raised: Exception, 
 def test_one_transport_serves_many_threads() -> None:
     statuses: list[int] = []
     with RawServer(answering()) as server:
-        transport = HttpxTransport(ClientConfig(base_url=server.url), max_connections=4)
+        transport = HttpClientTransport(ClientConfig(base_url=server.url), max_connections=4)
 
         def work() -> None:
             for _ in range(10):
@@ -397,15 +402,3 @@ def test_small_pools_add_up_to_the_limit(max_connections: int, ends: list[int]) 
         if end < len(under_way):
             under_way.pop(end).busy -= 1
     assert sum(made) <= max_connections
-
-
-def test_a_forked_child_does_not_use_its_parents_connections() -> None:
-    with RawServer(answering()) as server:
-        transport = HttpxTransport(ClientConfig(base_url=server.url))
-        transport.send(get())
-        parents = transport._transport
-        transport._pid = -1  # what the child of a fork sees
-        transport.send(get())
-        assert server.connections == 2
-        transport.close()
-        parents.close()
