@@ -59,7 +59,7 @@ def unreachable(base_url: str, request: Request, error: Exception) -> errors.Net
     """Return the error for a connection that did not come about: refused, no such name, no TLS, no way past a proxy."""
     reason: BaseException | None = error
     while reason is not None and not isinstance(reason, ssl.SSLCertVerificationError):
-        reason = reason.__cause__
+        reason = reason.__cause__ or reason.__context__
     failed = errors.NetworkError(_text(base_url, request, error))
     if reason is not None:
         failed.code = UNTRUSTED

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.request import getproxies
 
@@ -16,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled import errors
-from spooled._http._aiohttp import AiohttpTransport
 from spooled._http._http_client import HttpClientTransport
 from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
@@ -25,37 +23,8 @@ from spooled._http._proxy import proxy_for
 from spooled.config import ClientConfig
 
 from .conftest import result
+from .each_transport import BRIEF, PATIENT, Make, get
 from .raw_server import Connection, RawServer, answering
-
-# Long enough for a loaded machine to answer, short enough to wait for when no answer is meant to come.
-PATIENT = 20.0
-BRIEF = 0.3
-
-Make = Callable[..., Any]
-
-
-def get(path: str = "/x", **fields: Any) -> Request:
-    return Request("GET", path, **({"timeout": PATIENT} | fields))
-
-
-@pytest.fixture(params=["http.client", "async httpx", "aiohttp"])
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    """Make a transport of each kind for a base URL."""
-    made: list[Any] = []
-
-    def build(base_url: str, **options: Any) -> Any:
-        config = ClientConfig(base_url=base_url, **options)
-        kinds = {
-            "http.client": HttpClientTransport,
-            "async httpx": AsyncHttpxTransport,
-            "aiohttp": AiohttpTransport,
-        }
-        made.append(kinds[request.param](config))
-        return made[-1]
-
-    yield build
-    for transport in made:
-        await result(transport.close() if hasattr(transport, "close") else transport.aclose())
 
 
 async def test_a_request_and_its_response(make: Make) -> None:
