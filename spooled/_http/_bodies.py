@@ -75,12 +75,20 @@ class _Inflater:
     def __init__(self, name: str) -> None:
         if name not in {"gzip", "x-gzip", "deflate"}:
             raise BodyError(f"the answer is encoded with {name[:40]!r}, and was asked for in gzip only")
-        self._format = _ZLIB if name == "deflate" else _GZIP
-        self._zlib = zlib.decompressobj(self._format)
-        self._begun = False
+        self._format = None if name == "deflate" else _GZIP
+        self._zlib = zlib.decompressobj(_GZIP)
+        self._first = b""
 
     def inflate(self, data: bytes) -> Iterator[bytes]:
         """Yield what the next bytes mean, in pieces of bounded size."""
+        if self._format is None:
+            data = self._first + data
+            if len(data) < 2:
+                self._first = data
+                return
+            # Many servers mean the bare format by `deflate`, without zlib's two bytes at its beginning.
+            self._format = _ZLIB if data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0 else _RAW
+            self._zlib = zlib.decompressobj(self._format)
         while data:
             if self._zlib.eof:
                 # One file after the other is one, by gzip's rules. What else may follow means nothing.
@@ -100,13 +108,6 @@ class _Inflater:
 
     def _step(self, data: bytes) -> bytes:
         try:
-            piece = self._zlib.decompress(data, _STEP)
+            return self._zlib.decompress(data, _STEP)
         except zlib.error as error:
-            if self._format != _ZLIB or self._begun:
-                raise BodyError(f"the answer cannot be decompressed: {error}") from error
-            # Many servers mean the bare format by `deflate`.
-            self._format = _RAW
-            self._zlib = zlib.decompressobj(_RAW)
-            return self._step(data)
-        self._begun = True
-        return piece
+            raise BodyError(f"the answer cannot be decompressed: {error}") from error
