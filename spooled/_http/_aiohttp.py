@@ -71,10 +71,10 @@ class AiohttpConnections:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def ask(
+    async def ask(
         self, request: Request, attempt: _Attempt, *, each_wait: bool = False
-    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send the request, and give the answer when its headers are there.
+    ) -> aiohttp.ClientResponse:
+        """Send the request and return the answer, once its headers are there. The caller releases it.
 
         Args:
             request: What to send.
@@ -84,13 +84,13 @@ class AiohttpConnections:
         loop = asyncio.get_running_loop()
         session = self._session
         if session is None or self._loop is not loop:
-            self._abandon()
+            await self.aclose()
             session, self._loop = self._open(), loop
             self._session = session
         url = self.base_url + request.path
         if request.query:
             url += "?" + urlencode(request.query)
-        return session.request(
+        return await session.request(
             request.method,
             # Encoded already: yarl would turn %2E%2E back into a step up.
             URL(url, encoded=True),
@@ -119,23 +119,14 @@ class AiohttpConnections:
         return broken(self.base_url, request, error)
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections. Those of another loop, which is most likely closed, are left to it."""
         session, self._session = self._session, None
-        if session is not None:
-            if self._loop is asyncio.get_running_loop():
-                await session.close()
-            else:
-                self._session = session
-                self._abandon()
-
-    def _abandon(self) -> None:
-        """Drop the connections of a loop that is not the running one, and most likely closed."""
-        session, self._session = self._session, None
-        if session is not None and session.connector is not None:
-            connector = session.connector
+        if session is None:
+            return
+        if self._loop is asyncio.get_running_loop() or (self._loop is not None and self._loop.is_closed()):
+            await session.close()
+        else:
             session.detach()
-            with contextlib.suppress(RuntimeError):
-                connector.close()
 
     def _open(self) -> aiohttp.ClientSession:
         """Return a session of the running loop, to which aiohttp ties it."""
@@ -184,7 +175,7 @@ class AiohttpTransport:
     async def send(self, request: Request) -> Response:
         attempt = _Attempt()
         try:
-            async with self._connections.ask(request, attempt) as response:
+            async with await self._connections.ask(request, attempt) as response:
                 body = Body(self._limit, response.headers.get("content-encoding"))
                 content = response.content
                 while chunk := await content.readany():
@@ -235,9 +226,8 @@ class AiohttpStreamTransport:
     @contextlib.asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AiohttpStream]:
         attempt = _Attempt()
-        asking = self._connections.ask(request, attempt, each_wait=True)
         try:
-            response = await asking.__aenter__()
+            response = await self._connections.ask(request, attempt, each_wait=True)
         except _FAILURES as error:
             raise self._connections.failure(request, attempt, error) from error
         try:
