@@ -8,6 +8,7 @@ import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from urllib.parse import urlencode
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -32,21 +33,37 @@ from spooled.errors import SpooledError
 class _EndedError(Exception):
     """A connection ended before its answer came; the cause is aiohttp's own error.
 
-    aiohttp sends idempotent requests again by itself after that, and what is sent twice must be counted.
+    Attributes:
+        stale: Whether it had served another request before, and no byte of this answer came.
     """
+
+    def __init__(self, stale: bool) -> None:
+        super().__init__(stale)
+        self.stale = stale
 
 
 _FAILURES = (_EndedError, aiohttp.ClientError, OSError)
 
+_served: WeakSet[object] = WeakSet()
+"""Connections on which an answer has come."""
 
-class _Attempt:
-    """What aiohttp tells about a request under way.
 
-    Attributes:
-        reused: Whether its connection has served another request before.
+class _Answer(aiohttp.ClientResponse):
+    """Tells a kept connection that the server had closed from others, and keeps aiohttp from sending again by itself:
+
+    what is sent twice must be counted.
     """
 
-    reused = False
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        protocol = connection.protocol
+        try:
+            answer = await super().start(connection)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            # Of an answer that had begun, the message holds what has come.
+            begun = isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+            raise _EndedError(protocol in _served and not begun) from error
+        _served.add(protocol)
+        return answer
 
 
 class AiohttpConnections:
@@ -71,14 +88,11 @@ class AiohttpConnections:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def ask(
-        self, request: Request, attempt: _Attempt, *, each_wait: bool = False
-    ) -> aiohttp.ClientResponse:
+    async def ask(self, request: Request, *, each_wait: bool = False) -> aiohttp.ClientResponse:
         """Send the request and return the answer, once its headers are there. The caller releases it.
 
         Args:
             request: What to send.
-            attempt: Is told about the connection.
             each_wait: Whether `request.timeout` bounds each wait and not all of them together.
         """
         loop = asyncio.get_running_loop()
@@ -99,10 +113,9 @@ class AiohttpConnections:
             timeout=self._each(request.timeout) if each_wait else self._total(request.timeout),
             allow_redirects=False,
             proxy=self._proxy,
-            trace_request_ctx=attempt,
         )
 
-    def failure(self, request: Request, attempt: _Attempt, error: Exception) -> SpooledError:
+    def failure(self, request: Request, error: Exception) -> SpooledError:
         """Return our error for one of aiohttp's."""
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return unconnected(self.base_url, request, self._connect_timeout)
@@ -115,7 +128,7 @@ class AiohttpConnections:
         if isinstance(error, TimeoutError):
             return overdue(request)
         if isinstance(error, _EndedError) and isinstance(error.__cause__, Exception):
-            return broken(self.base_url, request, error.__cause__, stale=attempt.reused)
+            return broken(self.base_url, request, error.__cause__, stale=error.stale)
         return broken(self.base_url, request, error)
 
     async def aclose(self) -> None:
@@ -133,14 +146,11 @@ class AiohttpConnections:
         connector = aiohttp.TCPConnector(
             limit=self._max_connections, keepalive_timeout=KEEPALIVE_SECONDS, ssl=self._trust
         )
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_reuse)
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # it does so without a limit
-            trace_configs=[tracing],
-            middlewares=[_once],
+            response_class=_Answer,
         )
 
     def _total(self, seconds: float) -> aiohttp.ClientTimeout:
@@ -173,20 +183,20 @@ class AiohttpTransport:
         self._connections = AiohttpConnections(config, max_connections or config.max_connections)
 
     async def send(self, request: Request) -> Response:
-        attempt = _Attempt()
         try:
-            async with await self._connections.ask(request, attempt) as response:
-                body = Body(self._limit, response.headers.get("content-encoding"))
+            async with await self._connections.ask(request) as response:
+                headers = _headers(response)
+                body = Body(self._limit, headers.get("content-encoding"))
                 content = response.content
                 while chunk := await content.readany():
                     body.feed(chunk)
-                return Response(response.status, _headers(response), body.whole())
+                return Response(response.status, headers, body.whole())
         except TooLargeError as error:
             raise too_large(request, self._limit) from error
         except BodyError as error:
             raise broken(self._connections.base_url, request, error) from error
         except _FAILURES as error:
-            raise self._connections.failure(request, attempt, error) from error
+            raise self._connections.failure(request, error) from error
 
     async def aclose(self) -> None:
         await self._connections.aclose()
@@ -199,14 +209,12 @@ class AiohttpStream:
         self,
         connections: AiohttpConnections,
         request: Request,
-        attempt: _Attempt,
         response: aiohttp.ClientResponse,
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = _headers(response)
         self._connections = connections
         self._request = request
-        self._attempt = attempt
         self._response = response
 
     async def chunks(self) -> AsyncGenerator[bytes]:
@@ -214,7 +222,7 @@ class AiohttpStream:
             while chunk := await self._response.content.readany():
                 yield chunk
         except _FAILURES as error:
-            raise self._connections.failure(self._request, self._attempt, error) from error
+            raise self._connections.failure(self._request, error) from error
 
 
 class AiohttpStreamTransport:
@@ -225,37 +233,17 @@ class AiohttpStreamTransport:
 
     @contextlib.asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[AiohttpStream]:
-        attempt = _Attempt()
         try:
-            response = await self._connections.ask(request, attempt, each_wait=True)
+            response = await self._connections.ask(request, each_wait=True)
         except _FAILURES as error:
-            raise self._connections.failure(request, attempt, error) from error
+            raise self._connections.failure(request, error) from error
         try:
-            yield AiohttpStream(self._connections, request, attempt, response)
+            yield AiohttpStream(self._connections, request, response)
         finally:
             response.close()
 
     async def aclose(self) -> None:
         await self._connections.aclose()
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _EndedError from error
-
-
-async def _note_reuse(
-    session: aiohttp.ClientSession,  # noqa: ARG001 - aiohttp's signature
-    context: object,
-    params: aiohttp.TraceConnectionReuseconnParams,  # noqa: ARG001 - aiohttp's signature
-) -> None:
-    attempt = getattr(context, "trace_request_ctx", None)
-    if isinstance(attempt, _Attempt):
-        attempt.reused = True
 
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
