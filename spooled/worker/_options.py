@@ -21,7 +21,7 @@ _WORKER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METADATA_LIMIT = 64 * 1024
 
 TRANSPORTS = ("auto", "httpx", "aiohttp")
-"""How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
+"""How the engine talks: `auto` is the client's own transport if it was given one, and aiohttp elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
