@@ -9,6 +9,10 @@ from spooled._http._messages import Request
 
 TOO_LARGE = "response_too_large"
 UNTRUSTED = "untrusted_certificate"
+"""Codes of errors that the next attempt would meet again."""
+
+_LONGEST = 300
+"""Characters of a reason that are shown."""
 
 
 def overdue(request: Request) -> errors.TimeoutError:
@@ -84,7 +88,7 @@ def not_let_through(
     """
     failed = errors.NetworkError(
         f"{request.method} {request.path} at {base_url}: "
-        f"the proxy {proxy} answered CONNECT with {status} {reason}".rstrip(),
+        f"the proxy {proxy} answered CONNECT with {status} {reason[:_LONGEST]}".rstrip(),
         hint="Check the proxy's credentials and rules, or name the server in NO_PROXY.",
     )
     failed.unsent = True
@@ -101,5 +105,8 @@ def too_large(request: Request, limit: int) -> errors.NetworkError:
 
 
 def _text(base_url: str, request: Request, error: Exception) -> str:
-    reason = str(error) or type(error).__name__
+    # What a stranger sends may be in it, of any length.
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if len(reason) > _LONGEST:
+        reason = reason[:_LONGEST] + "…"
     return f"{request.method} {request.path} at {base_url}: {reason}"

@@ -78,7 +78,7 @@ class HttpClientTransport:
                 self._prefix = f"http://{self._host}{self._prefix}"
         self._trust = trust() if self._secure or (proxy is not None and proxy.scheme == "https") else None
         self._pools: dict[int, ConnectionPool] = {}
-        self._lines: tuple[object, bytes] = (None, b"")
+        self._lines: tuple[object, bytes, str] = (None, b"", "")
 
     def send(self, request: Request) -> Response:
         deadline = time.monotonic() + request.timeout
@@ -88,7 +88,8 @@ class HttpClientTransport:
         length = None if request.body is None else len(request.body)
         if length is None and request.method in {"POST", "PUT", "PATCH"}:
             length = 0
-        head = request_head(target, request.method, self._host, self._headers(request.headers), length)
+        host, lines = self._headers(request.headers)
+        head = request_head(target, request.method, host, lines, length)
         pool = self._pool()
         if not pool.room.acquire(timeout=request.timeout):
             raise crowded(request)
@@ -183,12 +184,14 @@ class HttpClientTransport:
                     inherited.leave_to_parent()
         return pool
 
-    def _headers(self, headers: Mapping[str, str]) -> bytes:
+    def _headers(self, headers: Mapping[str, str]) -> tuple[str, bytes]:
+        """Return the host to name and the other lines. The user's headers may name another host."""
         # A session sends the same mapping until its credentials change, so its lines are kept.
-        given, lines = self._lines
+        given, lines, host = self._lines
         if given is not headers:
-            lines = header_lines(headers)
+            host = headers.get("host", self._host)
+            lines = header_lines({name: value for name, value in headers.items() if name != "host"})
             if self._proxy is not None and self._proxy.authorization is not None and not self._secure:
                 lines += header_lines({"proxy-authorization": self._proxy.authorization})
-            self._lines = (headers, lines)
-        return lines
+            self._lines = (headers, lines, host)
+        return host, lines

@@ -82,10 +82,11 @@ async def test_a_proxy_that_is_not_there_is_a_network_error(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv(f"{scheme}_proxy", f"http://me:secret-word@127.0.0.1:{port}")
     with pytest.raises(errors.NetworkError) as caught:
         await result(make(f"{scheme}://spooled.test").send(get()))
     assert caught.value.unsent
+    assert "secret-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("make", ["http.client", "aiohttp"], indirect=True)

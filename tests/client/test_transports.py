@@ -24,7 +24,7 @@ from spooled.config import ClientConfig
 
 from .conftest import result
 from .each_transport import BRIEF, PATIENT, Make, get
-from .raw_server import Connection, RawServer, answering
+from .raw_server import OK, Connection, RawServer, answering
 
 
 async def test_a_request_and_its_response(make: Make) -> None:
@@ -58,6 +58,44 @@ async def test_a_request_and_its_response(make: Make) -> None:
         assert sent[b"content-length"] == b"7"
         assert sent[b"user-agent"] == b"me"
         assert sent[b"host"] == server.url.removeprefix("http://").encode()
+
+
+async def test_the_users_headers_may_name_another_host(make: Make) -> None:
+    with RawServer(answering()) as server:
+        await result(make(server.url).send(get(headers={"host": "spooled.test"})))
+        assert server.requests[0].lower().count(b"host:") == 1
+        assert b"host: spooled.test\r\n" in server.requests[0].lower()
+
+
+async def test_a_server_may_have_a_number_of_the_sixth_version(make: Make) -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no ::1")
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            received.append(sock.recv(65_536))
+            sock.sendall(OK)
+
+    received: list[bytes] = []
+    with listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://[::1]:{listener.getsockname()[1]}"
+        assert (await result(make(url).send(get()))).status == 200
+        thread.join()
+        assert f"host: {url.removeprefix('http://')}\r\n".encode() in received[0].lower()
+
+
+async def test_what_strangers_send_is_not_shown_at_length(make: Make) -> None:
+    with RawServer(answering(b"x" * 30_000 + b"\r\n" * 20)) as server:
+        with pytest.raises(errors.NetworkError) as caught:
+            await result(make(server.url).send(get()))
+        text = str(caught.value)
+        assert len(text) < 800
+        assert "\n" not in text
 
 
 async def test_connections_are_kept(make: Make) -> None:
