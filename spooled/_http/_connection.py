@@ -120,18 +120,22 @@ class Connection:
             refused = error  # a server may answer and close before it has read all of a request
         incoming = _Incoming(self)
         reader = _Reader(incoming)
+        answer: HTTPResponse | None = None
         try:
             answer = self._begin(reader, incoming, method)
             content = self._read_body(answer, limit)
+            incoming.end()
+            # Bytes after the end of the answer would be taken for the next one.
+            reusable = refused is None and not answer.will_close and answer.isclosed() and not reader.read(1)
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Response(answer.status, headers, content), reusable
         except (OSError, HTTPException) as error:
             if refused is None or isinstance(error, TimeoutError):
                 raise
             raise refused from error
-        incoming.end()
-        # Bytes after the end of the answer would be taken for the next one.
-        reusable = refused is None and not answer.will_close and answer.isclosed() and not reader.read(1)
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        return Response(answer.status, headers, content), reusable
+        finally:
+            if answer is not None:
+                answer.close()
 
     def tunnel(self, head: bytes, deadline: float) -> None:
         """Ask a proxy to connect this connection to the server.
@@ -144,6 +148,7 @@ class Connection:
         self._send(head, None)
         incoming = _Incoming(self)
         answer = self._begin(_Reader(incoming), incoming, "CONNECT")
+        answer.close()
         if not 200 <= answer.status < 300:
             raise TunnelRefusedError(answer.status, answer.reason)
 
@@ -194,11 +199,17 @@ class Connection:
     def _begin(self, reader: _Reader, incoming: _Incoming, method: str) -> HTTPResponse:
         while True:
             answer = HTTPResponse(cast(socket.socket, _AsSocket(reader)), method=method)
-            answer.begin()
-            if incoming.ended:  # which http.client takes for the end of the headers
-                raise HTTPException("the connection ended within the headers of the answer")
-            if not 100 <= answer.status < 200 or answer.status == 101:
-                return answer
+            final = False
+            try:
+                answer.begin()
+                if incoming.ended:  # which http.client takes for the end of the headers
+                    raise HTTPException("the connection ended within the headers of the answer")
+                final = not 100 <= answer.status < 200 or answer.status == 101
+                if final:
+                    return answer
+            finally:
+                if not final:
+                    answer.close()  # else it closes what may be closed by then, when it is collected
 
     def _read_body(self, answer: HTTPResponse, limit: int) -> bytes:
         body = Body(limit, answer.getheader("content-encoding"))
