@@ -160,6 +160,9 @@ def test_more_than_an_answer_in_one_piece_is_not_the_next_one() -> None:
     with RawServer(answering(OK + json_answer(b'{"wrong":1}'))) as server:
         transport = HttpClientTransport(ClientConfig(base_url=server.url))
         assert [transport.send(get()).body for _ in range(3)] == [b"{}"] * 3
+        assert server.connections == 3, (
+            "what is left over belongs to no request, and neither does its connection"
+        )
         transport.close()
 
 
