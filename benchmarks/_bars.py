@@ -75,7 +75,7 @@ def bars(rows: list[Row], *, steady: bool) -> list[Bar]:
     for target in ("stub", "server"):
         official = best("official", target, "rate")
         decides = target == "stub"  # the embedded server shares the cores, and may be what limits the rate
-        for words, least in (("fast", 5), ("httpx", 1)):
+        for words, least in (("fast", 5), ("plain", 4)):
             text = f"{words}, {target}: jobs/s over the official SDK's best"
             result.append(at_least(text, ours(words, target, "rate"), official, least, decides=decides))
     for peer in ("celery", "dramatiq", "huey", "taskiq"):

@@ -38,7 +38,7 @@ class Contender:
 
 
 def _spooled(name: str, environment: str, kind: str, options: dict[str, Any], **more: Any) -> Contender:
-    config = {"kind": kind, "options": options}
+    config = {"kind": kind, "options": options, "without": more.pop("without", ())}
     return Contender(name, environment, "spooled_worker", config, **{"targets": ("stub", "server"), **more})
 
 
@@ -52,11 +52,16 @@ def _official(name: str, kind: str, concurrency: int, **more: Any) -> Contender:
     return _spooled(name, "official", kind, {"concurrency": concurrency, "poll_interval": 0.001}, **more)
 
 
+PLAIN = ("uvloop",)
+"""Packages that an installation without extras does not have."""
+
 CONTENDERS = (
     _ours("ours threaded fast", "threaded", "aiohttp", jobs=8000, calm=True, quick=True, memory=True),
-    _ours("ours threaded httpx", "threaded", "httpx", jobs=2000, calm=True, quick=True, memory=True),
+    _ours("ours threaded plain", "threaded", "auto", jobs=6000, calm=True, quick=True, without=PLAIN),
+    _ours("ours threaded httpx", "threaded", "httpx", jobs=2000),
     _ours("ours async fast", "async", "aiohttp", jobs=8000, calm=True, quick=True, memory=True),
-    _ours("ours async httpx", "async", "httpx", jobs=2000, calm=True, quick=True),
+    _ours("ours async plain", "async", "auto", jobs=6000, calm=True, quick=True, without=PLAIN),
+    _ours("ours async httpx", "async", "httpx", jobs=2000),
     _ours("ours threaded fast c=50", "threaded", "aiohttp", 50, jobs=8000),
     _ours("ours async fast c=50", "async", "aiohttp", 50, jobs=8000, quick=True),
     _ours(

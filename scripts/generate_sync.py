@@ -30,6 +30,7 @@ NAMES = {
     "_async": "_sync",
     "aclose": "close",
     "async_sleep": "sleep",
+    "async_transport_for": "transport_for",
 }
 DROPPED = {"async", "await"}
 # Text that is only true of coroutines, in docstrings and comments.

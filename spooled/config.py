@@ -91,6 +91,8 @@ class ClientConfig:
             `RateLimitError` at once, because waiting less than the server asked is never right. A worker waits so
             long and asks again. SPOOLED_MAX_RETRY_AFTER.
         max_connections: Connections one client opens at most. SPOOLED_MAX_CONNECTIONS.
+        max_response_bytes: The largest answer in bytes that is taken, before and after decompression; a larger one
+            is a `NetworkError` that is not tried again. Default: 64 MiB. SPOOLED_MAX_RESPONSE_BYTES.
         headers: Added to every request. SPOOLED_HEADERS (a JSON object).
         user_agent: SPOOLED_USER_AGENT.
         auto_refresh_token: Whether a 401 uses `refresh_token`. SPOOLED_AUTO_REFRESH_TOKEN.
@@ -111,6 +113,7 @@ class ClientConfig:
     retry: RetryConfig = dataclasses.field(default_factory=RetryConfig)
     max_retry_after: float = 60.0
     max_connections: int = 100
+    max_response_bytes: int = 64 * 1024 * 1024
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     user_agent: str = DEFAULT_USER_AGENT
     auto_refresh_token: bool = True
@@ -129,6 +132,7 @@ class ClientConfig:
         rules.number("connect_timeout", self.connect_timeout, 0.0, above=True)
         rules.number("max_retry_after", self.max_retry_after, 0.0)
         rules.integer("max_connections", self.max_connections, 1, 100_000)
+        rules.integer("max_response_bytes", self.max_response_bytes, 1024, 2**40)
         rules.boolean("auto_refresh_token", self.auto_refresh_token)
         rules.boolean("debug", self.debug)
         settle(self, "retry", _section("retry", RetryConfig, self.retry))
@@ -277,6 +281,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "connect_timeout": float,
     "max_retry_after": float,
     "max_connections": int,
+    "max_response_bytes": int,
     "headers": _json_object,
     "user_agent": str,
     "auto_refresh_token": _truth,

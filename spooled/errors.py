@@ -59,6 +59,8 @@ class SpooledError(Exception):
         attempts: How many times the request was sent before this error was raised.
         foreign: Whether an answer came that is not in the API's own format (contract api-v1 §1.2), such as the page
             of a proxy, a firewall or a login. Such an answer says nothing about the request.
+        unsent: Whether nothing of the request can have reached the server, because no connection came about: it was
+            refused, the name is unknown, TLS or a proxy failed. Such a request is sent again whatever it is.
     """
 
     default_code: ClassVar[str] = "error"
@@ -86,6 +88,7 @@ class SpooledError(Exception):
         self.server_wait: float | None = None
         self.attempts = 1
         self.foreign = False
+        self.unsent = False
 
     def is_retryable(self) -> bool:
         """Whether sending the same request again may succeed. Says nothing about whether that is safe."""
@@ -302,7 +305,12 @@ class ServerError(SpooledError):
 
 
 class NetworkError(SpooledError):
-    """The server was not reached, or the connection broke. Whether it acted on the request is unknown."""
+    """The server was not reached, or the connection broke. Whether it acted on the request is unknown, unless `unsent`.
+
+    Attributes:
+        stale_connection: Whether a connection that was kept from an earlier request ended before a byte of the
+            answer came, as happens when the server closes it at that moment.
+    """
 
     default_code = "network_error"
     default_message = "Network request failed"
@@ -322,6 +330,7 @@ class NetworkError(SpooledError):
         hint: str | None = None,
     ) -> None:
         super().__init__(message, status_code, code, details, request_id, hint=hint)
+        self.stale_connection = False
         if cause is not None:
             self.__cause__ = cause
 

@@ -14,10 +14,10 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_core_needs_httpx_and_msgspec_and_nothing_else():
+def test_the_core_needs_three_packages_and_nothing_else():
     required = [Requirement(text) for text in importlib.metadata.requires("spooled-contrib") or []]
     core = {one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})}
-    assert core == {"httpx", "msgspec"}
+    assert core == {"aiohttp", "certifi", "msgspec"}
 
 
 def test_the_extras_that_are_promised_exist():
@@ -36,7 +36,7 @@ def test_importing_spooled_does_no_work():
     # Slow modules are loaded with the first client; `python -X importtime -c "import spooled"` shows the times.
     look = "import sys, spooled; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert not {"httpx", "asyncio", "msgspec", "ssl"} & set(loaded.stdout.split())
+    assert not {"aiohttp", "httpx", "asyncio", "msgspec", "ssl"} & set(loaded.stdout.split())
 
 
 def test_versions_are_pinned_by_name_and_nothing_else():

@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -99,6 +100,8 @@ def produce() -> None:
 
 
 def main() -> None:
+    for package in CONFIG.get("without", ()):
+        sys.modules[package] = None  # type: ignore[assignment] # as if it were not installed
     logging.basicConfig(level=logging.ERROR)
     warnings.simplefilter("ignore")
     if CONFIG["mode"] == "produce":

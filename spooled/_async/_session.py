@@ -20,7 +20,7 @@ from spooled._http._transport import AsyncTransport
 from spooled._http._waiting import AsyncLock, async_sleep
 from spooled.clock import Clock, SystemClock
 from spooled.config import ClientConfig, RetryConfig
-from spooled.errors import AuthenticationError, SpooledError, create_error_from_response
+from spooled.errors import AuthenticationError, NetworkError, SpooledError, create_error_from_response
 from spooled.models import Page
 
 T = TypeVar("T")
@@ -115,8 +115,9 @@ class AsyncSession:
         config = self.config
         retry = config.retry if retry is None else retry
         data = None if body is UNSET else encode(body)
-        renewed = False
-        attempt = 1
+        replays = may_replay(method, replay)
+        renewed = resent = False
+        attempt = 1  # of those that the policy counts
         while True:
             credentials = self.credentials
             await self.renew_if_due()
@@ -141,11 +142,14 @@ class AsyncSession:
                     continue
             except SpooledError as failed:
                 error = failed
-            error.attempts = attempt
+            error.attempts = attempt + resent
+            if replays and not resent and isinstance(error, NetworkError) and error.stale_connection:
+                resent = True  # no sign of trouble: the server closes what is idle
+                continue
             delay = delay_before_retry(
                 error,
                 attempt=attempt,
-                replay=may_replay(method, replay),
+                replay=replays,
                 retry=retry,
                 max_retry_after=config.max_retry_after,
                 chance=random.random(),  # noqa: S311 - spreads waits, guards nothing

@@ -15,6 +15,7 @@ from spooled._async.jobs import AsyncJobs
 from spooled._async.organizations import AsyncOrganizations
 from spooled._async.queues import AsyncQueues
 from spooled._async.workers import AsyncWorkers
+from spooled._http._defaults import async_transport_for
 from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
 from spooled.config import CircuitBreakerStats, ClientConfig
@@ -22,8 +23,6 @@ from spooled.errors import UnsupportedOperationError
 
 if TYPE_CHECKING:
     from typing import Literal, NoReturn, Self, Unpack
-
-    import httpx
 
     from spooled._async.admin import AsyncAdmin
     from spooled._async.billing import AsyncBilling
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from spooled._async.webhooks import AsyncWebhooks
     from spooled._async.workflows import AsyncWorkflows
     from spooled._http._transport import AsyncTransport
+    from spooled._http._user_transports import AsyncUserTransport
     from spooled.realtime import AsyncSpooledRealtime
 
 
@@ -47,11 +47,11 @@ class AsyncSpooledClient:
     Args:
         api_key: `sp_live_...` or `sp_test_...`. Default: the environment variable SPOOLED_API_KEY.
         config: A ready configuration, used instead of the environment; options given as well change a copy.
-        transport: Sends the requests in place of the client's own connection pool: for proxies, mocks, special
-            certificates. Closed together with the client.
+        transport: A transport of httpx or httpx2 that sends the requests in place of the client's own connections:
+            for mocks, special certificates, other proxies. Closed together with the client.
         options: The other fields of `ClientConfig`: access_token, refresh_token, admin_key, base_url, timeout,
-            connect_timeout, retry, max_retry_after, max_connections, headers, user_agent, auto_refresh_token,
-            debug, ... Each has an environment variable, SPOOLED_BASE_URL and so on.
+            connect_timeout, retry, max_retry_after, max_connections, max_response_bytes, headers,
+            user_agent, auto_refresh_token, debug, ... Each has an environment variable, SPOOLED_BASE_URL and so on.
 
     Attributes:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
@@ -81,7 +81,7 @@ class AsyncSpooledClient:
         api_key: str | None = None,
         *,
         config: ClientConfig | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncUserTransport | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._open(config_of(api_key, config, options), transport, owned=True)
@@ -89,19 +89,16 @@ class AsyncSpooledClient:
     def _open(
         self,
         config: ClientConfig,
-        transport: httpx.AsyncBaseTransport | None,
+        transport: AsyncUserTransport | None,
         *,
         owned: bool,
         sender: AsyncTransport | None = None,
     ) -> None:
         config.require_credentials()
-        # Imported here: httpx takes most of the time, and no client may ever be made.
-        from spooled._http._httpx import AsyncHttpxTransport
-
         self._config = config
         self._user_transport = transport
         self._owns_user_transport = owned
-        self._session = AsyncSession(config, sender or AsyncHttpxTransport(config, transport=transport))
+        self._session = AsyncSession(config, sender or async_transport_for(config, transport))
         self._jwt = AsyncJwtCache(self._session)
         self.jobs = AsyncJobs(self._session)
         self.queues = AsyncQueues(self._session)
@@ -252,7 +249,7 @@ class AsyncSpooledClient:
         self,
         *,
         api_key: str | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncUserTransport | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Another client with some options changed. Close it separately.

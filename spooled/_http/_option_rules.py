@@ -82,11 +82,24 @@ def base_url(value: object) -> str:
         refuse("base_url", rule, value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable() or " " in url:
         refuse("base_url", rule, value)
+    if not _is_host(parts.hostname):
+        refuse("base_url", "an address whose host is a name or a number", value)
     if parts.query or parts.fragment:
         refuse("base_url", "an address without ? and #", value)
     if parts.path.endswith("/api/v1"):
         refuse("base_url", "the server's address without /api/v1 (the client adds it)", value)
     return url
+
+
+def _is_host(name: str) -> bool:
+    if name.isascii():
+        labels = name.removesuffix(".").split(".")
+        return ":" in name or all(0 < len(label) < 64 for label in labels)
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def ws_url(value: object) -> str | None:

@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     retry: RetryConfig | Mapping[str, Any] | None
     max_retry_after: float | None
     max_connections: int | None
+    max_response_bytes: int | None
     headers: Mapping[str, str] | None
     user_agent: str | None
     auto_refresh_token: bool | None

@@ -7,8 +7,10 @@ each request. With 50 requests at a time in one pool that costs five times the r
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 _SIZE = 5
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from spooled._http._failures import TOO_LARGE, UNTRUSTED
 from spooled.config import RetryConfig
 from spooled.errors import QuotaExceededError, RateLimitError, SpooledError
 
 _REPLAYABLE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _JITTER = 0.25
+_LASTING = frozenset({TOO_LARGE, UNTRUSTED})
+"""Codes of network errors that the next attempt would meet again."""
 
 
 def may_replay(method: str, replay: bool | None) -> bool:
@@ -30,9 +33,9 @@ def delay_before_retry(
 ) -> float | None:
     """Seconds to wait before the request is sent again; None when it must not be.
 
-    A rate limit (429) turned the request away before it did anything, so that is retried whatever the
-    request is; a quota never is, because waiting does not free it. A `Retry-After` is waited out in full
-    or not at all.
+    A rate limit (429) turned the request away before it did anything, and without a connection nothing was
+    sent, so those are retried whatever the request is; a quota never is, because waiting does not free it, nor
+    is what the next attempt would meet again. A `Retry-After` is waited out in full or not at all.
 
     Args:
         error: Why the last attempt failed.
@@ -44,9 +47,9 @@ def delay_before_retry(
     """
     if not isinstance(error, SpooledError) or not error.is_retryable() or attempt > retry.max_retries:
         return None
-    if isinstance(error, QuotaExceededError):
+    if isinstance(error, QuotaExceededError) or error.code in _LASTING:
         return None
-    if not replay and not isinstance(error, RateLimitError):
+    if not replay and not error.unsent and not isinstance(error, RateLimitError):
         return None
     spread = 1.0 + (_JITTER * chance if retry.jitter else 0.0)
     # Zero means "no idea when, back off yourself".

@@ -1,45 +1,41 @@
-"""The other seam: a response that is read while it goes on. Slow to import, as `_httpx`."""
+"""The other seam: a response that is read while it goes on."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
-import httpx
-
-from spooled._http._httpx import _FAILURES, _Translator
 from spooled._http._messages import Request
 from spooled.config import ClientConfig
 
+if TYPE_CHECKING:
+    from spooled._http._user_transports import AsyncUserTransport
 
-class Stream:
+
+class Stream(Protocol):
     """A response whose body is still coming.
 
     Attributes:
         status: The HTTP status.
-        headers: Names in any case.
+        headers: Names in lower case.
     """
 
-    def __init__(self, translate: _Translator, request: Request, response: httpx.Response) -> None:
-        self.status = response.status_code
-        self.headers = response.headers
-        self._translate = translate
-        self._request = request
-        self._response = response
+    status: int
+    headers: Mapping[str, str]
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body in the pieces in which it arrives, decompressed.
+    def chunks(self) -> AsyncGenerator[bytes]:
+        """Yield the body in the pieces in which it arrives, as it comes.
 
         Raises:
             NetworkError: The connection broke.
             TimeoutError: No piece came for `request.timeout` seconds.
         """
-        try:
-            async with contextlib.aclosing(self._response.aiter_bytes()) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
-        except _FAILURES as error:
-            raise self._translate.failure(self._request, error) from error
+
+
+class _Opener(Protocol):
+    def open(self, request: Request) -> contextlib.AbstractAsyncContextManager[Stream]: ...
+    async def aclose(self) -> None: ...
 
 
 class StreamTransport:
@@ -47,34 +43,34 @@ class StreamTransport:
 
     Args:
         config: Address, time to connect.
-        transport: A transport of the user's, for this event loop. It is used as it is and not closed.
-            Default: a pool of one connection, with the environment's proxies.
+        transport: An httpx transport of the user's, for this event loop. It is used as it is and not closed.
+            Default: aiohttp, with the environment's proxies.
+
+    Raises:
+        ConfigurationError: The environment names a proxy or certificates that cannot be used.
     """
 
-    def __init__(self, config: ClientConfig, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._translate = _Translator(config)
-        self._owned = transport is None
-        self._transport = transport or httpx.AsyncHTTPTransport(**self._translate.pool_options(1))
+    def __init__(self, config: ClientConfig, transport: AsyncUserTransport | None = None) -> None:
+        self._opener: _Opener
+        # Imported here: both libraries are slow to import, and httpx need not be there.
+        if transport is None:
+            from spooled._http._aiohttp import AiohttpStreamTransport
 
-    @contextlib.asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Stream]:
-        """The response, once its headers are there. `request.timeout` bounds each wait, not all of them.
+            self._opener = AiohttpStreamTransport(config)
+        else:
+            from spooled._http._httpx import HttpxStreamTransport
+
+            self._opener = HttpxStreamTransport(config, transport)
+
+    def open(self, request: Request) -> contextlib.AbstractAsyncContextManager[Stream]:
+        """Open the response: it is there once its headers are. `request.timeout` bounds each wait, not all of them.
 
         Raises:
             NetworkError: The server was not reached or the connection broke.
             TimeoutError: The server was not reached in time.
         """
-        try:
-            response = await self._transport.handle_async_request(self._translate.request(request))
-        except _FAILURES as error:
-            raise self._translate.failure(request, error) from error
-        try:
-            yield Stream(self._translate, request, response)
-        finally:
-            with contextlib.suppress(*_FAILURES):
-                await response.aclose()
+        return self._opener.open(request)
 
     async def aclose(self) -> None:
         """Close the connection. The transport must not be used afterwards."""
-        if self._owned:
-            await self._transport.aclose()
+        await self._opener.aclose()

@@ -21,7 +21,7 @@ from spooled._http._transport import Transport
 from spooled._http._waiting import Lock, sleep
 from spooled.clock import Clock, SystemClock
 from spooled.config import ClientConfig, RetryConfig
-from spooled.errors import AuthenticationError, SpooledError, create_error_from_response
+from spooled.errors import AuthenticationError, NetworkError, SpooledError, create_error_from_response
 from spooled.models import Page
 
 T = TypeVar("T")
@@ -116,8 +116,9 @@ class Session:
         config = self.config
         retry = config.retry if retry is None else retry
         data = None if body is UNSET else encode(body)
-        renewed = False
-        attempt = 1
+        replays = may_replay(method, replay)
+        renewed = resent = False
+        attempt = 1  # of those that the policy counts
         while True:
             credentials = self.credentials
             self.renew_if_due()
@@ -142,11 +143,14 @@ class Session:
                     continue
             except SpooledError as failed:
                 error = failed
-            error.attempts = attempt
+            error.attempts = attempt + resent
+            if replays and not resent and isinstance(error, NetworkError) and error.stale_connection:
+                resent = True  # no sign of trouble: the server closes what is idle
+                continue
             delay = delay_before_retry(
                 error,
                 attempt=attempt,
-                replay=may_replay(method, replay),
+                replay=replays,
                 retry=retry,
                 max_retry_after=config.max_retry_after,
                 chance=random.random(),  # noqa: S311 - spreads waits, guards nothing

@@ -7,6 +7,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from spooled._http._defaults import transport_for
 from spooled._http._options import Options, config_of
 from spooled._http._rate_limit import RateLimitInfo
 from spooled._sync._jwt import JwtCache
@@ -24,9 +25,8 @@ from spooled.errors import UnsupportedOperationError
 if TYPE_CHECKING:
     from typing import Literal, NoReturn, Self, Unpack
 
-    import httpx
-
     from spooled._http._transport import Transport
+    from spooled._http._user_transports import UserTransport
     from spooled._sync.admin import Admin
     from spooled._sync.billing import Billing
     from spooled._sync.dashboard import Dashboard
@@ -48,11 +48,11 @@ class SpooledClient:
     Args:
         api_key: `sp_live_...` or `sp_test_...`. Default: the environment variable SPOOLED_API_KEY.
         config: A ready configuration, used instead of the environment; options given as well change a copy.
-        transport: Sends the requests in place of the client's own connection pool: for proxies, mocks, special
-            certificates. Closed together with the client.
+        transport: A transport of httpx or httpx2 that sends the requests in place of the client's own connections:
+            for mocks, special certificates, other proxies. Closed together with the client.
         options: The other fields of `ClientConfig`: access_token, refresh_token, admin_key, base_url, timeout,
-            connect_timeout, retry, max_retry_after, max_connections, headers, user_agent, auto_refresh_token,
-            debug, ... Each has an environment variable, SPOOLED_BASE_URL and so on.
+            connect_timeout, retry, max_retry_after, max_connections, max_response_bytes, headers,
+            user_agent, auto_refresh_token, debug, ... Each has an environment variable, SPOOLED_BASE_URL and so on.
 
     Attributes:
         jobs: Enqueue, look at, claim and ack jobs; `jobs.dlq` is the dead-letter queue.
@@ -82,7 +82,7 @@ class SpooledClient:
         api_key: str | None = None,
         *,
         config: ClientConfig | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: UserTransport | None = None,
         **options: Unpack[Options],
     ) -> None:
         self._open(config_of(api_key, config, options), transport, owned=True)
@@ -90,19 +90,16 @@ class SpooledClient:
     def _open(
         self,
         config: ClientConfig,
-        transport: httpx.BaseTransport | None,
+        transport: UserTransport | None,
         *,
         owned: bool,
         sender: Transport | None = None,
     ) -> None:
         config.require_credentials()
-        # Imported here: httpx takes most of the time, and no client may ever be made.
-        from spooled._http._httpx import HttpxTransport
-
         self._config = config
         self._user_transport = transport
         self._owns_user_transport = owned
-        self._session = Session(config, sender or HttpxTransport(config, transport=transport))
+        self._session = Session(config, sender or transport_for(config, transport))
         self._jwt = JwtCache(self._session)
         self.jobs = Jobs(self._session)
         self.queues = Queues(self._session)
@@ -253,7 +250,7 @@ class SpooledClient:
         self,
         *,
         api_key: str | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: UserTransport | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """Another client with some options changed. Close it separately.

@@ -117,16 +117,20 @@ class Feed:
             self._settle()
             if error is not None:
                 self.last_error = error
-            if not connected.done():
-                connected.set_exception(error or NetworkError("disconnected before a connection came about"))
-                connected.exception()  # somebody may have stopped waiting for it
-            # A handler may have disconnected and connected anew: then the next task has taken over.
-            if self._task is None or self._task is asyncio.current_task():
-                self._task = None
-                with contextlib.suppress(SpooledError):
-                    await self._source.aclose()
-                self._become(ConnectionState.DISCONNECTED)
-                self._over(error)
+            try:
+                # A handler may have disconnected and connected anew: then the next task has taken over.
+                if self._task is None or self._task is asyncio.current_task():
+                    self._task = None
+                    with contextlib.suppress(SpooledError):
+                        await self._source.aclose()
+                    self._become(ConnectionState.DISCONNECTED)
+                    self._over(error)
+            finally:
+                # Last, so that the state is what it should be when `connect()` raises.
+                if not connected.done():
+                    lost = NetworkError("disconnected before a connection came about")
+                    connected.set_exception(error or lost)
+                    connected.exception()  # the caller may have stopped waiting for it
 
     async def _live(self, connected: asyncio.Future[None]) -> SpooledError | None:
         """Connect and read until it is over, and why."""

@@ -19,9 +19,8 @@ from spooled.realtime._subscriptions import SubscriptionFilter
 from spooled.realtime.events import JobStatusChanged, RealtimeEvent, read_event
 
 if TYPE_CHECKING:
-    import httpx
-
     from spooled._http._streams import Stream, StreamTransport
+    from spooled._http._user_transports import AsyncUserTransport
 
 SILENCE = 60.0
 """Seconds without a byte after which a stream is dead. The server breaks its own silence every 15 s."""
@@ -48,7 +47,7 @@ class SseSource:
         config: ClientConfig,
         access: Access,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncUserTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config

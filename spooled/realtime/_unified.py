@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from spooled._http._user_transports import is_async_transport
 from spooled.errors import ConfigurationError
 from spooled.realtime._access import SessionAccess
 from spooled.realtime._async_clients import AsyncRealtime
@@ -94,9 +95,7 @@ def _source(client: SpooledClient | AsyncSpooledClient, kind: str, access: Sessi
     transport = client._user_transport
     if transport is None:
         return SseSource(client.config, access)
-    import httpx
-
-    if not isinstance(transport, httpx.AsyncBaseTransport):
+    if not is_async_transport(transport):
         raise ConfigurationError(
             "a stream cannot be read through a blocking transport",
             hint="Give the client's transport the methods of httpx.AsyncBaseTransport too, or use "

@@ -13,6 +13,7 @@ import msgspec
 
 from spooled._http._paths import API
 from spooled._http._proxy import proxy_for
+from spooled._http._trust import trust
 from spooled.config import ClientConfig
 from spooled.errors import ConfigurationError, NetworkError, SpooledError, create_error_from_response
 from spooled.errors import TimeoutError as SpooledTimeoutError
@@ -110,9 +111,7 @@ class WebSocketSource:
     def _certificates(self) -> Any:
         """The certificates that HTTP trusts, so that both accept the same servers."""
         if self._trust is None:
-            import httpx
-
-            self._trust = httpx.create_ssl_context()
+            self._trust = trust()
         return self._trust
 
     @contextlib.contextmanager

@@ -11,7 +11,6 @@ import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 
 from spooled._async._session import AsyncSession
-from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
 from spooled._http._transport import AsyncTransport, Transport
 from spooled.client import AsyncSpooledClient, SpooledClient
@@ -102,15 +101,13 @@ class Bridge:
     def _make(self) -> AsyncTransport:
         client, config = self._client, self._client.config
         if client._user_transport is None:
-            if self._fast:
-                from spooled._http._aiohttp import AiohttpTransport
+            return _own_transport(config, self._connections, aiohttp=self._fast)
+        from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 
-                return AiohttpTransport(config, max_connections=self._connections)
-            return AsyncHttpxTransport(config, max_connections=self._connections)
         if isinstance(client, SpooledClient):
-            inner = HttpxTransport(config, transport=client._user_transport)
+            inner = HttpxTransport(config, client._user_transport)
             return ThreadTransport(inner, self._connections)
-        own = AsyncHttpxTransport(config, transport=client._user_transport)
+        own = AsyncHttpxTransport(config, client._user_transport)
         # Without a loop of the user's (a threaded worker on an asynchronous client) ours must do.
         return own if self._user_loop is None else LoopTransport(own, self._user_loop)
 
@@ -118,10 +115,10 @@ class Bridge:
 def engine_client(
     config: ClientConfig, *, connections: int = SPARE_CONNECTIONS, transport: str = "auto"
 ) -> AsyncSpooledClient:
-    """A client that talks as the engines of workers do: through aiohttp where the extra `fast` is installed.
+    """Return a client that talks as the engines of workers do.
 
     For adapters that claim, keep and settle jobs themselves. It belongs to the loop that uses it, and is closed by
-    whoever made it.
+    the caller.
 
     Args:
         config: Server, key, time-outs.
@@ -130,23 +127,19 @@ def engine_client(
 
     Raises:
         ConfigurationError: There are no credentials.
-        RuntimeError: `aiohttp` was asked for and is not installed.
+        RuntimeError: `httpx` was asked for and is not installed.
     """
     client = AsyncSpooledClient.__new__(AsyncSpooledClient)
-    sender: AsyncTransport = AsyncHttpxTransport(config, max_connections=connections)
-    if _installed(transport):
-        from spooled._http._aiohttp import AiohttpTransport
-
-        sender = AiohttpTransport(config, max_connections=connections)
+    sender = _own_transport(config, connections, aiohttp=_is_aiohttp(transport))
     client._open(config, None, owned=False, sender=sender)
     return client
 
 
 def wants_fast(client: Client, transport: str) -> bool:
-    """Whether the engine talks through aiohttp.
+    """Tell whether the engine talks through aiohttp.
 
     Raises:
-        RuntimeError: `aiohttp` was asked for and is not installed.
+        RuntimeError: `httpx` was asked for and is not installed.
         ValueError: `aiohttp` was asked for, and the client has a transport of the user's.
     """
     if client._user_transport is not None:
@@ -155,13 +148,23 @@ def wants_fast(client: Client, transport: str) -> bool:
                 "transport='aiohttp' cannot be used with a client that has a transport of its own"
             )
         return False
-    return _installed(transport)
+    return _is_aiohttp(transport)
 
 
-def _installed(transport: str) -> bool:
-    installed = importlib.util.find_spec("aiohttp") is not None
-    if transport == "aiohttp" and not installed:
+def _own_transport(config: ClientConfig, connections: int, *, aiohttp: bool) -> AsyncTransport:
+    # Imported here: both are slow to import, and httpx need not be there.
+    if aiohttp:
+        from spooled._http._aiohttp import AiohttpTransport
+
+        return AiohttpTransport(config, max_connections=connections)
+    from spooled._http._httpx import AsyncHttpxTransport
+
+    return AsyncHttpxTransport(config, max_connections=connections)
+
+
+def _is_aiohttp(transport: str) -> bool:
+    if transport == "httpx" and importlib.util.find_spec("httpx") is None:
         raise RuntimeError(
-            "transport='aiohttp' needs the extra `fast`: pip install \"spooled-contrib[fast]\""
+            "transport='httpx' needs the extra `httpx`: pip install \"spooled-contrib[httpx]\""
         )
-    return installed and transport != "httpx"
+    return transport != "httpx"

@@ -21,7 +21,7 @@ _WORKER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METADATA_LIMIT = 64 * 1024
 
 TRANSPORTS = ("auto", "httpx", "aiohttp")
-"""How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
+"""How the engine talks: `auto` is the client's own transport if it was given one, and aiohttp elsewhere."""
 
 ON_STUCK = ("keep", "fail", "exit")
 """What to do about a handler that goes on after its job's time-out, see `SpooledWorker`."""

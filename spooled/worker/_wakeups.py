@@ -21,15 +21,15 @@ from spooled._http._credentials import Credentials
 from spooled._http._messages import Request
 from spooled._http._paths import API
 from spooled._http._sse import EventParser
+from spooled._http._user_transports import is_async_transport
 from spooled.config import ClientConfig
 from spooled.errors import SpooledError, create_error_from_response
 from spooled.worker._backoff import Backoff
 from spooled.worker._log import WorkerLogger
 
 if TYPE_CHECKING:
-    import httpx
-
     from spooled._http._streams import StreamTransport
+    from spooled._http._user_transports import AsyncUserTransport
 
 logger = WorkerLogger("spooled.worker")
 
@@ -144,17 +144,13 @@ def next_beat(when: float, beat: float, phase: float) -> float:
 
 
 def can_listen(transport: object, user_loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether wake-ups work with what the user gave the client.
+    """Tell whether wake-ups work with what the user gave the client.
 
     Args:
         transport: The client's own transport, None when it has none.
         user_loop: The loop that the transport must be called on, None when the engine's own will do.
     """
-    if transport is None:
-        return True
-    import httpx
-
-    return isinstance(transport, httpx.AsyncBaseTransport) and user_loop is None
+    return transport is None or (user_loop is None and is_async_transport(transport))
 
 
 class Wakeups:
@@ -179,7 +175,7 @@ class Wakeups:
         *,
         hint: Callable[[], None],
         healthy: Callable[[bool], None],
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncUserTransport | None = None,
         credentials: Credentials | None = None,
         silence: float = SILENCE,
         reconnects: Reconnects | None = None,

@@ -50,7 +50,8 @@ class SpooledWorker(FrontDoor):
         version: Shown in the worker list. Default: the version of this library.
         metadata: JSON to keep with the worker, at most 64 KiB.
         middleware: Hooks around claim, run and ack, see `spooled.worker.middleware`; the first is the outermost.
-        transport: `httpx`, `aiohttp` (extra `fast`), or `auto`, which is aiohttp where it is installed.
+        transport: `aiohttp`, `httpx` (extra `httpx`), or `auto`: the client's own transport if it was given one, else
+            aiohttp. Default `auto`.
         wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
             about every 20 s. What becomes due by time may then be found that much later. Default False.
         auto_start: Start in the background as soon as a handler is registered. Default False.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Literal
@@ -13,17 +12,17 @@ import pytest
 from spooled import AsyncSpooledClient, RetryConfig, SpooledClient
 from spooled_contrib.server import EmbeddedServer
 
+from .each_transport import make, result
+from .tls import authority
+
+__all__ = ["authority", "make", "result"]
+
 Kind = Literal["sync", "async"]
 Client = Any  # SpooledClient or AsyncSpooledClient; a test uses what both have
 Handler = Callable[[httpx.Request], httpx.Response]
 
 KEY = "sp_test_0123456789abcdef"
 IMPATIENT = RetryConfig(base_delay=0.0, jitter=False)
-
-
-async def result(value: Any) -> Any:
-    """What a call of either client gives."""
-    return await value if inspect.isawaitable(value) else value
 
 
 def make_client(kind: Kind, **options: Any) -> Client:
@@ -37,7 +36,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
     for name in list(os.environ):
-        if name.startswith("SPOOLED_") or name.lower().endswith("_proxy"):
+        if name.startswith(("SPOOLED_", "SSL_CERT_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -16,7 +17,7 @@ class Connection:
     """One accepted connection."""
 
     def __init__(self, sock: socket.socket, server: RawServer) -> None:
-        self._sock = sock
+        self.sock = sock
         self._server = server
         self._buffer = b""
 
@@ -40,7 +41,7 @@ class Connection:
         return request
 
     def send(self, data: bytes) -> None:
-        self._sock.sendall(data)
+        self.sock.sendall(data)
 
     def trickle(self, data: bytes) -> None:
         """Send `data` again and again, a byte at a time, until the client or the server gives up."""
@@ -55,7 +56,7 @@ class Connection:
         self._server.stopping.wait()
 
     def _receive(self) -> bool:
-        data = self._sock.recv(65_536)
+        data = self.sock.recv(65_536)
         self._buffer += data
         return bool(data)
 
@@ -63,21 +64,30 @@ class Connection:
 class RawServer:
     """Runs `handle` in a thread for every connection, and closes the connection after it.
 
+    Args:
+        handle: What to do with a connection.
+        tls: Makes it an HTTPS server.
+        port: Where to listen. Default: a port that is free.
+
     Attributes:
         requests: What was received, in order.
         connections: How many connections were accepted.
         stopping: Set when the server stops.
     """
 
-    def __init__(self, handle: Callable[[Connection], object]) -> None:
+    def __init__(
+        self, handle: Callable[[Connection], object], *, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self.requests: list[bytes] = []
         self.connections = 0
         self.stopping = threading.Event()
         self._handle = handle
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -109,7 +119,12 @@ class RawServer:
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError), sock:
-            self._handle(Connection(sock, self))
+            if self._tls is None:
+                self._handle(Connection(sock, self))
+                return
+            with self._tls.wrap_socket(sock, server_side=True) as secure:
+                self._open.append(secure)
+                self._handle(Connection(secure, self))
 
 
 def answering(response: bytes = OK) -> Callable[[Connection], None]:

@@ -173,11 +173,9 @@ async def test_a_jwt_is_kept_until_a_minute_before_it_ends(kind: Kind) -> None:
     config = ClientConfig(api_key=KEY)
     cache: Any
     if kind == "sync":
-        cache = JwtCache(
-            Session(config, HttpxTransport(config, transport=httpx.MockTransport(server))), clock
-        )
+        cache = JwtCache(Session(config, HttpxTransport(config, httpx.MockTransport(server))), clock)
     else:
-        transport = AsyncHttpxTransport(config, transport=httpx.MockTransport(server))
+        transport = AsyncHttpxTransport(config, httpx.MockTransport(server))
         cache = AsyncJwtCache(AsyncSession(config, transport), clock)
     assert await result(cache.get()) == "eyJ.1"
     clock.advance(539)

@@ -48,11 +48,12 @@ def test_importing_the_clients_leaves_http_for_later(code: str) -> None:
     assert not modules & {"httpx", "httpcore", "aiohttp", "anyio", "pydantic"}
 
 
-def test_making_a_client_needs_nothing_but_the_two_dependencies() -> None:
+def test_making_a_client_needs_nothing_but_what_it_talks_through() -> None:
     modules = loaded_by("from spooled import SpooledClient; SpooledClient('sp_test_0123456789')")
-    assert {"httpx", "msgspec"} <= modules
+    assert {"http.client", "msgspec"} <= modules
     assert not modules & {
         "aiohttp",
+        "httpx",
         "pydantic",
         "starlette",
         "uvicorn",
@@ -65,3 +66,9 @@ def test_making_a_client_needs_nothing_but_the_two_dependencies() -> None:
     assert not {
         name for name in modules if name.startswith(("spooled.worker", "spooled.testing", "spooled.cli"))
     }
+
+
+def test_an_asynchronous_client_does_without_httpx() -> None:
+    modules = loaded_by("from spooled import AsyncSpooledClient; AsyncSpooledClient('sp_test_0123456789')")
+    assert "aiohttp" in modules
+    assert not modules & {"httpx", "httpcore", "httpx2", "uvloop", "starlette"}

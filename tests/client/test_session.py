@@ -58,7 +58,7 @@ def refusal(status: int, code: str = "ERROR", message: str = "no", **headers: st
 
 
 TRANSIENT = [
-    httpx.ConnectError("refused"),
+    httpx.ReadError("cut"),
     httpx.ReadTimeout("late"),
     refusal(500),
     refusal(503),

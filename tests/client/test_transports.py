@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.request import getproxies
 
@@ -16,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled import errors
-from spooled._http._aiohttp import AiohttpTransport
+from spooled._http._http_client import HttpClientTransport
 from spooled._http._httpx import AsyncHttpxTransport, HttpxTransport
 from spooled._http._messages import Request, Response
 from spooled._http._pools import Pool, Pools
@@ -24,33 +23,8 @@ from spooled._http._proxy import proxy_for
 from spooled.config import ClientConfig
 
 from .conftest import result
-from .raw_server import Connection, RawServer, answering
-
-# Long enough for a loaded machine to answer, short enough to wait for when no answer is meant to come.
-PATIENT = 20.0
-BRIEF = 0.3
-
-Make = Callable[..., Any]
-
-
-def get(path: str = "/x", **fields: Any) -> Request:
-    return Request("GET", path, **({"timeout": PATIENT} | fields))
-
-
-@pytest.fixture(params=["httpx", "async httpx", "aiohttp"])
-async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    """Make a transport of each kind for a base URL."""
-    made: list[Any] = []
-
-    def build(base_url: str, **options: Any) -> Any:
-        config = ClientConfig(base_url=base_url, **options)
-        kinds = {"httpx": HttpxTransport, "async httpx": AsyncHttpxTransport, "aiohttp": AiohttpTransport}
-        made.append(kinds[request.param](config))
-        return made[-1]
-
-    yield build
-    for transport in made:
-        await result(transport.close() if hasattr(transport, "close") else transport.aclose())
+from .each_transport import BRIEF, PATIENT, Make, get
+from .raw_server import OK, Connection, RawServer, answering
 
 
 async def test_a_request_and_its_response(make: Make) -> None:
@@ -84,6 +58,44 @@ async def test_a_request_and_its_response(make: Make) -> None:
         assert sent[b"content-length"] == b"7"
         assert sent[b"user-agent"] == b"me"
         assert sent[b"host"] == server.url.removeprefix("http://").encode()
+
+
+async def test_the_users_headers_may_name_another_host(make: Make) -> None:
+    with RawServer(answering()) as server:
+        await result(make(server.url).send(get(headers={"host": "spooled.test"})))
+        assert server.requests[0].lower().count(b"host:") == 1
+        assert b"host: spooled.test\r\n" in server.requests[0].lower()
+
+
+async def test_a_server_may_have_a_number_of_the_sixth_version(make: Make) -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no ::1")
+
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            received.append(sock.recv(65_536))
+            sock.sendall(OK)
+
+    received: list[bytes] = []
+    with listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://[::1]:{listener.getsockname()[1]}"
+        assert (await result(make(url).send(get()))).status == 200
+        thread.join()
+        assert f"host: {url.removeprefix('http://')}\r\n".encode() in received[0].lower()
+
+
+async def test_what_strangers_send_is_not_shown_at_length(make: Make) -> None:
+    with RawServer(answering(b"x" * 30_000 + b"\r\n" * 20)) as server:
+        with pytest.raises(errors.NetworkError) as caught:
+            await result(make(server.url).send(get()))
+        text = str(caught.value)
+        assert len(text) < 800
+        assert "\n" not in text
 
 
 async def test_connections_are_kept(make: Make) -> None:
@@ -350,7 +362,7 @@ async def test_what_a_transport_raises(transport_class: Any, raised: Exception, 
 def test_one_transport_serves_many_threads() -> None:
     statuses: list[int] = []
     with RawServer(answering()) as server:
-        transport = HttpxTransport(ClientConfig(base_url=server.url), max_connections=4)
+        transport = HttpClientTransport(ClientConfig(base_url=server.url), max_connections=4)
 
         def work() -> None:
             for _ in range(10):
@@ -397,15 +409,3 @@ def test_small_pools_add_up_to_the_limit(max_connections: int, ends: list[int]) 
         if end < len(under_way):
             under_way.pop(end).busy -= 1
     assert sum(made) <= max_connections
-
-
-def test_a_forked_child_does_not_use_its_parents_connections() -> None:
-    with RawServer(answering()) as server:
-        transport = HttpxTransport(ClientConfig(base_url=server.url))
-        transport.send(get())
-        parents = transport._transport
-        transport._pid = -1  # what the child of a fork sees
-        transport.send(get())
-        assert server.connections == 2
-        transport.close()
-        parents.close()

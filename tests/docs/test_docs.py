@@ -49,7 +49,7 @@ def test_every_link_of_the_docs_leads_somewhere():
 
 
 def test_the_client_page(monkeypatch: pytest.MonkeyPatch):
-    threaded, coroutine = blocks("docs/client.md")
+    threaded, coroutine, transported = blocks("docs/client.md")
     with EmbeddedServer(api_key="sp_live_...") as server:
         monkeypatch.setenv("SPOOLED_BASE_URL", server.url)
         monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
@@ -60,6 +60,7 @@ def test_the_client_page(monkeypatch: pytest.MonkeyPatch):
         )
         with SpooledClient() as client:
             assert client.jobs.get_stats(queue_name="emails").pending == 101
+        exec(transported, {"__name__": "page"})
 
 
 def test_the_client_page_lists_every_method():
