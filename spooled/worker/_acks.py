@@ -20,11 +20,10 @@ from spooled.worker._outcome import (
     Failure,
     Outcome,
     Replace,
-    Success,
     describe_error,
     fit_error,
 )
-from spooled.worker._results import encode_result
+from spooled.worker._results import Success, encode_result
 from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker._telling import Telling

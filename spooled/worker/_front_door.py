@@ -16,7 +16,7 @@ from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
 from spooled.worker._options import WorkerOptions
-from spooled.worker._routing import Routes
+from spooled.worker._routing import Prepare, Routes
 from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
 from spooled.worker._telling import Telling
@@ -192,10 +192,10 @@ class FrontDoor:
         options = self._options
         middlewares = options.middleware
 
-        def wrap(handler: Callable[[Any], Any], plain: bool) -> Callable[[Any], Any]:
+        def wrap(handler: Callable[[Any], Any], plain: bool, prepare: Prepare) -> Callable[[Any], Any]:
             if plain:
-                return wrap_handler(end_forks(handler), middlewares)
-            return wrap_async_handler(end_forks_async(handler), middlewares)
+                return wrap_handler(end_forks(handler), middlewares, prepare)
+            return wrap_async_handler(end_forks_async(handler), middlewares, prepare)
 
         telling = Telling(self._events, sink, middlewares, assignment)
         engine = Engine(

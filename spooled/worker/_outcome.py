@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from spooled.errors import SpooledError
 from spooled.worker._log import WorkerLogger
-from spooled.worker._results import Answer, FallbackResult, UnserialisableResultError, encode_result
+from spooled.worker._results import Success, UnserialisableResultError, prepare_result
 from spooled.worker.context import JobContext, log_fields, running_as
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 
@@ -21,15 +19,6 @@ ERROR_LIMIT = 2048
 
 SHOWN_CAUSES = 3
 """Errors of a group that its text tells; the traceback in the log has them all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Success:
-    """The handler returned `result`; `encoded` is the same as JSON, `fallback` makes another one if it is refused."""
-
-    result: Any
-    encoded: bytes
-    fallback: Callable[[SpooledError], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +120,10 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
 
 def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
     """Encode a return value where the handler ran, so that the I/O thread does not have to. Never raises."""
-    codec = None
-    if isinstance(value, Answer):
-        codec, value = value.codec, value.value
-    given = value if isinstance(value, FallbackResult) else FallbackResult(value)
-    if inspect.iscoroutine(given.value):
-        given.value.close()
-        text = (
-            "the handler returned a coroutine, which nothing has awaited: declare the handler with async def"
-        )
-        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
-        return Failure(text)
     try:
-        return Success(given.value, encode_result(given.value, codec), given.fallback)
+        return prepare_result(value)
     except BaseException as error:
-        text = str(error) if isinstance(error, UnserialisableResultError) else describe_error(error)
-        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
-        return Failure(fit_error(text))
+        return outcome_of_error(error, ctx)
 
 
 def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outcome:
@@ -164,6 +140,11 @@ def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outco
 
 
 def _read_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
+    if isinstance(error, UnserialisableResultError):
+        # A traceback would show no line of the handler.
+        text = fit_error(str(error))
+        logger.error("job %s on %s failed: %s", ctx.job_id, ctx.queue_name, text, extra=log_fields(ctx))
+        return Failure(text)
     error = _only_control(error)
     told = fit_error(error.text) if isinstance(error, Fail) else describe_error(error)
     if ctx.signal.is_set():

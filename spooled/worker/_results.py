@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,19 +10,6 @@ from typing import Any
 from spooled._http._json import encode
 from spooled.codec import Codec, ResultError
 from spooled.errors import SpooledError
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a handler returned, with the rules of its return annotation.
-
-    Attributes:
-        value: The value itself.
-        codec: Says how it is sent.
-    """
-
-    value: object
-    codec: Codec
 
 
 class UnserialisableResultError(ValueError):
@@ -62,3 +50,43 @@ def encode_result(value: object, codec: Codec | None = None) -> bytes:
             str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
         )
         raise UnserialisableResultError(f"the job ran, but its result cannot be sent: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The handler returned `result`; `encoded` is the same as JSON, `fallback` makes another one if it is refused."""
+
+    result: Any
+    encoded: bytes
+    fallback: Callable[[SpooledError], object] | None = None
+
+
+def prepare_result(value: object, codec: Codec | None = None) -> Success:
+    """Encode what a handler returned, while what it is made from, such as a database session, is still open.
+
+    For adapters that close such things after the handler: they return this in place of the value, and middleware sees
+    the value.
+
+    Args:
+        value: What it returned, or a `FallbackResult`. One that is prepared already stays as it is.
+        codec: The rules of its return annotation, see `spooled.codec.result_codec`.
+
+    Raises:
+        UnserialisableResultError: JSON cannot hold the value, with the reason.
+    """
+    if isinstance(value, Success):
+        return value
+    given = value if isinstance(value, FallbackResult) else FallbackResult(value)
+    if inspect.iscoroutine(given.value):
+        given.value.close()
+        raise UnserialisableResultError(
+            "the handler returned a coroutine, which nothing has awaited: declare the handler with async def"
+        )
+    return Success(given.value, encode_result(given.value, codec), given.fallback)
+
+
+def plain_result(value: object) -> object:
+    """Return the value of a prepared result; any other value as it is."""
+    if isinstance(value, Success):
+        return value.result if value.fallback is None else FallbackResult(value.result, value.fallback)
+    return value

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spooled.codec import JOB_TYPE, Codec, PayloadCodec, result_codec
-from spooled.worker._results import Answer
+from spooled.codec import JOB_TYPE, PayloadCodec, result_codec
+from spooled.worker._results import Success, prepare_result
 from spooled.worker.context import JobContext
 
 logger = logging.getLogger("spooled.worker")
+
+
+Prepare = Callable[[object], Success]
+Wrap = Callable[[Callable[[Any], Any], bool, Prepare], Callable[[Any], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +83,18 @@ class Routes:
         else:
             self._typed[job_type] = handler
 
-    def bind(self, wrap: Callable[[Callable[[Any], Any], bool], Callable[[Any], Any]]) -> BoundRoutes:
-        """The routes as the engine uses them.
+    def bind(self, wrap: Wrap) -> BoundRoutes:
+        """Return the routes as the engine uses them.
 
         Args:
-            wrap: Puts the middleware around a handler; told whether that is a plain function.
+            wrap: Puts the middleware around a handler; told whether that is a plain function, and how its result is
+                prepared.
         """
 
         def route(handler: Callable[[Any], Any]) -> Route:
             plain = is_plain(handler)
-            call = wrap(_typed(handler, self._payloads[handler], plain), plain)
-            result = result_codec(result_type_of(handler))
-            return Route(call if result is None else _answering(call, result, plain), plain)
+            prepare = functools.partial(prepare_result, codec=result_codec(result_type_of(handler)))
+            return Route(wrap(_typed(handler, self._payloads[handler], plain), plain, prepare), plain)
 
         default = None if self._default is None else route(self._default)
         return BoundRoutes(default, {name: route(handler) for name, handler in self._typed.items()})
@@ -225,16 +229,6 @@ def _typed(handler: Callable[[Any], Any], payload: PayloadCodec | None, plain: b
     async def call_async(ctx: JobContext[Any]) -> Any:
         ctx.payload = payload.load(ctx.payload)
         return await handler(ctx)
-
-    return call_async
-
-
-def _answering(call: Callable[[Any], Any], result: Codec, plain: bool) -> Callable[[Any], Any]:
-    if plain:
-        return lambda ctx: Answer(call(ctx), result)
-
-    async def call_async(ctx: JobContext[Any]) -> Any:
-        return Answer(await call(ctx), result)
 
     return call_async
 

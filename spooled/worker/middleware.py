@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from spooled.worker._log import WorkerLogger
+from spooled.worker._results import plain_result
 from spooled.worker.context import JobContext
 
 logger = WorkerLogger("spooled.worker.middleware")
@@ -123,6 +124,9 @@ class Middleware:
 
         What it raises fails the job. When it does not call `call_next`, the handler does not run and the job is
         completed with what this returns.
+
+        The result is encoded when the outermost `run` has returned; without one, when the handler has. So what the
+        `around` of a middleware further out has opened is still open then.
         """
         with self.around(ctx):
             try:
@@ -175,27 +179,46 @@ def check_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, ..
     return checked
 
 
-def wrap_handler(handler: Handler, middlewares: Sequence[Middleware]) -> Handler:
-    """A plain function with the middlewares around it; the function itself when none of them runs around it.
+def wrap_handler(
+    handler: Handler, middlewares: Sequence[Middleware], prepare: Callable[[object], object] | None = None
+) -> Handler:
+    """Return a plain function with the middlewares around it; the function itself when none of them runs around it.
+
+    Args:
+        handler: The function.
+        middlewares: Outermost first.
+        prepare: Called with the result as soon as no middleware can change it any more, within all that are outside.
 
     Raises:
         TypeError: A middleware has a `run_async` of its own but no `run`.
     """
-    for one in reversed(middlewares):
-        if _runs(one, "run", "run_async"):
-            handler = _layer(one, handler)
+    inside, outside = _split(middlewares, "run", "run_async")
+    for one in inside:
+        handler = _layer(one, handler)
+    if prepare is not None:
+        handler = _preparing(handler, prepare)
+    for one in outside:
+        handler = _layer(one, handler)
     return handler
 
 
-def wrap_async_handler(handler: AsyncHandler, middlewares: Sequence[Middleware]) -> AsyncHandler:
+def wrap_async_handler(
+    handler: AsyncHandler,
+    middlewares: Sequence[Middleware],
+    prepare: Callable[[object], object] | None = None,
+) -> AsyncHandler:
     """As `wrap_handler`, for a function whose result is awaited.
 
     Raises:
         TypeError: A middleware has a `run` of its own but no `run_async`.
     """
-    for one in reversed(middlewares):
-        if _runs(one, "run_async", "run"):
-            handler = _async_layer(one, handler)
+    inside, outside = _split(middlewares, "run_async", "run")
+    for one in inside:
+        handler = _async_layer(one, handler)
+    if prepare is not None:
+        handler = _async_preparing(handler, prepare)
+    for one in outside:
+        handler = _async_layer(one, handler)
     return handler
 
 
@@ -215,16 +238,38 @@ def notify(
             logger.exception("%s.%s raised; the worker goes on", type(one).__name__, hook)
 
 
-def _layer(one: Middleware, inner: Handler) -> Handler:
-    def call(ctx: JobContext[Any]) -> object:
-        return one.run(ctx, partial(inner, ctx))
+def _split(
+    middlewares: Sequence[Middleware], needed: str, other: str
+) -> tuple[list[Middleware], list[Middleware]]:
+    """Return, innermost first, the middlewares up to the last that can change the result, and those around them."""
+    layers = [one for one in reversed(middlewares) if _runs(one, needed, other)]
+    count = max((n for n, one in enumerate(layers, 1) if _overrides(one, needed)), default=0)
+    return layers[:count], layers[count:]
 
-    return call
+
+def _layer(one: Middleware, inner: Handler) -> Handler:
+    if not _overrides(one, "run"):
+        return lambda ctx: one.run(ctx, partial(inner, ctx))
+    return lambda ctx: one.run(ctx, lambda: plain_result(inner(ctx)))
 
 
 def _async_layer(one: Middleware, inner: AsyncHandler) -> AsyncHandler:
-    def call(ctx: JobContext[Any]) -> Awaitable[object]:
-        return one.run_async(ctx, partial(inner, ctx))
+    if not _overrides(one, "run_async"):
+        return lambda ctx: one.run_async(ctx, partial(inner, ctx))
+
+    async def plain(ctx: JobContext[Any]) -> object:
+        return plain_result(await inner(ctx))
+
+    return lambda ctx: one.run_async(ctx, partial(plain, ctx))
+
+
+def _preparing(inner: Handler, prepare: Callable[[object], object]) -> Handler:
+    return lambda ctx: prepare(inner(ctx))
+
+
+def _async_preparing(inner: AsyncHandler, prepare: Callable[[object], object]) -> AsyncHandler:
+    async def call(ctx: JobContext[Any]) -> object:
+        return prepare(await inner(ctx))
 
     return call
 

@@ -20,8 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from spooled.worker._results import prepare_result
 from spooled.worker._routing import check_handler, is_plain, name_of, result_type_of
 from spooled.worker.context import JobContext
+
+__all__ = ["HandlerSignature", "is_context", "prepare_result", "signature_of"]
 
 _CONTEXT_NAMES = ("ctx", "context")
 """What an unannotated first parameter is called when it takes the context."""

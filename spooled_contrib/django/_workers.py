@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 from asgiref.sync import async_to_sync
 
 from spooled import AsyncSpooledClient, SpooledClient
+from spooled.codec import result_codec
 from spooled.worker import AsyncSpooledWorker, Middleware, SpooledWorker
+from spooled.worker.signature import prepare_result
 from spooled_contrib.django import conf
 from spooled_contrib.django._database import DatabaseHygiene
 from spooled_contrib.django._jobs import Job, describe_duplicate, registry
@@ -126,16 +128,15 @@ def _with_handlers(
 
 
 def _as_is(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
+    codec = result_codec(job.signature.result_type)
+
     async def run(ctx: Any) -> Any:
-        return await job.run(ctx)
+        return prepare_result(await job.run(ctx), codec)
 
     def run_plain(ctx: Any) -> Any:
-        return job.run(ctx)
+        return prepare_result(job.run(ctx), codec)
 
-    handler: Callable[[Any], Any] = run if job.signature.coroutine else run_plain
-    # The worker dumps what it returns by this.
-    handler.__annotations__ = {"return": job.signature.result_type}
-    return handler
+    return run if job.signature.coroutine else run_plain
 
 
 def _as_plain(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
@@ -146,5 +147,4 @@ def _as_plain(job: Job[Any, ..., Any]) -> Callable[[Any], Any]:
     def run(ctx: Any) -> Any:
         return async_to_sync(handler)(ctx)
 
-    run.__annotations__ = handler.__annotations__
     return run

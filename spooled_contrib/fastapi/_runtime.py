@@ -14,7 +14,9 @@ from anyio.from_thread import BlockingPortal
 from starlette.applications import Starlette
 
 from spooled import AsyncSpooledClient
+from spooled.codec import result_codec
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, JobContext, WorkerState
+from spooled.worker.signature import prepare_result
 from spooled_contrib.fastapi._context import Carrier, Changes, changes_since
 from spooled_contrib.fastapi._jobs import Job, concurrencies
 
@@ -217,6 +219,7 @@ def make_workers(
 def _handler(job: Job[Any, ..., Any], find_runtime: Callable[[], Runtime]) -> Callable[[Any], Any]:
     """The function as a worker calls it: with the context only."""
     function, signature, dependencies = job.function, job.signature, job.dependencies
+    codec = result_codec(signature.result_type)
 
     def arguments(ctx: JobContext[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ctx.payload = job.definition.read(ctx.payload)
@@ -226,21 +229,20 @@ def _handler(job: Job[Any, ..., Any], find_runtime: Callable[[], Runtime]) -> Ca
     async def run(ctx: JobContext[Any]) -> object:
         first, named = arguments(ctx)
         if not dependencies:
-            return await function(*first, **named)
+            return prepare_result(await function(*first, **named), codec)
         runtime = find_runtime()
         async with dependencies.solve(runtime.app, runtime.state) as values:
-            return await function(*first, **named, **values)
+            return prepare_result(await function(*first, **named, **values), codec)
 
     def run_plain(ctx: JobContext[Any]) -> object:
         first, named = arguments(ctx)
         if not dependencies:
-            return function(*first, **named)
+            return prepare_result(function(*first, **named), codec)
         with find_runtime()._in_thread(job) as values:
-            return function(*first, **named, **values)
+            # A dependency may close what the result is read from, and undo what a failed job has done.
+            return prepare_result(function(*first, **named, **values), codec)
 
     handler: Callable[[Any], Any] = run if signature.coroutine else run_plain
     handler.__name__, handler.__qualname__ = signature.name.rpartition(".")[2], signature.name
     handler.__module__, handler.__doc__ = getattr(function, "__module__", __name__), function.__doc__
-    # The worker dumps what it returns by this.
-    handler.__annotations__ = {"return": signature.result_type}
     return handler

@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from starlette.requests import HTTPConnection
 
+from spooled.codec import register_json_form
 from spooled.models import Job
 from spooled.worker import AsyncJobContext, Discard, JobContext, Retry
 from spooled_contrib.fastapi import JobDep, Spooled, SpooledDep
@@ -379,3 +380,54 @@ def test_jobs_in_plain_dependencies_leave_threads_for_endpoints(server: Embedded
         wait_until(lambda: len(LOG) == 50)
         assert client.get("/").json() == "answered"
         RELEASE.set()
+
+
+class Rows:
+    """Reads from its session when it is looked at."""
+
+    def __init__(self, session: list[str]) -> None:
+        self._session = session
+
+    def read(self) -> list[str]:
+        if not self._session:
+            raise RuntimeError("the session is closed")
+        return list(self._session)
+
+
+register_json_form(Rows, Rows.read)
+
+
+async def lazy_session() -> AsyncGenerator[list[str], None]:
+    session = ["a row"]
+    try:
+        yield session
+        LOG.append("commit")
+    except Exception as error:
+        LOG.append(f"rollback {type(error).__name__}")
+        raise
+    finally:
+        session.clear()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_result_is_encoded_before_its_dependencies_close(
+    server: EmbeddedServer, spooled: Spooled, app: FastAPI, plain: bool
+) -> None:
+    async def coroutine(
+        payload: dict[str, bool], session: Annotated[list[str], Depends(lazy_session)]
+    ) -> dict[str, object]:
+        return {"rows": Rows(session), "more": object() if payload["spoiled"] else None}
+
+    def function(
+        payload: dict[str, bool], session: Annotated[list[str], Depends(lazy_session)]
+    ) -> dict[str, object]:
+        return {"rows": Rows(session), "more": object() if payload["spoiled"] else None}
+
+    job = spooled.job("reports", max_retries=0)(function if plain else coroutine)
+    done = run(server, spooled, app, job, {"spoiled": False})
+    assert (done.result, done.last_error) == ({"rows": ["a row"], "more": None}, None)
+    assert LOG == ["commit"]
+    LOG.clear()
+    failed = run(server, spooled, app, job, {"spoiled": True})
+    assert "its result cannot be sent" in str(failed.last_error)
+    assert LOG == ["rollback UnserialisableResultError"]
