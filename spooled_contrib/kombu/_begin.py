@@ -35,7 +35,7 @@ def _begins(task: Any = None, **_: Any) -> None:
     lease_id = properties["delivery_tag"]
     here = find(lease_id)
     try:
-        (here[0] if here is not None else _share.courier).mark(held["job_id"], lease_id)
+        (here[0] if here is not None else _share.manager).mark(held["job_id"], lease_id)
     except SpooledError as error:
         logger.warning("job %s begins, and that could not be marked: %s", held["job_id"], error)
 

@@ -23,7 +23,7 @@ from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._pages import every_job
 
 if TYPE_CHECKING:
-    from spooled_contrib.kombu._courier import Courier
+    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -71,9 +71,9 @@ class Binding(NamedTuple):
 class Bindings:
     """The bindings of one server, as one process sees them."""
 
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
-        self._lock = _threads.new_condition()  # the courier's thread needs it too
+    def __init__(self, manager: ConnectionManager) -> None:
+        self._manager = manager
+        self._lock = _threads.new_condition()  # the manager's thread needs it too
         self._own: dict[tuple[str, Binding], float] = {}
         self._known: dict[str, tuple[float, list[Binding]]] = {}
 
@@ -89,7 +89,7 @@ class Bindings:
             self._own[exchange, binding] = time.monotonic()
             self._known.pop(exchange, None)
         try:
-            self._courier.call(lambda client: self._tell(client, exchange, binding))
+            self._manager.call(lambda client: self._tell(client, exchange, binding))
         except (errors.AuthorizationError, errors.QuotaExceededError) as error:
             if not binding.lasting:
                 raise
@@ -130,7 +130,7 @@ class Bindings:
                     except (errors.NotFoundError, errors.ConflictError):
                         continue  # it is gone already
 
-        self._courier.call(cancel)
+        self._manager.call(cancel)
 
     def lookup(self, exchange: str, *, fresh: bool = False) -> list[Binding]:
         """Return everybody's bindings to an exchange.
@@ -143,10 +143,10 @@ class Bindings:
             SpooledError: The server could not be asked.
         """
         found = None if fresh else self._cached(exchange)
-        return self._courier.call(lambda client: self._ask(client, exchange)) if found is None else found
+        return self._manager.call(lambda client: self._ask(client, exchange)) if found is None else found
 
     async def find(self, client: AsyncSpooledClient, exchange: str) -> list[Binding]:
-        """As `lookup`, on the courier's loop."""
+        """As `lookup`, on the manager's loop."""
         found = self._cached(exchange)
         return await self._ask(client, exchange) if found is None else found
 
@@ -178,7 +178,7 @@ class Bindings:
             yield job, binding
 
     async def keep(self, client: AsyncSpooledClient) -> None:
-        """Tell again what is about to be forgotten. On the courier's loop, all the time."""
+        """Tell again what is about to be forgotten. On the manager's loop, all the time."""
         while True:
             await asyncio.sleep(LOOK)
             now = time.monotonic()
@@ -232,7 +232,7 @@ class Bindings:
 
     @property
     def _queue(self) -> str:
-        return to_spooled(f"{self._courier.options.prefix}{BINDINGS}")
+        return to_spooled(f"{self._manager.options.prefix}{BINDINGS}")
 
 
 def _read(job: JobSummary) -> Binding | None:

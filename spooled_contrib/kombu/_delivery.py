@@ -22,23 +22,23 @@ class Delivery:
         job: As it was claimed.
         lease: Kept until it is settled. Another one when it was lost, and the message came back to this process.
         tag: Unique for each delivery, also of the same message.
-        taken: Whether a consumer has got it.
-        doubtful: Whether its lease ended without a word from the server, which may have given it to somebody else.
+        delivered: Whether a consumer has got it.
+        lease_uncertain: Whether its lease ended without an answer from the server, which may have given it away.
         settled: Whether it is decided what becomes of it; only the first decision counts.
-        parked: Whether it was acked, and only waits for its result.
+        awaiting_result: Whether it was acked, and only waits for its result.
         ending: The job's result in case that its task stores none.
-        idle: Whether its task was not running when the parked messages were last looked through.
-        work: What was decided, as long as the server has not taken it.
+        idle: Whether its task was not running when the awaiting_result messages were last looked through.
+        work: What was decided, as long as the server has not delivered it.
     """
 
     queue_name: str
     job: ClaimedJob
     lease: Lease
     tag: str
-    taken: bool = False
-    doubtful: bool = False
+    delivered: bool = False
+    lease_uncertain: bool = False
     settled: bool = False
-    parked: bool = False
+    awaiting_result: bool = False
     ending: object = None
     idle: bool = False
     work: Callable[[], Coroutine[Any, Any, bool]] | None = None

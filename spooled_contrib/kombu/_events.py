@@ -20,7 +20,7 @@ from spooled_contrib.kombu._envelope import TRANSIENT, Message, parameters, tran
 from spooled_contrib.kombu._names import to_spooled
 
 if TYPE_CHECKING:
-    from spooled_contrib.kombu._courier import Courier
+    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -54,8 +54,8 @@ class _Event:
 class Events:
     """Events on their way to those who listen."""
 
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
+    def __init__(self, manager: ConnectionManager) -> None:
+        self._manager = manager
         self._waiting: Queue[_Event] = Queue(LIMIT)
         self._changed = _threads.new_condition()
         self._open = 0
@@ -72,7 +72,7 @@ class Events:
         event = _Event(transient(message), match)
         with self._changed:
             self._open += 1
-        self._courier.soon(lambda: self._add(event))
+        self._manager.soon(lambda: self._add(event))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until they are sent, but not for long, and not at all while the server cannot be reached."""
@@ -80,7 +80,7 @@ class Events:
             self._changed.wait_for(lambda: not self._open or self._failing, timeout)
 
     async def send(self, client: AsyncSpooledClient) -> None:
-        """Send what is posted. On the courier's loop, all the time."""
+        """Send what is posted. On the manager's loop, all the time."""
         while True:
             event = await self._waiting.get()
             sent = False
@@ -94,8 +94,8 @@ class Events:
 
     async def _try(self, client: AsyncSpooledClient, event: _Event) -> bool:
         try:
-            for queue in event.match(await self._courier.bindings.find(client, EVENTS)):
-                job = parameters(to_spooled(f"{self._courier.options.prefix}{queue}"), event.message, 0)
+            for queue in event.match(await self._manager.bindings.find(client, EVENTS)):
+                job = parameters(to_spooled(f"{self._manager.options.prefix}{queue}"), event.message, 0)
                 await client.jobs.create(**job)
         except SpooledError as error:
             if not error.is_retryable():

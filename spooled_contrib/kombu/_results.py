@@ -22,7 +22,7 @@ from spooled_contrib.kombu._envelope import Message, parameters, task_fields
 from spooled_contrib.kombu._names import to_spooled
 
 if TYPE_CHECKING:
-    from spooled_contrib.kombu._courier import Courier
+    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 HELD = "spooled"
 """The message property that says which job it is and who holds it."""
@@ -183,9 +183,9 @@ def job_of(queue_name: str, message: Message, redeliveries: int) -> dict[str, An
 # --- finding --------------------------------------------------------------------------------------------------
 
 
-def results_queue(courier: Courier) -> str:
+def results_queue(manager: ConnectionManager) -> str:
     """Spooled's name of the queue of results that ride on no job."""
-    return to_spooled(f"{courier.options.prefix}{RESULTS}")
+    return to_spooled(f"{manager.options.prefix}{RESULTS}")
 
 
 Found = tuple[Mapping[str, Any] | None, dict[str, Any]]

@@ -1,4 +1,4 @@
-"""A real thread for the courier, also where gevent or eventlet has put greenlets in the place of threads.
+"""A real thread for the manager, also where gevent or eventlet has put greenlets in the place of threads.
 
 With `celery worker --pool gevent` all of Python's threads are greenlets of one thread, and asyncio's loop would keep
 the others from running. So the loop gets a real thread, and what it shares with greenlets is guarded by a real lock,

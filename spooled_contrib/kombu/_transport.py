@@ -1,4 +1,4 @@
-"""kombu's transport: connections and channels on a courier."""
+"""kombu's transport: connections and channels on a manager."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kombu.transport import virtual
 
 from spooled import AsyncSpooledClient, __version__, errors
 from spooled_contrib.kombu._begin import watch
-from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Binding
-from spooled_contrib.kombu._courier import Courier
+from spooled_contrib.kombu._connection_manager import ConnectionManager
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._envelope import Message, message_of, task_fields, transient
 from spooled_contrib.kombu._events import EVENTS
-from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._hub_waker import HubWaker
 from spooled_contrib.kombu._masking import blank_out, hide_key, reveal
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._prefetcher import Prefetcher
 from spooled_contrib.kombu._redelivery import allowance, limited, requeues_when_lost
 from spooled_contrib.kombu._registry import Share, keys_in_use
 from spooled_contrib.kombu._results import HELD, REJECTED, failure, job_of, wants_result
@@ -74,7 +74,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     def __init__(self, connection: Transport, **options: Any) -> None:
         super().__init__(connection, **options)
         self._held: dict[str, Delivery] = {}
-        self._feed: Feed | None = None
+        self._prefetcher: Prefetcher | None = None
         self._without_ack: set[str] = set()
         self._temporary: set[str] = set()
 
@@ -111,7 +111,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             message["body"] = blank_out(message["body"], keys_in_use())
         self._inplace_augment_message(message, exchange, routing_key)
         if exchange == EVENTS:
-            self._courier.events.post(
+            self._manager.events.post(
                 message, lambda bindings: set(matching(bindings, exchange, routing_key))
             )
             return
@@ -121,7 +121,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if queues:
             self._send(queues, message, timeout)
             return
-        bindings = self._courier.bindings.lookup(exchange)
+        bindings = self._manager.bindings.lookup(exchange)
         kind = known.get("type") or (bindings[0].kind if bindings else None)
         self.connection.unroutable.tell(
             message, exchange, routing_key, kind=kind, durable=known.get("durable", True), mandatory=mandatory
@@ -134,7 +134,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             # Each has an idempotency key, so that all may be sent again when one has failed.
             await gather(*(client.jobs.create(**job) for job in jobs))
 
-        self._courier.call(create, timeout)
+        self._manager.call(create, timeout)
 
     def _put(self, queue: str, message: Message, **_: Any) -> None:
         self._send({queue: True}, message)
@@ -151,7 +151,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         """The queues that get a message, each with whether it outlives its consumer."""
         found: dict[str, bool] = {}
         for fresh in (False, True):
-            bindings = self._courier.bindings.lookup(exchange, fresh=fresh)
+            bindings = self._manager.bindings.lookup(exchange, fresh=fresh)
             found = matching([*bindings, *self.connection.implied.get(exchange, ())], exchange, routing_key)
             if found:
                 break
@@ -172,7 +172,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             self.connection.implied[exchange] = [binding]
             return
         try:
-            self._courier.bindings.bind(exchange, binding)
+            self._manager.bindings.bind(exchange, binding)
         except BaseException:
             super().queue_unbind(queue, exchange, routing_key)  # so that it is not taken for done
             raise
@@ -183,14 +183,14 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         """Take a binding back, for all processes."""
         super().queue_unbind(queue, exchange, routing_key, *args, **options)
         self.connection.implied.pop(queue, None)
-        self._courier.bindings.unbind(queue, exchange or "amq.direct", routing_key)
+        self._manager.bindings.unbind(queue, exchange or "amq.direct", routing_key)
 
     def exchange_delete(self, exchange: str, *args: Any, **options: Any) -> None:
         """Forget an exchange, and its bindings in all processes."""
         if exchange in self.state.exchanges:
             super().exchange_delete(exchange, *args, **options)
         self.connection.implied.pop(exchange, None)
-        self._courier.bindings.unbind(None, exchange)
+        self._manager.bindings.unbind(None, exchange)
 
     # --- consuming --------------------------------------------------------------------------------------------
 
@@ -200,43 +200,43 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if no_ack:
             self._without_ack.add(queue)
         for binding in self.connection.implied.get(queue, ()):
-            self._courier.bindings.bind(queue, binding)
+            self._manager.bindings.bind(queue, binding)
         answer = super().basic_consume(queue, no_ack, callback, consumer_tag, **options)
-        self._courier.tell()
+        self._manager.notify()
         return answer
 
     def basic_qos(self, *args: Any, **options: Any) -> None:
         super().basic_qos(*args, **options)
-        self._courier.tell()
+        self._manager.notify()
 
     def basic_cancel(self, consumer_tag: str) -> Any:
         answer = super().basic_cancel(consumer_tag)
-        if self._feed is not None:
+        if self._prefetcher is not None:
             kept = [self._name(queue) for queue in self._active_queues]
-            self._feed.want(kept, 0)
-            for delivery in self._feed.drop(kept):
-                self._courier.requeue(delivery)
+            self._prefetcher.set_demand(kept, 0)
+            for delivery in self._prefetcher.discard(kept):
+                self._manager.requeue(delivery)
         return answer
 
     def deliver(self) -> bool:
         """Hand one message to its consumer; False when there is none now."""
         if not self._consumers:
             return False
-        if self._feed is None:
-            self._feed = self._courier.open_feed()
+        if self._prefetcher is None:
+            self._prefetcher = self._manager.open_prefetcher()
             if self._temporary.issuperset(self._active_queues):
-                self._feed.hurry(CONTROL_POLL)
+                self._prefetcher.set_max_interval(CONTROL_POLL)
         estimate = self.qos.can_consume_max_estimate()
         names = {self._name(queue): queue for queue in self._active_queues}
-        self._feed.want(list(names), UNLIMITED if estimate is None else estimate)
+        self._prefetcher.set_demand(list(names), UNLIMITED if estimate is None else estimate)
         if estimate == 0:
             return False
-        delivery = self._feed.take()
+        delivery = self._prefetcher.get()
         if delivery is None:
             return False
         queue = names.get(delivery.queue_name)
         if queue is None:
-            self._courier.requeue(delivery)
+            self._manager.requeue(delivery)
             return False
         message = self._hold(delivery)
         if queue in self._without_ack:
@@ -245,7 +245,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return True
 
     def _get(self, queue: str, timeout: float | None = None) -> Message:  # noqa: ARG002 - kombu's signature
-        delivery = self._courier.fetch(self._name(queue))
+        delivery = self._manager.fetch(self._name(queue))
         if delivery is None:
             raise Empty
         return self._hold(delivery)
@@ -264,7 +264,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         self._held[delivery.tag] = delivery
         message = message_of(delivery.job.payload, redelivered=delivery.job.retry_count > 0, tag=delivery.tag)
         # What a result backend needs to complete the job, also in a child of the pool.
-        held = {"job_id": delivery.job.id, "worker_id": self._courier.worker_id}
+        held = {"job_id": delivery.job.id, "worker_id": self._manager.worker_id}
         message["properties"][HELD] = held
         if delivery.suspect:
             held["suspect"] = "yes"
@@ -274,7 +274,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _mark(self, delivery: Delivery) -> None:
         try:
-            self._courier.mark(delivery.job.id, delivery.tag)
+            self._manager.mark(delivery.job.id, delivery.tag)
         except errors.SpooledError as error:
             logger.warning("job %s begins, and that could not be marked: %s", delivery.job.id, error)
 
@@ -290,7 +290,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         delivery = self._held.pop(delivery_tag, None)
         if delivery is not None:
             if requeue:
-                self._courier.requeue(delivery, ran=requeues_when_lost(delivery.job.payload))
+                self._manager.requeue(delivery, ran=requeues_when_lost(delivery.job.payload))
             else:
                 self._end(delivery, delivery.ending or REJECTED)
         super().basic_reject(delivery_tag, requeue=requeue)
@@ -303,9 +303,9 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
 
     def _end(self, delivery: Delivery, ending: object) -> None:
         if wants_result(delivery.job.payload) and (ending is None or ending is REJECTED):
-            self._courier.park(delivery, ending)
+            self._manager.await_result(delivery, ending)
         else:
-            self._courier.complete(delivery, ending)
+            self._manager.complete(delivery, ending)
 
     def message_to_python(self, raw_message: Any) -> Any:
         message = super().message_to_python(raw_message)
@@ -326,7 +326,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         return tags[: tags.index(tag) + 1] if tag in tags else tags
 
     def _free(self) -> None:
-        self._courier.tell()
+        self._manager.notify()
 
     # --- queues -----------------------------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if not getattr(self, "_count", True):
             return 0
         name = self._name(queue)
-        return int(self._courier.call(lambda client: client.jobs.get_stats(name)).pending)
+        return int(self._manager.call(lambda client: client.jobs.get_stats(name)).pending)
 
     def queue_delete(
         self,
@@ -355,20 +355,20 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if queue in self._temporary:
             # It has no name that anybody else could know, and what is left in it expires by itself.
             self._temporary.discard(queue)
-            self._courier.bindings.forget(queue)
+            self._manager.bindings.forget(queue)
         elif if_empty and self._size(queue):
             return
         else:
             self._purge(queue)
             self.connection.implied.pop(queue, None)
-            self._courier.bindings.unbind(queue)
+            self._manager.bindings.unbind(queue)
         self.state.queue_bindings_delete(queue)
 
     def _purge(self, queue: str) -> int:
         name = self._name(queue)
         purged = 0
         while True:
-            waiting = self._courier.call(
+            waiting = self._manager.call(
                 lambda client: client.jobs.list(queue_name=name, status=["pending", "scheduled"], limit=100)
             )
             if not waiting:
@@ -376,7 +376,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             for job in waiting:
                 job_id = job.id
                 try:
-                    self._courier.call(lambda client, job_id=job_id: client.jobs.cancel(job_id))  # type: ignore[misc]
+                    self._manager.call(lambda client, job_id=job_id: client.jobs.cancel(job_id))  # type: ignore[misc]
                     purged += 1
                 except (errors.ConflictError, errors.NotFoundError):
                     continue  # somebody was faster
@@ -385,15 +385,15 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         """Give back what was fetched and not settled."""
         if self.closed:
             return
-        feed, self._feed = self._feed, None
+        prefetcher, self._prefetcher = self._prefetcher, None
         transport = self.connection
         for queue in self._temporary:
-            self._courier.bindings.forget(queue)
-        if feed is not None:
-            for delivery in feed.close():
-                self._courier.requeue(delivery)
+            self._manager.bindings.forget(queue)
+        if prefetcher is not None:
+            for delivery in prefetcher.close():
+                self._manager.requeue(delivery)
         while self._held:
-            self._courier.requeue(self._held.popitem()[1])
+            self._manager.requeue(self._held.popitem()[1])
         if self._qos is not None:
             self._qos._delivered.clear()
             self._qos._dirty.clear()
@@ -402,13 +402,13 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
             transport.forget(self)
 
     @property
-    def _courier(self) -> Courier:
-        courier: Courier = self.connection.courier
-        return courier
+    def _manager(self) -> ConnectionManager:
+        manager: ConnectionManager = self.connection.manager
+        return manager
 
     @property
     def _options(self) -> Any:
-        return self._courier.options
+        return self._manager.options
 
     def _name(self, queue: str) -> str:
         return to_spooled(f"{self._options.prefix}{queue}")
@@ -462,12 +462,12 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         self.implied: dict[str, list[Binding]] = {}
         self.unroutable = Unroutable()
         self._first = 0
-        self._bell: Bell | None = None
+        self._hub_waker: HubWaker | None = None
 
     @property
-    def courier(self) -> Courier:
-        """The courier of this process. After a fork, the child gets one of its own."""
-        return self._share.courier
+    def manager(self) -> ConnectionManager:
+        """The manager of this process. After a fork, the child gets one of its own."""
+        return self._share.manager
 
     def address(self) -> Address:
         """The server, the key and the options.
@@ -502,19 +502,19 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
             AuthenticationError: The key is wrong.
             NetworkError: The server cannot be reached.
         """
-        courier = self.courier
+        manager = self.manager
         try:
-            courier.call(lambda client: client.jobs.get_stats())
+            manager.call(lambda client: client.jobs.get_stats())
         except BaseException:
-            self._share.let_go()
+            self._share.release()
             raise
         return super().establish_connection()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ARG002
         """Deliver on kombu's event loop, which Celery's worker runs on."""
-        self._bell = Bell(loop, self._deliver_all)
-        self.courier.bells.add(self._bell)
-        self._bell.ring()
+        self._hub_waker = HubWaker(loop, self._deliver_all)
+        self.manager.hub_wakers.add(self._hub_waker)
+        self._hub_waker.wake()
 
     def _deliver_all(self) -> None:
         while self._deliver_one():
@@ -529,11 +529,11 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
 
     def close_connection(self, connection: Any) -> None:
         super().close_connection(connection)
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            self.courier.bells.discard(bell)
-            bell.close()
-        self._share.let_go()
+        hub_waker, self._hub_waker = self._hub_waker, None
+        if hub_waker is not None:
+            self.manager.hub_wakers.discard(hub_waker)
+            hub_waker.close()
+        self._share.release()
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:  # noqa: ARG002
         """Deliver one message; wait for it at most so many seconds.
@@ -542,16 +542,16 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
             socket.timeout: None came.
         """
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        courier = self.courier
+        manager = self.manager
         while True:
             if self._deliver_one():
                 return
             left = None if give_up_at is None else give_up_at - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError("timed out")
-            with courier.changed:
+            with manager.changed:
                 # In slices: what has changed between the look and this wait is seen soon.
-                courier.changed.wait(0.05 if left is None else min(left, 0.05))
+                manager.changed.wait(0.05 if left is None else min(left, 0.05))
 
     def forget(self, channel: Any) -> None:
         """The channel is closed; it must not be handed out again."""

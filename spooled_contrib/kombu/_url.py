@@ -74,7 +74,7 @@ class Address:
         given: dict[str, Any] = {
             "base_url": self.base_url,
             "timeout": self.options.timeout,
-            # kombu and Celery have policies of their own for publishing; claims and acks are repeated by the courier.
+            # kombu and Celery have policies of their own for publishing; claims and acks are repeated by the manager.
             "retry": {"max_retries": 0},
         }
         if self.api_key:

@@ -29,7 +29,7 @@ from celery.utils.functional import LRUCache
 from kombu import serialization as _serialization
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled_contrib.kombu._courier import Courier
+from spooled_contrib.kombu._connection_manager import ConnectionManager
 from spooled_contrib.kombu._registry import Share, find, find_rejected
 from spooled_contrib.kombu._results import (
     HELD,
@@ -285,7 +285,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         """Cancel the record of this task that this process has made: jobs that wait count for the plan."""
         job_id = self._records.pop(task_id, None)
         if job_id is not None:
-            self._courier.begin(lambda client: client.jobs.cancel(job_id))
+            self._manager.begin(lambda client: client.jobs.cancel(job_id))
 
     def _until_stored(
         self, attempt: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]], task_id: str, state: str
@@ -334,7 +334,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
                 await asyncio.sleep(wait)
                 pause = min(LONGEST_PAUSE, pause * 2)
 
-        return self._courier.call(work)
+        return self._manager.call(work)
 
     def exception_safe_to_retry(self, exc: BaseException) -> bool:
         """Whether `result_backend_always_retry` repeats what failed with this. Storing is repeated without it."""
@@ -347,7 +347,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
             return look_up(client, task_id, claimed=states.PENDING)
 
         if self.app.current_worker_task is None:
-            found = self._courier.call(read)
+            found = self._manager.call(read)
         else:
             # A chord waits in a task. It must not fail because the server is away for a moment.
             found = self._until_stored(read, task_id, "a look at the result")
@@ -438,17 +438,17 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         return result
 
     def _restore_group(self, group_id: str) -> Any:
-        job = self._courier.call(lambda client: newest(client, f"group:{group_id}"))
+        job = self._manager.call(lambda client: newest(client, f"group:{group_id}"))
         if job is None or job.status != "pending":
             return None
         meta = self._decoded(*content_of(job.payload))
         return {**meta, "result": result_from_tuple(meta["result"], self.app)}
 
     def _delete_group(self, group_id: str) -> None:
-        job = self._courier.call(lambda client: newest(client, f"group:{group_id}"))
+        job = self._manager.call(lambda client: newest(client, f"group:{group_id}"))
         if job is not None and job.status == "pending":
             job_id = job.id
-            self._courier.call(lambda client: client.jobs.cancel(job_id))
+            self._manager.call(lambda client: client.jobs.cancel(job_id))
 
     # --- connection -------------------------------------------------------------------------------------------
 
@@ -462,16 +462,16 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
         return parse(url)
 
     @property
-    def _courier(self) -> Courier:
-        return self._share.courier
+    def _manager(self) -> ConnectionManager:
+        return self._share.manager
 
     @property
     def _queue(self) -> str:
-        return results_queue(self._courier)
+        return results_queue(self._manager)
 
     def close(self) -> None:
         """Let go of the connection; the backend can be used again."""
-        self._share.let_go()
+        self._share.release()
 
     def as_uri(self, include_password: bool = False) -> str:
         url = self.url or "spooled://"

@@ -37,11 +37,11 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def nothing_left() -> Iterator[None]:
     """Every test closes its connections, and with them the threads go."""
     yield
-    assert not _couriers()
+    assert not _managers()
 
 
-def _couriers() -> list[object]:
-    return [key for key in _registry._couriers if key[0] == os.getpid()]
+def _managers() -> list[object]:
+    return [key for key in _registry._managers if key[0] == os.getpid()]
 
 
 @pytest.fixture

@@ -132,10 +132,10 @@ from app import app
 from spooled import SpooledClient
 from spooled.worker import SpooledWorker
 from spooled_contrib.kombu import to_spooled
-from spooled_contrib.kombu.bridge import handler
+from spooled_contrib.kombu.celery_handler import celery_handler
 
 worker = SpooledWorker(SpooledClient(), to_spooled("celery"), concurrency=2)
-worker.process(handler(app))
+worker.process(celery_handler(app))
 print("bridge@here ready.", flush=True)
 worker.start()
 """

@@ -136,8 +136,8 @@ def test_a_server_that_has_lost_its_memory_is_told_again(monkeypatch: pytest.Mon
         (again,) = outside.http.get("/jobs", params={"queue_name": "kombu-bindings"}).json()
         assert again["id"] != job["id"]
         outside.http.delete(f"/jobs/{again['id']}")
-        courier = connection.transport.courier
-        wait_until(lambda: not courier.bindings._own)
+        manager = connection.transport.manager
+        wait_until(lambda: not manager.bindings._own)
         assert outside.counts("kombu-bindings")["scheduled"] == 0
         outside.http.close()
 

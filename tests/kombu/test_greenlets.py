@@ -1,4 +1,4 @@
-"""The courier's thread in processes that gevent or eventlet has patched. Each is a process of its own."""
+"""The manager's thread in processes that gevent or eventlet has patched. Each is a process of its own."""
 
 from __future__ import annotations
 

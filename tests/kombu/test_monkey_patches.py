@@ -80,7 +80,7 @@ def test_a_fork_while_other_threads_publish_leaves_no_lock_behind(server: Embedd
         def come_and_go():
             while going:
                 with Connection(app.conf.broker_url) as connection:
-                    connection.transport.courier
+                    connection.transport.manager
 
         threads = [threading.Thread(target=come_and_go) for _ in range(3)]
         for one in threads: one.start()

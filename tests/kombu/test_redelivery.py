@@ -182,7 +182,7 @@ def test_a_message_that_was_begun_too_often_is_a_dead_letter(
         channel = connection.channel()
         get(channel, "begun")
         channel._held.clear()
-        connection.transport.courier._held.clear()
+        connection.transport.manager._held.clear()
         connection.close()
         server.advance(60)
     with Connection(url) as connection, connection.channel() as channel:

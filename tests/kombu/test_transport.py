@@ -260,7 +260,7 @@ def test_an_outage_neither_loses_nor_doubles(server: EmbeddedServer, outside: Ou
         with Consumer(channel, [Queue("q")], callbacks=[receive]):
             drain_until(connection, lambda: len(got) >= 30)
             # Also while the server is away: what was fetched is delivered, and nothing is raised but the time-out.
-            drain_until(connection, lambda: channel.qos.prefetch_count and not channel._feed._inbox)
+            drain_until(connection, lambda: channel.qos.prefetch_count and not channel._prefetcher._inbox)
             with pytest.raises(TimeoutError):
                 connection.drain_events(timeout=0.2)
             lasting.start()
@@ -331,7 +331,7 @@ def _child(url: str, pipe: Any) -> None:
     pipe.send("done")
 
 
-def test_a_forked_child_has_a_courier_of_its_own(server: EmbeddedServer, outside: Outside) -> None:
+def test_a_forked_child_has_a_manager_of_its_own(server: EmbeddedServer, outside: Outside) -> None:
     context = multiprocessing.get_context("fork")
     with Connection(url_of(server)) as connection, connection.SimpleQueue("forked") as queue:
         queue.put("parent")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Bell:
+class HubWaker:
     """A pair of sockets: ringing makes one of them readable.
 
     Args:
@@ -30,7 +30,7 @@ class Bell:
         self._fd = self._reading.fileno()
         loop.add_reader(self._fd, self._read)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """From any thread; never waits."""
         if not self._rung:
             self._rung = True

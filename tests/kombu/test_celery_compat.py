@@ -23,8 +23,8 @@ from spooled import SpooledClient
 from spooled.clock import ManualClock
 from spooled.testing import drain
 from spooled.worker import SpooledWorker
-from spooled_contrib.kombu import shim
-from spooled_contrib.kombu.shim import TaskApp, TaskFailedError, shared_task
+from spooled_contrib.kombu import celery_compat
+from spooled_contrib.kombu.celery_compat import TaskApp, TaskFailedError, shared_task
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
 from tests.kombu.result_ways import Ways
@@ -65,7 +65,7 @@ def app(server: EmbeddedServer) -> Iterator[TaskApp]:
 
     yield made
     made.close()
-    shim._apps.remove(made)
+    celery_compat._apps.remove(made)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_shared_tasks(app: TaskApp, worker: SpooledWorker) -> None:
         assert result.get() == 40
         assert shared(5) == 50
     finally:
-        shim._shared.clear()
+        celery_compat._shared.clear()
 
 
 def test_what_a_producer_gets_for_tasks_that_keep_no_result(app: TaskApp, worker: SpooledWorker) -> None:
@@ -222,7 +222,7 @@ def celery(server: EmbeddedServer) -> Iterator[Celery]:
     reset_pools()
 
 
-def test_celery_sends_and_the_shim_runs(celery: Celery, worker: SpooledWorker) -> None:
+def test_celery_sends_and_task_app_runs(celery: Celery, worker: SpooledWorker) -> None:
     add, fail = celery.signature("add", (1, 2)), celery.signature("auto", ("value",))
     one, bad = add.apply_async(), fail.apply_async()
     chained = chain(
@@ -291,7 +291,7 @@ def auto(error):
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_the_shim_sends_and_celery_runs(
+def test_task_app_sends_and_celery_runs(
     app: TaskApp, server: EmbeddedServer, tmp_path: Path, pool: str
 ) -> None:
     (tmp_path / "app.py").write_text(CELERY, encoding="utf-8")
@@ -309,7 +309,7 @@ def test_it_needs_no_celery(server: EmbeddedServer) -> None:
     program = f"""
 import sys
 sys.modules["celery"] = None
-from spooled_contrib.kombu.shim import TaskApp
+from spooled_contrib.kombu.celery_compat import TaskApp
 app = TaskApp(broker={url_of(server)!r})
 @app.task
 def add(one, two): return one + two

@@ -16,7 +16,7 @@ from spooled.clock import ManualClock
 from spooled.testing import drain
 from spooled.worker import SpooledWorker
 from spooled_contrib.kombu import to_spooled
-from spooled_contrib.kombu.bridge import handler
+from spooled_contrib.kombu.celery_handler import celery_handler
 from spooled_contrib.server import EmbeddedServer
 from tests.kombu.conftest import url_of
 from tests.worker.conftest import Outside
@@ -71,7 +71,7 @@ def app(server: EmbeddedServer) -> Iterator[Celery]:
 def worker(server: EmbeddedServer, app: Celery) -> Iterator[SpooledWorker]:
     with SpooledClient(server.api_key, base_url=server.url) as client:
         made = SpooledWorker(client, to_spooled("celery"))
-        made.process(handler(app))
+        made.process(celery_handler(app))
         yield made
 
 

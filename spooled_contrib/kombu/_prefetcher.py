@@ -12,7 +12,7 @@ from spooled import SpooledError
 from spooled_contrib.kombu._delivery import Delivery
 
 if TYPE_CHECKING:
-    from spooled_contrib.kombu._courier import Courier
+    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -21,15 +21,15 @@ FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 15.0
 
 
-class Feed:
+class Prefetcher:
     """Messages for one channel: claimed ahead, as far as it has room.
 
     Called by the channel's thread, but for what is marked.
     """
 
-    def __init__(self, courier: Courier) -> None:
-        self._courier = courier
-        self._longest = courier.options.poll
+    def __init__(self, manager: ConnectionManager) -> None:
+        self._manager = manager
+        self._longest = manager.options.poll
         self._queues: list[str] = []
         self._room = 0
         self._inbox: deque[Delivery] = deque()
@@ -37,52 +37,52 @@ class Feed:
         self._closed = False
         self._turn = 0
 
-    def want(self, queues: Sequence[str], room: int) -> None:
+    def set_demand(self, queues: Sequence[str], room: int) -> None:
         """Fetch up to so many messages from these queues."""
-        with self._courier.changed:
+        with self._manager.changed:
             known = self._room == room and self._queues == list(queues)
             self._queues, self._room = list(queues), room
         if not known:
-            self._courier.soon(self._wake.set)
+            self._manager.soon(self._wake.set)
 
-    def hurry(self, longest: float) -> None:
+    def set_max_interval(self, longest: float) -> None:
         """Look at least so often, in seconds: somebody waits for an answer."""
         self._longest = min(self._longest, longest)
 
-    def take(self) -> Delivery | None:
+    def get(self) -> Delivery | None:
         """The next message, or None when there is none yet."""
-        with self._courier.changed:
+        with self._manager.changed:
             for delivery in list(self._inbox):
-                if delivery.doubtful and not delivery.lost:
+                if delivery.lease_uncertain and not delivery.lost:
                     continue
                 self._inbox.remove(delivery)
                 if delivery.lost:
-                    self._courier.forget(delivery)
+                    self._manager.forget(delivery)
                     continue
                 self._room -= 1
-                delivery.taken = True
+                delivery.delivered = True
                 return delivery
         return None
 
     def close(self) -> list[Delivery]:
         """Fetch no more; returns what was not taken."""
-        with self._courier.changed:
+        with self._manager.changed:
             self._closed = True
             left = list(self._inbox)
             self._inbox.clear()
-        self._courier.soon(self._wake.set)
+        self._manager.soon(self._wake.set)
         return left
 
-    def drop(self, keep: Sequence[str]) -> list[Delivery]:
+    def discard(self, keep: Sequence[str]) -> list[Delivery]:
         """Take back what came from other queues than these."""
-        with self._courier.changed:
+        with self._manager.changed:
             left = [one for one in self._inbox if one.queue_name not in keep]
             for one in left:
                 self._inbox.remove(one)
         return left
 
     async def run(self) -> None:
-        """Claim while there is room. On the courier's loop."""
+        """Claim while there is room. On the manager's loop."""
         pause, empty, failures = FIRST_PAUSE, 0, 0
         while True:
             queue_name, limit, queues = self._next()
@@ -95,10 +95,10 @@ class Feed:
                 pause, empty = FIRST_PAUSE, 0
                 continue
             try:
-                found = await self._courier.claim(queue_name, limit)
+                found = await self._manager.claim(queue_name, limit)
             except SpooledError as error:
                 failures += 1
-                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), self._courier.wait_asked_by(error))
+                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), self._manager.wait_asked_by(error))
                 logger.warning("claiming from %s failed; next try in %.1f s: %s", queue_name, delay, error)
                 await self._sleep(delay)
                 continue
@@ -114,7 +114,7 @@ class Feed:
 
     def _next(self) -> tuple[str, int, int]:
         """The queue whose turn it is, how many messages to ask it for, and how many queues there are."""
-        with self._courier.changed:
+        with self._manager.changed:
             room = self._room - len(self._inbox)
             if self._closed or room <= 0 or not self._queues:
                 return "", 0, 0
@@ -124,15 +124,15 @@ class Feed:
             return self._queues[self._turn], min(CLAIM_LIMIT, max(1, room // count)), count
 
     def _add(self, found: list[Delivery]) -> None:
-        with self._courier.changed:
+        with self._manager.changed:
             kept = not self._closed
             if kept:
                 self._inbox.extend(found)
         if kept:
-            self._courier.tell()
+            self._manager.notify()
             return
         for delivery in found:
-            self._courier.requeue(delivery)
+            self._manager.requeue(delivery)
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -1,7 +1,7 @@
-"""What fetches, keeps and settles messages: one thread for each process and server, whatever its connections do.
+"""Fetch, keep and settle messages: one thread for each process and server, whatever the number of connections.
 
 A connection of kombu's is used by one thread, which may be busy for long. So claims, lease renewals and acks happen
-here, on a loop of its own; connections take messages from a feed and hand in acks, and neither waits for the network.
+here, on a loop of its own. Connections take messages from a prefetcher and hand in acks; neither waits for the network.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
 from spooled_contrib.kombu import _redelivery, _threads
-from spooled_contrib.kombu._bell import Bell
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._events import SENDERS, Events
-from spooled_contrib.kombu._feed import Feed
+from spooled_contrib.kombu._hub_waker import HubWaker
 from spooled_contrib.kombu._names import to_spooled
+from spooled_contrib.kombu._prefetcher import Prefetcher
 from spooled_contrib.kombu._results import REJECTED, is_refusal, job_of
 from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
@@ -46,16 +46,16 @@ FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
 
-class Courier:
-    """The thread, its loop and what runs on it.
+class ConnectionManager:
+    """Own the thread, its loop and what runs on it.
 
     Attributes:
         options: Of the URL.
         api_key: The key, if there is one. It must never be shown or sent to anybody.
         bindings: Those that processes share.
         events: Celery's, on their way.
-        bells: Of event loops, rung when there may be something to do.
-        changed: Notified when a feed has got messages, or a slot is free. Guards the feeds.
+        hub_wakers: Of event loops, rung when there may be something to do.
+        changed: Notified when a prefetcher has got messages, or a slot is free. Guards the prefetchers.
     """
 
     def __init__(self, address: Address) -> None:
@@ -66,7 +66,7 @@ class Courier:
         self.api_key = self._config.api_key
         self.bindings = Bindings(self)
         self.events = Events(self)
-        self.bells: set[Bell] = set()
+        self.hub_wakers: set[HubWaker] = set()
         self._pending = 0
         self._settled = _threads.new_condition()
         self._flushing_since: float | None = None
@@ -81,12 +81,12 @@ class Courier:
         self._thread.start()
         started.result()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake whoever waits for messages: threads that drain, and event loops."""
         with self.changed:
             self.changed.notify_all()
-        for bell in tuple(self.bells):
-            bell.ring()
+        for hub_waker in tuple(self.hub_wakers):
+            hub_waker.wake()
 
     # --- from other threads -----------------------------------------------------------------------------------
 
@@ -126,11 +126,11 @@ class Courier:
         except RuntimeError:
             logger.debug("the connection is closed already")
 
-    def open_feed(self) -> Feed:
-        """A feed that claims from now on."""
-        feed = Feed(self)
-        self.soon(lambda: self._start(feed.run()))
-        return feed
+    def open_prefetcher(self) -> Prefetcher:
+        """A prefetcher that claims from now on."""
+        prefetcher = Prefetcher(self)
+        self.soon(lambda: self._start(prefetcher.run()))
+        return prefetcher
 
     def fetch(self, queue_name: str) -> Delivery | None:
         """One message, if there is one now."""
@@ -141,7 +141,7 @@ class Courier:
         found = self.call(claim)
         if not found:
             return None
-        found[0].taken = True
+        found[0].delivered = True
         return found[0]
 
     def complete(
@@ -159,14 +159,14 @@ class Courier:
         """
         self._settle(delivery, lambda: self._complete(delivery, result, instead))
 
-    def park(self, delivery: Delivery, ending: object = None) -> None:
+    def await_result(self, delivery: Delivery, ending: object = None) -> None:
         """Ack a message whose result is still to come: it is completed with that, or when its task ended without.
 
         Args:
             delivery: The message.
             ending: The job's result if its task ends without one.
         """
-        delivery.ending, delivery.parked = ending, True
+        delivery.ending, delivery.awaiting_result = ending, True
 
     def settled(self, delivery: Delivery) -> None:
         """Forget a message whose job somebody else has completed for it."""
@@ -179,7 +179,7 @@ class Courier:
     def rejected(self, task_id: str) -> Delivery | None:
         """The message of that task, if it was rejected and waits for a result."""
         for delivery in list(self._held.values()):
-            if delivery.parked and delivery.ending is REJECTED and delivery.task_id == task_id:
+            if delivery.awaiting_result and delivery.ending is REJECTED and delivery.task_id == task_id:
                 return delivery
         return None
 
@@ -234,7 +234,7 @@ class Courier:
 
     def stop(self) -> None:
         """Flush, and end the thread."""
-        self._complete_parked(at_once=True)
+        self._complete_awaiting(at_once=True)
         if not self.flush():
             logger.error(
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
@@ -277,7 +277,7 @@ class Courier:
             )
             known = self._by_job.get(job.id)
             if known is not None:
-                self._adopt(known, lease)
+                self._reattach(known, lease)
                 continue
             delivery = Delivery(queue_name, job, lease, lease.lease_id)
             self._held[delivery.tag] = self._by_job[job.id] = delivery
@@ -289,7 +289,7 @@ class Courier:
             self._by_job.pop(next(iter(self._by_job)))
         return found
 
-    def _adopt(self, delivery: Delivery, lease: Lease) -> None:
+    def _reattach(self, delivery: Delivery, lease: Lease) -> None:
         """A message whose lease was lost has come back here: its run goes on, or has ended, and is not begun again."""
         logger.info("message %s has come back to the process that works on it", delivery.job.id)
         self._keeper.release(delivery.lease)
@@ -423,14 +423,14 @@ class Courier:
         return to_spooled(f"{self.options.prefix}{_redelivery.MARKS}")
 
     async def _sweep(self) -> None:
-        """Complete parked messages whose tasks have ended without a result of theirs coming by here."""
+        """Complete acked messages whose tasks have ended without a result of theirs coming by here."""
         while True:
             await asyncio.sleep(SWEEP)
-            self._complete_parked()
+            self._complete_awaiting()
 
-    def _complete_parked(self, *, at_once: bool = False) -> None:
+    def _complete_awaiting(self, *, at_once: bool = False) -> None:
         for delivery in list(self._held.values()):
-            if delivery.parked and not delivery.is_running:
+            if delivery.awaiting_result and not delivery.is_running:
                 # At the second look only: Celery rejects a message of an unknown task, and then says that it failed.
                 if delivery.idle or at_once:
                     self.complete(delivery, delivery.ending)
@@ -451,12 +451,12 @@ class Courier:
                 if final and isinstance(error, errors.NotFoundError | errors.ConflictError):
                     # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
                     logger.log(
-                        logging.DEBUG if delivery.parked else logging.WARNING,
+                        logging.DEBUG if delivery.awaiting_result else logging.WARNING,
                         "message %s was acked too late; it was, or will be, delivered again: %s",
                         delivery.job.id,
                         error,
                     )
-                    return delivery.parked
+                    return delivery.awaiting_result
                 # A lease that ended while the server was away may still be good there: only the server knows.
                 if final and not error.is_retryable():
                     logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
@@ -485,13 +485,13 @@ class Courier:
             self._in_trouble = False
             logger.info("leases are renewed again")
         delivery = self._by_job.get(lease.job_id)
-        if delivery is not None and delivery.doubtful:
-            delivery.doubtful = False
-            self.tell()
+        if delivery is not None and delivery.lease_uncertain:
+            delivery.lease_uncertain = False
+            self.notify()
 
     def _lost(self, lease: Lease, error: SpooledError | None) -> None:
         delivery = self._by_job.get(lease.job_id)
-        if delivery is not None and delivery.parked and not delivery.is_running:
+        if delivery is not None and delivery.awaiting_result and not delivery.is_running:
             self.forget(delivery)
             return  # a child of the pool has completed it
         if error is None and delivery is not None and delivery.lease is lease:
@@ -500,15 +500,15 @@ class Courier:
                 "the lease of message %s could not be renewed in time; %s",
                 lease.job_id,
                 "it goes on, and may run elsewhere too"
-                if delivery.taken
+                if delivery.delivered
                 else "it waits until the server is back",
             )
-            delivery.doubtful = True
-            self.soon(lambda: self._knock(delivery))
+            delivery.lease_uncertain = True
+            self.soon(lambda: self._retry_lease(delivery))
             return
         logger.warning("lost the lease of message %s; it goes to another consumer: %s", lease.job_id, error)
 
-    def _knock(self, delivery: Delivery) -> None:
+    def _retry_lease(self, delivery: Delivery) -> None:
         old = delivery.lease
         if old.state is LeaseState.LOST and not delivery.settled:
             delivery.lease = self._keeper.hold(

@@ -1,10 +1,10 @@
 """An app's Celery tasks in a `SpooledWorker`, without Celery's worker.
 
     from spooled_contrib.kombu import to_spooled
-    from spooled_contrib.kombu.bridge import handler
+    from spooled_contrib.kombu.celery_handler import celery_handler
 
     worker = SpooledWorker(SpooledClient(), to_spooled("celery"), concurrency=10)
-    worker.process(handler(app))
+    worker.process(celery_handler(app))
 
 So a queue moves from Celery's workers to Spooled's by itself, and back; both may even work on it at the same time.
 """
@@ -44,7 +44,7 @@ class NotATaskError(ValueError):
     """A job is no Celery task, or one that this app does not have."""
 
 
-def handler(app: Celery, *, hostname: str | None = None) -> Callable[[JobContext[Any]], object]:
+def celery_handler(app: Celery, *, hostname: str | None = None) -> Callable[[JobContext[Any]], object]:
     """A handler that runs the app's tasks, for `worker.process(...)`.
 
     Retries, `bind=True`, `autoretry_for`, chains, callbacks, signals and the result backend are Celery's own: its

@@ -34,7 +34,7 @@ from kombu.utils import json as _kombu_json
 
 from spooled import SpooledError
 from spooled.worker import FallbackResult, JobContext
-from spooled_contrib.kombu._courier import Courier
+from spooled_contrib.kombu._connection_manager import ConnectionManager
 from spooled_contrib.kombu._envelope import TASK, Message, message_of, moment, parameters, task_fields
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._registry import Share
@@ -289,7 +289,7 @@ class TaskApp:
 
     def close(self) -> None:
         """Let go of the connections; the app can be used again."""
-        self._share.let_go()
+        self._share.release()
 
     def _declare(self, function: Callable[..., Any], options: Mapping[str, Any]) -> Task:
         module = function.__module__
@@ -301,9 +301,9 @@ class TaskApp:
         return task
 
     @property
-    def courier(self) -> Courier:
+    def manager(self) -> ConnectionManager:
         """The connection of this process."""
-        return self._share.courier
+        return self._share.manager
 
     def _send(
         self,
@@ -355,7 +355,7 @@ class TaskApp:
         if not ignored:
             # Its result has to say that it expired, so a worker has to see it.
             job.pop("expires_at", None)
-        self.courier.call(lambda client: client.jobs.create(**job))
+        self.manager.call(lambda client: client.jobs.create(**job))
         return AsyncResult(task_id, app=self, ignored=ignored)
 
     # --- running ----------------------------------------------------------------------------------------------
@@ -480,7 +480,7 @@ class AsyncResult:
         return meta["result"]
 
     def _look(self) -> Mapping[str, Any]:
-        return decoded(self._app.courier.call(lambda client: look_up(client, self.id)), _decoded)
+        return decoded(self._app.manager.call(lambda client: look_up(client, self.id)), _decoded)
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"
@@ -571,7 +571,7 @@ def _request(message: Message, fields: Mapping[str, Any]) -> tuple[TaskRequest, 
     for name in ("callbacks", "errbacks", "chord"):
         if embed.get(name):
             raise ValueError(
-                f"this message has {name}, which only Celery's own worker and the bridge understand"
+                f"this message has {name}, which only Celery's own worker and celery_handler understand"
             )
     request = TaskRequest(
         id=fields["id"],
