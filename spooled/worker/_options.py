@@ -23,6 +23,9 @@ _METADATA_LIMIT = 64 * 1024
 TRANSPORTS = ("auto", "httpx", "aiohttp")
 """How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
 
+ISOLATIONS = ("thread", "process")
+"""Where plain functions run."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -43,6 +46,9 @@ class WorkerOptions:
     middleware: tuple[Middleware, ...] = ()
     transport: str = "auto"
     wakeups: bool = False
+    isolation: str = "thread"
+    max_jobs_per_child: int | None = None
+    max_memory_per_child: int | None = None
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue_name)
@@ -67,6 +73,14 @@ class WorkerOptions:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {self.transport!r}")
+        if self.isolation not in ISOLATIONS:
+            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+        for name in ("max_jobs_per_child", "max_memory_per_child"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(name, value, 1, 2**31, whole=True)
+                if self.isolation != "process":
+                    raise ValueError(f"{name} needs isolation='process': threads have no memory of their own")
         if not isinstance(self.wakeups, bool):
             raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
         try:

@@ -1,4 +1,4 @@
-"""`SpooledWorker`: handlers are plain functions and run in threads."""
+"""`SpooledWorker`: handlers are plain functions and run in threads or in child processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import is_plain, name_of
 from spooled.worker._runners import CallerRunner
 from spooled.worker._sinks import ThreadSink
-from spooled.worker._thread_runner import ThreadRunner
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import JobContext
 
@@ -22,7 +21,7 @@ H = TypeVar("H", bound=Callable[[JobContext[Any]], object])
 
 
 class SpooledWorker(FrontDoor):
-    """Claims jobs from one queue and runs a handler for each, in threads.
+    """Claims jobs from one queue and runs a handler for each, in threads or in child processes.
 
     Delivery is at least once: a job is acked after its handler returned, and runs again when its lease was lost
     before that. Handlers should therefore be safe to repeat.
@@ -38,7 +37,8 @@ class SpooledWorker(FrontDoor):
             as the handler runs. Default 30.
         heartbeat_fraction: Renew after this share of the lease, above 0 and up to 1. Default 0.5.
         shutdown_timeout: Seconds that `stop()` gives running jobs. Default 30.0.
-        cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends. Default 5.0.
+        cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends, or, with
+            `isolation="process"`, before their process is killed. Default 5.0.
         hostname: Shown in the worker list. Default: this machine's name.
         worker_id: A fixed id, 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: a new one for each start.
         worker_type: Shown in the worker list. Default `python`.
@@ -48,6 +48,12 @@ class SpooledWorker(FrontDoor):
         transport: `httpx`, `aiohttp` (extra `fast`), or `auto`, which is aiohttp where it is installed.
         wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
             about every 20 s. What becomes due by time may then be found that much later. Default False.
+        isolation: Where handlers run: `thread`, or `process` for child processes that a time-out can kill, and that
+            use all cores. Child processes import handlers by module and name; docs/worker.md says what follows from
+            that. Default `thread`.
+        max_jobs_per_child: Replace a child process after so many jobs. Default: no limit.
+        max_memory_per_child: Replace a child process after a job that left it with more resident memory than so many
+            MiB. Default: no limit.
         auto_start: Start in the background as soon as a handler is registered. Default False.
 
     Raises:
@@ -64,6 +70,11 @@ class SpooledWorker(FrontDoor):
         **options: Unpack[WorkerKeywords],
     ) -> None:
         super().__init__(client, queue_name, **options)
+        if auto_start and self._options.isolation == "process":
+            # A decorator runs before the function has its name, and child processes import the module, too.
+            raise ValueError(
+                "auto_start needs isolation='thread'; call start() when the handlers are registered"
+            )
         self._auto_start = auto_start
 
     def process(self, handler: H) -> H:
@@ -190,7 +201,7 @@ class SpooledWorker(FrontDoor):
         runner: CallerRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
-        runs: ThreadRunner | CallerRunner = runner or ThreadRunner(self._options.concurrency, label)
+        runs = runner or self._plain_runner(label)
         self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, assignment)
 
     def _drain(self, run: WorkerRun) -> None:

@@ -199,6 +199,11 @@ def wrap_async_handler(handler: AsyncHandler, middlewares: Sequence[Middleware])
     return handler
 
 
+def runs_around_handlers(one: Middleware) -> bool:
+    """Return whether a middleware has anything to do around handlers."""
+    return any(_overrides(one, hook) for hook in ("around", "run", "run_async"))
+
+
 def wants(middlewares: Sequence[Middleware], hook: Literal["claimed", "acked"]) -> bool:
     """Whether any of them has this hook, so that what nobody looks at is not even made."""
     return any(_overrides(one, hook) for one in middlewares)
