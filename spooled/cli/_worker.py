@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooled.cli._logs import LEVELS
 from spooled.cli._parser import add_connection
 from spooled.cli.failure import CommandError, Exit
+
+if TYPE_CHECKING:
+    from spooled.worker._front_door import FrontDoor
 
 _VARIABLES = {
     "api_key": "SPOOLED_API_KEY",
@@ -123,7 +127,6 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from spooled.cli import _logs, _target, running, supervised
-    from spooled.worker import AsyncWorkerGroup, WorkerGroup
 
     supervised.adopt()
     # The module makes the client, so the options reach it the way that its own settings would.
@@ -140,7 +143,8 @@ def _run(args: argparse.Namespace) -> int:
     isolation = _isolation(args)
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
-    for one in worker.workers if isinstance(worker, WorkerGroup | AsyncWorkerGroup) else (worker,):
+    members: Sequence[FrontDoor] = getattr(worker, "workers", (worker,))
+    for one in members:
         one._isolate(partial(_logs.set_up, args.log_level), **isolation)
     try:
         return running.run(

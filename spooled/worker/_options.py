@@ -20,11 +20,11 @@ _HOSTNAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,255}(?<![.-])")
 _WORKER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METADATA_LIMIT = 64 * 1024
 
-TRANSPORTS = ("auto", "httpx", "aiohttp")
-"""How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
-
 ISOLATIONS = ("thread", "process")
 """Where plain functions run."""
+
+TRANSPORTS = ("auto", "httpx", "aiohttp")
+"""How the engine talks: `auto` is aiohttp where the extra `fast` is installed, and httpx elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,6 @@ class WorkerOptions:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {self.transport!r}")
-        if self.isolation not in ISOLATIONS:
-            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
-        for name in ("max_jobs_per_child", "max_memory_per_child"):
-            value = getattr(self, name)
-            if value is not None:
-                _number(name, value, 1, 2**31, whole=True)
-                if self.isolation != "process":
-                    raise ValueError(f"{name} needs isolation='process': threads have no memory of their own")
         if not isinstance(self.wakeups, bool):
             raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
         try:
@@ -89,6 +81,17 @@ class WorkerOptions:
             raise ValueError(f"metadata must be JSON: {error}") from error
         if size > _METADATA_LIMIT:
             raise ValueError(f"metadata must be at most {_METADATA_LIMIT} bytes of JSON, got {size}")
+        self._check_isolation()
+
+    def _check_isolation(self) -> None:
+        if self.isolation not in ISOLATIONS:
+            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+        for name in ("max_jobs_per_child", "max_memory_per_child"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(name, value, 1, 2**31, whole=True)
+                if self.isolation != "process":
+                    raise ValueError(f"{name} needs isolation='process', for threads are not replaced")
 
     def effective_hostname(self) -> str:
         """The hostname to register with; the machine's own is brought into the server's alphabet."""

@@ -37,8 +37,7 @@ class SpooledWorker(FrontDoor):
             as the handler runs. Default 30.
         heartbeat_fraction: Renew after this share of the lease, above 0 and up to 1. Default 0.5.
         shutdown_timeout: Seconds that `stop()` gives running jobs. Default 30.0.
-        cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends, or, with
-            `isolation="process"`, before their process is killed. Default 5.0.
+        cleanup_grace: Seconds that handlers which were aborted get to clean up before the worker ends. Default 5.0.
         hostname: Shown in the worker list. Default: this machine's name.
         worker_id: A fixed id, 1 to 128 of `A-Z a-z 0-9 . _ -`. Default: a new one for each start.
         worker_type: Shown in the worker list. Default `python`.
@@ -48,9 +47,9 @@ class SpooledWorker(FrontDoor):
         transport: `httpx`, `aiohttp` (extra `fast`), or `auto`, which is aiohttp where it is installed.
         wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
             about every 20 s. What becomes due by time may then be found that much later. Default False.
-        isolation: Where handlers run: `thread`, or `process` for child processes that a time-out can kill, and that
-            use all cores. Child processes import handlers by module and name; docs/worker.md says what follows from
-            that. Default `thread`.
+        isolation: Where handlers run: `thread`, or `process` for child processes, which use all cores and are killed
+            when an aborted handler has not ended `cleanup_grace` seconds later. They import handlers by module and
+            name; docs/worker.md says what follows from that. Default `thread`.
         max_jobs_per_child: Replace a child process after so many jobs. Default: no limit.
         max_memory_per_child: Replace a child process after a job that left it with more resident memory than so many
             MiB. Default: no limit.

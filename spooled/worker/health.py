@@ -20,8 +20,7 @@ class WorkerHealth:
         last_heartbeat_at: When the server last accepted a heartbeat of the worker itself; UTC.
         claim_failures: Claims that failed in a row; 0 while all is well.
         last_error: What the last failing request was answered, as text; None once claims succeed again.
-        dead_threads: Handler threads, or child processes, that have died and could not be replaced yet; 0 while all is
-            well.
+        dead_threads: Handler threads that have died and could not be replaced yet; 0 while all is well.
     """
 
     state: WorkerState
@@ -36,8 +35,8 @@ class WorkerHealth:
     def is_ready(self, *, within: float = 60.0) -> bool:
         """Whether it is running and the server has answered a claim in the last `within` seconds.
 
-        A worker that has lost a thread or a child process is not ready until it is replaced. A worker whose slots are
-        all taken does not claim; its own heartbeats count then.
+        A worker that has lost a thread is not ready until it is replaced. A worker whose slots are all taken does
+        not claim; its own heartbeats count then.
         """
         if self.state is not WorkerState.RUNNING:
             return False
