@@ -7,14 +7,11 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spooled.cli._logs import LEVELS
 from spooled.cli._parser import add_connection
 from spooled.cli.failure import CommandError, Exit
-
-if TYPE_CHECKING:
-    from spooled.worker._front_door import FrontDoor
 
 _VARIABLES = {
     "api_key": "SPOOLED_API_KEY",
@@ -143,7 +140,7 @@ def _run(args: argparse.Namespace) -> int:
     isolation = _isolation(args)
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
-    members: Sequence[FrontDoor] = getattr(worker, "workers", (worker,))
+    members: Sequence[Any] = getattr(worker, "workers", (worker,))
     for one in members:
         one._isolate(partial(_logs.set_up, args.log_level), **isolation)
     try:

@@ -160,7 +160,7 @@ class Engine:
             SpooledError: Going on was pointless: the key is refused, or the server refuses the arguments.
         """
         loop = asyncio.get_running_loop()
-        self._runner.bind(loop, self._finished, self._begun)
+        self._runner.bind(loop, self._finished, self._begun, self._claims.freed)
         session = self._open_session()
         self._api.open(session)
         duties: list[asyncio.Task[None]] = []
@@ -457,9 +457,7 @@ class Engine:
     async def _watch_threads(self) -> None:
         while True:
             await asyncio.sleep(THREAD_CHECK)
-            before, self._dead_threads = self._dead_threads, self._runner.replace_dead_threads()
-            if self._dead_threads < before:
-                self._claims.freed()
+            self._dead_threads = self._runner.replace_dead_threads()
 
     def _time_out(self, execution: Execution) -> None:
         logger.error(

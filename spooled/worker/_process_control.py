@@ -90,10 +90,7 @@ class ChildProcess:
             return self._gone()
         try:
             ours.setblocking(False)
-            # The kernel tells a child of the end of the *thread* that has started it, so this thread stays.
-            threading.Thread(
-                target=self._attend, args=(theirs,), name="spooled-child-process", daemon=True
-            ).start()
+            self._start_thread(theirs)
             pipe = _Pipe(self._loop, self._receive)
             transport, _ = await self._loop.create_unix_connection(lambda: pipe, sock=ours)
             self._transport = transport
@@ -113,6 +110,17 @@ class ChildProcess:
         finally:
             ours.close()
         return self._gone()
+
+    def _start_thread(self, theirs: socket.socket) -> None:
+        # The kernel tells a child of the end of the *thread* that has started it, so this thread stays.
+        thread = threading.Thread(
+            target=self._attend, args=(theirs,), name="spooled-child-process", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            theirs.close()
+            raise
 
     def _receive(self, content: bytes) -> None:
         try:

@@ -37,7 +37,7 @@ from spooled.worker._process_messages import (
 )
 from spooled.worker._process_references import main_module
 from spooled.worker._routing import Route
-from spooled.worker._runners import Begun, Deliver, new_context
+from spooled.worker._runners import Begun, Deliver, Recovered, new_context
 from spooled.worker.context import JobContext
 
 logger = WorkerLogger("spooled.worker")
@@ -119,11 +119,15 @@ class ProcessRunner:
         self._loop: asyncio.AbstractEventLoop
         self._deliver: Deliver
         self._begun: Begun
+        self._recovered: Recovered
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun, recovered: Recovered
+    ) -> None:
         self._loop = loop
         self._deliver = deliver
         self._begun = begun
+        self._recovered = recovered
 
     async def open(self) -> None:
         """Start a first child.
@@ -185,7 +189,7 @@ class ProcessRunner:
             _, left = await asyncio.wait(left, timeout=END_GRACE)
         if left:
             for child in self._children:
-                child.process.kill()
+                self._kill_late(child)
             await asyncio.wait(left, timeout=KILL_TIME)
         for child in self._children:
             logger.error("child process %s of the worker was killed and has not ended", child.process.pid)
@@ -243,9 +247,8 @@ class ProcessRunner:
     def _heard(self, child: _Child, message: FromChild) -> None:
         match message:
             case Ready():
+                self._feed(child)
                 self._started()
-                if child.state == "starting":
-                    self._feed(child)
             case LoadFailed():
                 child.load_error = message
             case JobAborted():
@@ -256,8 +259,22 @@ class ProcessRunner:
                     _keep_reenqueue(child.execution, message.reenqueue)
                     child.state = "ending"
                     self._release(child, message.outcome())
-                    if not message.retire and not child.killed:
+                    if message.retire:
+                        self._limit_end(child)
+                    elif not child.killed:
                         self._feed(child)
+
+    def _limit_end(self, child: _Child) -> None:
+        """Kill a child that ends when it has not ended after a while: what a handler has left behind may hang."""
+        child.killer = self._loop.call_later(END_GRACE, self._kill_late, child)
+
+    def _kill_late(self, child: _Child) -> None:
+        logger.warning(
+            "child process %s of the worker has not ended %g s after its last job; killing it",
+            child.process.pid,
+            END_GRACE,
+        )
+        child.process.kill()
 
     def _kill(self, child: _Child, run: int) -> None:
         if child.execution is not None and child.run == run:
@@ -274,7 +291,10 @@ class ProcessRunner:
         self._children.remove(child)
         if child in self._idle:
             self._idle.remove(child)
+        if child.killer is not None:
+            child.killer.cancel()
         how = _how_ended(child.process)
+        logger.debug("child process %s of the worker %s", child.process.pid, how)
         if child.state == "starting":
             self._start_failed(child, how)
         elif child.execution is not None:
@@ -292,13 +312,18 @@ class ProcessRunner:
     # --- children that do not start -----------------------------------------------------------------------------
 
     def _started(self) -> None:
-        if self._failures:
-            logger.info("child processes of the worker start again")
-        self._failures = 0
-        self._last_failure = ""
-        self._backoff.reset()
         if self._opening is not None and not self._opening.done():
             self._opening.set_result(None)
+        if self._failures:
+            logger.info("child processes of the worker start again")
+            self._failures = 0
+            self._last_failure = ""
+            self._backoff.reset()
+            self._recovered()
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+            self._grow()
 
     def _start_failed(self, child: _Child, how: str) -> None:
         if self._closed:

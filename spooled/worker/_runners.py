@@ -26,6 +26,8 @@ Deliver = Callable[[Finished], None]
 """Called on the I/O loop with an execution that has ended and how."""
 Begun = Callable[[Execution], None]
 """Called on the I/O loop with an execution whose handler begins now, which may be later than it was submitted."""
+Recovered = Callable[[], None]
+"""Called on the I/O loop when the capacity has grown."""
 
 
 class Runner(Protocol):
@@ -34,7 +36,9 @@ class Runner(Protocol):
     overtime: float
     """Seconds after the grace for its clean-up in which a handler may yet be ended by force."""
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun, recovered: Recovered
+    ) -> None:
         """Say where outcomes go; called once, before anything else."""
 
     async def open(self) -> None:
@@ -86,7 +90,7 @@ class CallerRunner:
         self._done: Handoff[Finished] | None = None
         self._scopes = JobScopes(on_loop=False)
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:  # noqa: ARG002
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = Handoff(loop, deliver)
 
     async def open(self) -> None:
@@ -200,7 +204,7 @@ class LoopRunner:
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
         self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:  # noqa: ARG002
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = Handoff(loop, deliver)
 
     async def open(self) -> None:
@@ -286,9 +290,11 @@ class MixedRunner:
         self._coroutines = coroutines
         self.overtime = max(plain.overtime, coroutines.overtime)
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:
-        self._plain.bind(loop, deliver, begun)
-        self._coroutines.bind(loop, deliver, begun)
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun, recovered: Recovered
+    ) -> None:
+        self._plain.bind(loop, deliver, begun, recovered)
+        self._coroutines.bind(loop, deliver, begun, recovered)
 
     async def open(self) -> None:
         await self._plain.open()

@@ -20,7 +20,7 @@ from spooled.worker._isolation import JobScopes
 from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import Failure, Outcome, describe_error, run_handler
 from spooled.worker._routing import Route
-from spooled.worker._runners import Begun, Deliver, new_context
+from spooled.worker._runners import Deliver, new_context
 from spooled.worker.context import JobContext
 
 logger = WorkerLogger("spooled.worker")
@@ -73,7 +73,7 @@ class ThreadRunner:
         self._done: Handoff[tuple[_Slot, int, Outcome]] | None = None
         self._deliver: Deliver | None = None
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun) -> None:  # noqa: ARG002
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._deliver = deliver
         self._done = Handoff(loop, self._finished)
 
