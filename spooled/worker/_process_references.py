@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from spooled.worker._forks import end_forks
 from spooled.worker._routing import BoundRoutes, Routes, is_plain, name_of
-from spooled.worker.middleware import Middleware, runs_around_handlers, wrap_handler
+from spooled.worker.middleware import Middleware, runs_around_handlers, tell_no_acks, wrap_handler
 
 if TYPE_CHECKING:
     from spooled.worker._front_door import FrontDoor
@@ -156,6 +156,7 @@ def load_handlers(dumped: bytes, main: Main | None) -> BoundRoutes:
     Raises:
         BaseException: What a module raises while it is imported.
     """
+    tell_no_acks()
     references: _References = pickle.loads(dumped)  # noqa: S301 - the worker's own
     with _while_loading():
         routes = Routes()

@@ -148,9 +148,26 @@ class Middleware:
     def acked(self, ack: AckInfo) -> None:
         """It is decided how an execution ended for the server. Called once for every claimed job.
 
+        Not so in the child processes of a worker with `isolation="process"`, where `around` and `run` are called:
+        `acks_are_told` says so there.
+
         It may come before the handler has returned, when the job was aborted. Called on the I/O thread, like
         `claimed`.
         """
+
+
+_acks_are_told = True
+
+
+def acks_are_told() -> bool:
+    """Return whether `claimed` and `acked` are called in this process: not in a worker's child processes."""
+    return _acks_are_told
+
+
+def tell_no_acks() -> None:
+    """Say that this is a child process, which runs handlers only."""
+    global _acks_are_told
+    _acks_are_told = False
 
 
 HOOKS = ("claimed", "around", "run", "run_async", "acked")
