@@ -57,6 +57,7 @@ exit codes:
   2    the command line makes no sense: no such module, attribute or worker
   3    the server refuses the API key
   4    the server cannot be reached at the start (later, the worker keeps trying)
+  5    a handler ignored its time-out (--on-stuck exit); its job runs again when its lease is over
   130  cut off by a second SIGINT; 143 by a second SIGTERM"""
 
 
@@ -86,6 +87,12 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         type=_count,
         metavar="N",
         help="end after N jobs; no more are claimed (default: no limit)",
+    )
+    parser.add_argument(
+        "--on-stuck",
+        choices=("keep", "fail", "exit"),
+        help="what to do about a handler that ignores its time-out: keep its lease, fail its job, or drain and exit "
+        "with code 5, for a supervisor (default: what the worker says, which is keep)",
     )
     parser.add_argument(
         "--isolation",
@@ -137,12 +144,14 @@ def _run(args: argparse.Namespace) -> int:
         _logs.set_up(args.log_level)
         command = _child(args)
         return reload.run(lambda ended: Child(command, ended), args.reload_dir or [Path.cwd()])
-    isolation = _isolation(args)
+    changes = _isolation(args)
+    if args.on_stuck is not None:
+        changes["on_stuck"] = args.on_stuck
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
     members: Sequence[Any] = getattr(worker, "workers", (worker,))
     for one in members:
-        one._isolate(partial(_logs.set_up, args.log_level), **isolation)
+        one._override(partial(_logs.set_up, args.log_level), **changes)
     try:
         return running.run(
             worker, args.wait, burst=args.burst, max_jobs=args.max_jobs, owns_process=args.owns_process
@@ -179,7 +188,7 @@ def _child(args: argparse.Namespace) -> list[str]:
         command += ["--log-level", args.log_level]
     if args.burst:
         command.append("--burst")
-    for option in ("max_jobs", "isolation", "max_jobs_per_child", "max_memory_per_child"):
+    for option in ("max_jobs", "on_stuck", "isolation", "max_jobs_per_child", "max_memory_per_child"):
         if (value := getattr(args, option)) is not None:
             command += [f"--{option.replace('_', '-')}", str(value)]
     return command

@@ -18,7 +18,7 @@ from spooled.cli.exits import EXIT_GRACE, exit_now, exit_within
 from spooled.cli.failure import CommandError, Exit
 from spooled.cli.signals import heard, stop_signals
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
-from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, WorkerState
+from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, StuckWorkerError, WorkerState
 
 if TYPE_CHECKING:
     from spooled.cli._target import AnyWorker
@@ -110,6 +110,8 @@ class _Run:
                 ) from error
             except SpooledError as error:
                 raise CommandError(f"the server refuses this worker: {error}") from error
+            except StuckWorkerError as error:
+                raise CommandError(str(error), Exit.STUCK) from error
             except RuntimeError as error:
                 if self._started or not _is_ours(error):
                     raise

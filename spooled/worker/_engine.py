@@ -522,7 +522,7 @@ class Engine:
                 self._give_back(execution)
             case "exit":
                 self._fatal = self._fatal or StuckWorkerError(
-                    f"job {job_id} on {queue_name} still runs {seconds:.0f} s after it was aborted (on_stuck='exit')"
+                    f"job {job_id} on {queue_name} still runs {seconds:.2g} s after it was aborted (on_stuck='exit')"
                 )
                 self.request_stop()
         self._changed.set()

@@ -177,15 +177,15 @@ class FrontDoor:
         finally:
             self._beginning.release()
 
-    def _isolate(self, setup: Callable[[], object], **changes: Any) -> None:
-        """Change options about child processes from outside, before the start.
+    def _override(self, set_up_child: Callable[[], object], **changes: Any) -> None:
+        """Change options from outside, before the start.
 
         Args:
-            setup: Called in each child when it has imported the handlers; a function at the top of a module, or a
-                partial of one.
-            changes: New values of `isolation`, `max_jobs_per_child` and `max_memory_per_child`.
+            set_up_child: Called in each child process when it has imported the handlers; a function at the top of a
+                module, or a partial of one.
+            changes: New values of options.
         """
-        self._process_setup = setup
+        self._process_setup = set_up_child
         self._options = dataclasses.replace(self._options, **changes)
 
     def _plain_runner(self, label: str) -> Runner:
