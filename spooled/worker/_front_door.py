@@ -199,6 +199,7 @@ class FrontDoor:
             return ThreadRunner(options.concurrency, label)
         return ProcessRunner(
             options.concurrency,
+            label,
             dump_handlers(self),
             grace=options.cleanup_grace,
             max_jobs=options.max_jobs_per_child,

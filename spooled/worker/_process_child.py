@@ -53,6 +53,9 @@ ORPHAN_GRACE = 1.0
 CANNOT_LOAD = 3
 """The exit code of a child that cannot load the handlers."""
 
+CANNOT_TELL = 4
+"""The exit code of a child that cannot reach its worker any more."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -132,9 +135,12 @@ class _Child:
         return self._setup.max_memory is not None and memory_in_use() > self._setup.max_memory
 
     def _send(self, message: FromChild) -> None:
-        # A worker that is gone needs no answer.
-        with self._sending, suppress(OSError):
-            self._connection.sendall(frame(message))
+        try:
+            with self._sending:
+                self._connection.sendall(frame(message))
+        except OSError:
+            # The worker is gone, or a handler has closed the connection.
+            raise SystemExit(CANNOT_TELL) from None
 
     # --- in the thread that listens ---------------------------------------------------------------------------
 
@@ -155,7 +161,8 @@ class _Child:
         if current is not None and current[0] == run:
             _, ctx = current
             ctx.signal.set()
-            self._send(JobAborted(run, encode_reenqueue(ctx.reenqueue_payload, ctx.job_id)))
+            with suppress(SystemExit):
+                self._send(JobAborted(run, encode_reenqueue(ctx.reenqueue_payload, ctx.job_id)))
 
     def _end_orphaned(self) -> None:
         """End this process, and those that it has started, for its worker is gone."""

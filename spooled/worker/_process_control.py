@@ -28,6 +28,9 @@ from spooled.worker._process_messages import (
 
 logger = WorkerLogger("spooled.worker")
 
+LOST_GRACE = 2.0
+"""Seconds after which a child that has closed its end of the connection, and lives, is killed."""
+
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; from spooled.worker._process_child import main; main({descriptor})"
 )
@@ -39,12 +42,16 @@ class ChildProcess:
     All methods and callbacks are called on the I/O loop.
 
     Args:
+        name: Stands in its command line, for people who look at the list of processes.
         setup: The first message.
         heard: Called with each message of the child.
         gone: Called once when the child has ended and its last message was heard, or when it could not be started.
     """
 
-    def __init__(self, setup: Setup, heard: Callable[[FromChild], None], gone: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, setup: Setup, heard: Callable[[FromChild], None], gone: Callable[[], None]
+    ) -> None:
+        self._name = name
         self._heard = heard
         self._gone = gone
         self._loop = asyncio.get_running_loop()
@@ -59,6 +66,8 @@ class ChildProcess:
         """How it ended, negative for a signal; None while it lives and when it could not be started."""
         self.error: Exception | None = None
         """Why it could not be started."""
+        self.lost = False
+        """Whether it closed the connection while it lived, and was killed for that."""
         self.task = self._loop.create_task(self._live())
 
     @property
@@ -96,7 +105,9 @@ class ChildProcess:
             self._transport = transport
             transport.write(b"".join(self._unsent))
             self._unsent.clear()
-            await self._ended
+            await asyncio.wait([self._ended, pipe.closed], return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.done():
+                await self._end_lost()
             # What it has sent is still read; after that comes the end, whoever else has the other end open.
             with suppress(OSError):
                 ours.shutdown(socket.SHUT_RD)
@@ -110,6 +121,14 @@ class ChildProcess:
         finally:
             ours.close()
         return self._gone()
+
+    async def _end_lost(self) -> None:
+        """Wait for the end of a child that has closed the connection; kill one that goes on."""
+        await asyncio.wait([self._ended], timeout=LOST_GRACE)
+        if not self._ended.done():
+            self.lost = True
+            self.kill()
+            await self._ended
 
     def _start_thread(self, theirs: socket.socket) -> None:
         # The kernel tells a child of the end of the *thread* that has started it, so this thread stays.
@@ -135,7 +154,7 @@ class ChildProcess:
         try:
             with theirs:
                 process = subprocess.Popen(  # noqa: S603 - this Python
-                    _command(theirs.fileno()),
+                    _command(theirs.fileno(), self._name),
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     process_group=0,
@@ -177,10 +196,10 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _command(descriptor: int) -> list[str]:
+def _command(descriptor: int, name: str) -> list[str]:
     path = [one or str(Path.cwd()) for one in sys.path]
     program = _PROGRAM.format(path=path, descriptor=descriptor)
-    return [sys.executable, *interpreter_options(), "-c", program]
+    return [sys.executable, *interpreter_options(), "-c", program, name]
 
 
 def _kill_group(pid: int) -> None:

@@ -260,7 +260,7 @@ def _receive_exactly(connection: socket.socket, size: int) -> bytes | None:
     while done < size:
         try:
             count = connection.recv_into(view[done:])
-        except ConnectionError:
+        except OSError:  # the other end is gone, or a handler has closed this one
             return None
         if not count:
             return None

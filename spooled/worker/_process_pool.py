@@ -84,6 +84,7 @@ class ProcessRunner:
 
     Args:
         size: The most children at once.
+        name: What children are called in the list of processes.
         handlers: Where they find the handlers, see `dump_handlers`.
         grace: Seconds between asking a job to end and killing its child.
         max_jobs: Jobs after which a child is replaced; None for no limit.
@@ -95,6 +96,7 @@ class ProcessRunner:
     def __init__(
         self,
         size: int,
+        name: str,
         handlers: bytes,
         *,
         grace: float,
@@ -102,6 +104,7 @@ class ProcessRunner:
         max_memory: int | None = None,
     ) -> None:
         self._size = size
+        self._name = f"{name} child of {os.getpid()}"
         self._grace = grace
         memory = None if max_memory is None else max_memory * MIB
         self._setup = Setup(handlers, main_module(), list(sys.argv), os.getpid(), max_jobs, memory)
@@ -211,7 +214,7 @@ class ProcessRunner:
     def _start_child(self) -> None:
         child = _Child()
         child.process = ChildProcess(
-            self._setup, lambda message: self._heard(child, message), lambda: self._gone(child)
+            self._name, self._setup, lambda message: self._heard(child, message), lambda: self._gone(child)
         )
         self._children.append(child)
 
@@ -372,6 +375,8 @@ def _tell_killed(execution: Execution) -> None:
 
 def _how_ended(process: ChildProcess) -> str:
     code = process.exit_code
+    if process.lost:
+        return "closed its connection to the worker, and was killed"
     if code is None:
         return f"could not be started: {process.error}"
     if code >= 0:

@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from spooled.worker._forks import end_forks
+from spooled.worker._options import WorkerOptions
 from spooled.worker._routing import BoundRoutes, Routes, is_plain, name_of
 from spooled.worker.middleware import Middleware, runs_around_handlers, tell_no_acks, wrap_handler
-
-if TYPE_CHECKING:
-    from spooled.worker._front_door import FrontDoor
 
 _MAIN = "__main__"
 _MAIN_IN_CHILD = "__mp_main__"
@@ -31,6 +29,14 @@ _MAIN_IN_CHILD = "__mp_main__"
 
 Main = tuple[str, str]
 """How to find the main module: `("module", name)` or `("path", file)`."""
+
+
+class _Worker(Protocol):
+    """What is used of a worker."""
+
+    _routes: Routes
+    _options: WorkerOptions
+    _process_setup: Callable[[], object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class _References:
 # --- in the worker ------------------------------------------------------------------------------------------
 
 
-def dump_handlers(worker: FrontDoor) -> bytes:
+def dump_handlers(worker: _Worker) -> bytes:
     """Return where a child finds the plain handlers of a worker, and what runs around them.
 
     Raises:
@@ -73,15 +79,17 @@ def dump_handlers(worker: FrontDoor) -> bytes:
             dumped = _dump(handler, name, advice, _why_not_found(handler))
             payload_type = _dump(payload, f"the payload type of {name}", "define it at the top of a module")
             handlers.append(_HandlerReference(dumped, job_type, payload_type))
-    variable = _variable_of(worker)
+    around = [
+        (index, one) for index, one in enumerate(worker._options.middleware) if runs_around_handlers(one)
+    ]
+    variable = _variable_of(worker) if around else None
     middlewares = []
-    for index, one in enumerate(worker._options.middleware):
-        if runs_around_handlers(one):
-            pickled = b""
-            if variable is None:
-                advice = "make the worker a variable of a module, where child processes then find it"
-                pickled = _dump(one, f"middleware {type(one).__name__}", advice)
-            middlewares.append(_MiddlewareReference(variable, index, pickled))
+    for index, one in around:
+        pickled = b""
+        if variable is None:
+            advice = "make the worker a variable of a module, where child processes then find it"
+            pickled = _dump(one, f"middleware {type(one).__name__}", advice)
+        middlewares.append(_MiddlewareReference(variable, index, pickled))
     setup = pickle.dumps(worker._process_setup)
     return pickle.dumps(_References(setup, handlers, middlewares))
 
@@ -122,11 +130,16 @@ def _why_not_found(handler: Callable[[Any], Any]) -> str:
     return ""
 
 
-def _variable_of(worker: FrontDoor) -> tuple[str, str] | None:
-    for module_name, module in sorted(sys.modules.items()):
+def _variable_of(worker: _Worker) -> tuple[str, str] | None:
+    for module_name, module in list(sys.modules.items()):
         if module_name == _MAIN and main_module() is None:
             continue
-        for name, value in list(getattr(module, "__dict__", {}).items()):
+        try:
+            # Past a `__getattr__` that imports what is asked for.
+            variables = object.__getattribute__(module, "__dict__")
+        except AttributeError:
+            continue
+        for name, value in list(variables.items()):
             if value is worker:
                 return module_name, name
     return None
@@ -203,7 +216,7 @@ def _load_middleware(reference: _MiddlewareReference, main: Main | None) -> Midd
     module_name, name = reference.variable
     if module_name == _MAIN:
         _import_main(main)
-    worker: FrontDoor = getattr(importlib.import_module(module_name), name)
+    worker: _Worker = getattr(importlib.import_module(module_name), name)
     return worker._options.middleware[reference.index]
 
 

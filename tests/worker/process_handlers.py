@@ -119,6 +119,7 @@ ENDS: dict[str, Callable[[], Any]] = {
     "SIGABRT": os.abort,
     "_exit(0)": lambda: os._exit(0),
     "_exit(7)": lambda: os._exit(7),
+    "closes everything": lambda: os.closerange(3, 256),
     "fallback": lambda: FallbackResult("x" * 3_000_000, _instead),
     "fallback that is a lambda": lambda: FallbackResult("x" * 3_000_000, lambda error: str(error)),
 }
@@ -133,6 +134,17 @@ def ignore_everything(ctx: JobContext[Any]) -> None:
     note(ctx, "start")
     while True:
         time.sleep(0.05)
+
+
+def stop_itself(ctx: JobContext[Any]) -> None:
+    note(ctx, "start")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def close_everything(ctx: JobContext[Any]) -> None:
+    note(ctx, "start")
+    os.closerange(3, 256)
+    ignore_everything(ctx)
 
 
 def hold_the_gil(ctx: JobContext[Any]) -> None:
@@ -161,6 +173,14 @@ def start_a_program(ctx: JobContext[Any]) -> None:
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     Path(ctx.payload["program"]).write_text(str(program.pid))
     ignore_everything(ctx)
+
+
+def start_a_program_and_return(ctx: JobContext[Any]) -> int:
+    program = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(3600)"], start_new_session=ctx.payload["apart"]
+    )
+    program.returncode = 0  # left on purpose
+    return program.pid
 
 
 def meet(ctx: JobContext[Any]) -> int:
@@ -237,6 +257,7 @@ def make_nested() -> Callable[[Any], Any]:
     return nested
 
 
+anonymous_pid = lambda ctx: os.getpid()  # noqa: E731
 anonymous = lambda ctx: ctx  # noqa: E731
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.clock import ManualClock
+from spooled.testing import drain
 from spooled.worker import AckInfo, AsyncSpooledWorker, Middleware, SpooledWorker, WorkerGroup
 from spooled.worker import _process_pool as process_pool
 from spooled_contrib.server import EmbeddedServer
@@ -137,6 +138,7 @@ def test_large_payloads_and_results_pass(client: SpooledClient, outside: Outside
         ("SIGABRT", "deadletter", "the process that ran the job was killed by SIGABRT"),
         ("_exit(0)", "deadletter", "the process that ran the job ended with exit code 0"),
         ("_exit(7)", "deadletter", "the process that ran the job ended with exit code 7"),
+        ("closes everything", "deadletter", "the process that ran the job "),
     ],
 )
 def test_the_end_of_a_handler_is_the_end_of_its_job_only(
@@ -260,13 +262,14 @@ def test_a_name_that_means_something_else_is_refused(client: SpooledClient, monk
 # --- time-outs, shutdown, lost leases -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("handler", [handlers.ignore_everything, handlers.stop_itself])
 def test_a_job_that_ignores_its_time_out_is_killed_before_it_fails(
-    client: SpooledClient, outside: Outside, notes: Path
+    handler: Callable[[Any], Any], client: SpooledClient, outside: Outside, notes: Path
 ):
     watch = DeadAtAck(notes)
     payload = {"notes": str(notes)}
     ids = [outside.enqueue(payload=payload, timeout_seconds=1, max_retries=0) for _ in range(3)]
-    run(client, handlers.ignore_everything, middleware=[watch], cleanup_grace=0.1)
+    run(client, handler, middleware=[watch], cleanup_grace=0.1)
     for job_id in ids:
         job = outside.job(job_id)
         assert job["status"] == "deadletter"
@@ -302,6 +305,19 @@ def test_what_a_handler_has_started_is_killed_with_it(
     outside.enqueue(payload=payload, timeout_seconds=1, max_retries=0)
     run(client, handlers.start_a_program, cleanup_grace=0.1)
     assert not lives(int(program.read_text()))
+
+
+def test_what_a_handler_has_left_behind_ends_with_the_child_unless_it_is_apart(
+    client: SpooledClient, outside: Outside
+):
+    ids = [outside.enqueue(payload={"apart": apart}) for apart in (False, True)]
+    run(client, handlers.start_a_program_and_return)
+    left, apart = (outside.job(job_id)["result"] for job_id in ids)
+    try:
+        assert not lives(left)
+        assert lives(apart)
+    finally:
+        os.kill(apart, signal.SIGKILL)
 
 
 def test_a_handler_that_holds_the_gil_keeps_its_lease_and_is_killed_at_its_time_out(
@@ -448,6 +464,14 @@ def test_an_asynchronous_worker_runs_its_plain_handlers_in_processes(client: Spo
     asyncio.run(main())
     assert outside.job(coroutine)["result"] == os.getpid()
     assert outside.job(plain)["result"] not in (None, os.getpid())
+
+
+def test_a_drain_runs_handlers_in_the_callers_thread(client: SpooledClient, outside: Outside):
+    outside.enqueue()
+    worker = SpooledWorker(client, "q", poll_interval=0.05, isolation="process")
+    worker.process(handlers.anonymous_pid)
+    (job,) = drain(worker)
+    assert job.result == os.getpid()
 
 
 def test_a_group_may_have_workers_of_both_kinds(client: SpooledClient, outside: Outside):
