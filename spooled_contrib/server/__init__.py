@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._settings import (
     DEVELOPMENT_KEY,
     AddressUnavailableError,
-    Limits,
     ServerConfigurationError,
 )
 
