@@ -21,7 +21,7 @@ from spooled_contrib.server._settings import (
 
 if TYPE_CHECKING:
     from spooled_contrib.server._embedded import EmbeddedServer
-    from spooled_contrib.server._storage import StorageUnavailableError
+    from spooled_contrib.server._storage.errors import StorageUnavailableError
 
 __all__ = [
     "DEVELOPMENT_KEY",
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> object:
             raise
         return EmbeddedServer
     if name == "StorageUnavailableError":
-        from spooled_contrib.server._storage import StorageUnavailableError
+        from spooled_contrib.server._storage.errors import StorageUnavailableError
 
         return StorageUnavailableError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
