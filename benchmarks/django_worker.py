@@ -95,9 +95,9 @@ def _hygiene(jobs: int = 20_000) -> dict[str, float]:
     django.setup()
     from django.db import connection
 
-    from spooled_contrib.django._database import DatabaseHygiene
+    from spooled_contrib.django._database import DatabaseCleanup
 
-    hygiene: Any = DatabaseHygiene()
+    hygiene: Any = DatabaseCleanup()
     ctx: Any = None
 
     def plain() -> None:

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled.models import (
@@ -31,7 +31,7 @@ class AsyncAdmin:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def list_organizations(
         self,
         *,
@@ -79,7 +79,7 @@ class AsyncAdmin:
         """
         return await self._session.call("GET", _of(org_id), AdminOrganization)
 
-    @takes_mapping
+    @accepts_dict
     async def create_organization(
         self, *, name: str, slug: str, billing_email: str | None = None, plan_tier: str | None = None
     ) -> CreateOrganizationResponse:

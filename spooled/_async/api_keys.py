@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body
 from spooled.models import ApiKey, CreatedApiKey
@@ -31,7 +31,7 @@ class AsyncApiKeys:
         """
         return await self._session.call("GET", f"{API}/api-keys", list_of(ApiKey))
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self,
         *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body, query
 from spooled.models import (
@@ -23,7 +23,7 @@ class AsyncAuth:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def login(self, *, api_key: str) -> LoginResponse:
         """Exchange an API key for a pair of tokens. The client itself goes on with what it has.
 
@@ -38,7 +38,7 @@ class AsyncAuth:
         sent = body(fields.TOKENS, required=("api_key",), api_key=api_key)
         return await self._session.call("POST", f"{API}/auth/login", LoginResponse, body=sent)
 
-    @takes_mapping
+    @accepts_dict
     async def refresh(self, *, refresh_token: str) -> RefreshResponse:
         """Get a new access token. The refresh token stays valid.
 
@@ -72,7 +72,7 @@ class AsyncAuth:
         """
         return await self._session.call("GET", f"{API}/auth/me", Me)
 
-    @takes_mapping
+    @accepts_dict
     async def validate(self, *, token: str) -> ValidateTokenResponse:
         """Whether a token is good. A bad one is an answer, not an error.
 

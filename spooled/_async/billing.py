@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body
 from spooled.models import BillingPortal, BillingStatus
@@ -24,7 +24,7 @@ class AsyncBilling:
         """
         return await self._session.call("GET", f"{API}/billing/status", BillingStatus)
 
-    @takes_mapping
+    @accepts_dict
     async def create_portal(self, *, return_url: str) -> BillingPortal:
         """Open a page where a person can change the subscription.
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body, query
 from spooled.models import JobSummary, Page, PurgeDlqResponse, RetryDlqResponse
@@ -19,7 +19,7 @@ class AsyncDeadLetters:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def list(
         self,
         *,
@@ -54,7 +54,7 @@ class AsyncDeadLetters:
         )
         return await self._session.page(f"{API}/jobs/dlq", JobSummary, asked)
 
-    @takes_mapping
+    @accepts_dict
     async def retry(
         self,
         *,
@@ -76,7 +76,7 @@ class AsyncDeadLetters:
         sent = body(fields.DLQ_RETRY, queue_name=queue_name, job_ids=job_ids, limit=limit)
         return await self._session.call("POST", f"{API}/jobs/dlq/retry", RetryDlqResponse, body=sent)
 
-    @takes_mapping
+    @accepts_dict
     async def purge(
         self,
         *,

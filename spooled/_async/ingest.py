@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spooled._async._session import AsyncSession
 from spooled._http import _webhook_fields as fields
-from spooled._http._parameters import takes_mapping_and_token
+from spooled._http._parameters import accepts_dict_and_token
 from spooled._http._paths import API, segment
 from spooled._http._rules import Text, body
 from spooled.models import IngestResponse
@@ -18,7 +18,7 @@ class AsyncIngest:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping_and_token
+    @accepts_dict_and_token
     async def custom(
         self,
         org_id: str,

@@ -8,7 +8,7 @@ from datetime import datetime
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
 from spooled._http._paging import OldestFirst
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import query
 from spooled.models import JobHistoryEvent, JobSummary, Page
@@ -22,7 +22,7 @@ class AsyncJobLists:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def list(
         self,
         *,
@@ -73,7 +73,7 @@ class AsyncJobLists:
         )
         return await self._session.page(f"{API}/jobs", JobSummary, asked)
 
-    @takes_mapping
+    @accepts_dict
     async def iterate(
         self,
         *,

@@ -12,7 +12,7 @@ from spooled._async.job_lists import AsyncJobLists
 from spooled._http import _fields as fields
 from spooled._http._acks import complete_landed, fail_landed
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import ListOf, body, query
 from spooled.errors import ConflictError, NotFoundError
@@ -43,7 +43,7 @@ class AsyncJobs(AsyncJobLists):
         super().__init__(session)
         self.dlq = AsyncDeadLetters(session)
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self,
         *,
@@ -105,7 +105,7 @@ class AsyncJobs(AsyncJobLists):
         replay = idempotency_key is not None
         return await self._session.call("POST", f"{API}/jobs", CreateJobResponse, body=sent, replay=replay)
 
-    @takes_mapping
+    @accepts_dict
     async def create_and_get(
         self,
         *,
@@ -143,7 +143,7 @@ class AsyncJobs(AsyncJobLists):
         )
         return await self.get(made.id)
 
-    @takes_mapping
+    @accepts_dict
     async def bulk_enqueue(
         self,
         *,
@@ -258,7 +258,7 @@ class AsyncJobs(AsyncJobLists):
             return []
         return await self._session.call("GET", f"{API}/jobs/status", list_of(JobStatusInfo), query=asked)
 
-    @takes_mapping
+    @accepts_dict
     async def claim(
         self,
         *,

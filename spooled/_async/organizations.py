@@ -5,7 +5,7 @@ from __future__ import annotations
 from spooled._async._session import AsyncSession
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled.errors import UnsupportedOperationError
@@ -31,7 +31,7 @@ class AsyncOrganizations:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self, *, name: str, slug: str, billing_email: str | None = None
     ) -> CreateOrganizationResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spooled._async._session import AsyncSession
 from spooled._http import _schedule_fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled.models import CreateScheduleResponse, Page, Schedule, ScheduleRun, TriggerScheduleResponse
@@ -20,7 +20,7 @@ class AsyncSchedules:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     async def list(
         self,
         *,
@@ -45,7 +45,7 @@ class AsyncSchedules:
         )
         return await self._session.page(f"{API}/schedules", Schedule, asked)
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self,
         *,

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from spooled._async._session import AsyncSession
 from spooled._http import _webhook_fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled.models import (
@@ -41,7 +41,7 @@ class AsyncWebhooks:
         """
         return await self._session.call("GET", f"{API}/outgoing-webhooks", list_of(OutgoingWebhook))
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self,
         *,
@@ -186,7 +186,7 @@ class AsyncWebhooks:
         path = f"{_of(webhook_id)}/retry/{segment(delivery_id, 'delivery_id')}"
         return await self._session.call("POST", path, RetryDeliveryResponse)
 
-    @takes_mapping
+    @accepts_dict
     async def list_inbound_deliveries(
         self,
         *,

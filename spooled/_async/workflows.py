@@ -8,7 +8,7 @@ from typing import Any
 from spooled._async._session import AsyncSession
 from spooled._async.workflow_jobs import AsyncWorkflowJobs
 from spooled._http import _schedule_fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled.models import CreateWorkflowResponse, Page, Workflow, WorkflowDetail
@@ -25,7 +25,7 @@ class AsyncWorkflows:
         self._session = session
         self.jobs = AsyncWorkflowJobs(session)
 
-    @takes_mapping
+    @accepts_dict
     async def list(
         self, *, status: str | None = None, limit: int | None = None, offset: int | None = None
     ) -> Page[Workflow]:
@@ -42,7 +42,7 @@ class AsyncWorkflows:
         asked = query(fields.WORKFLOW_FILTER, status=status, limit=limit, offset=offset)
         return await self._session.page(f"{API}/workflows", Workflow, asked)
 
-    @takes_mapping
+    @accepts_dict
     async def create(
         self,
         *,

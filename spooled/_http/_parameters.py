@@ -62,22 +62,22 @@ class DeclaredWithToken(Protocol[P, R_co]):
     def __get__(self, instance: object, owner: Any = None) -> MethodWithToken[P, R_co]: ...
 
 
-def takes_mapping(method: Callable[Concatenate[Any, P], R]) -> Declared[P, R]:
+def accepts_dict(method: Callable[Concatenate[Any, P], R]) -> Declared[P, R]:
     """Let a method with keyword-only parameters take one mapping instead."""
-    return cast("Declared[P, R]", _both_ways(method))
+    return cast("Declared[P, R]", _accepts_both(method))
 
 
 def takes_id_and_mapping(method: Callable[Concatenate[Any, P], R]) -> DeclaredOfOne[P, R]:
-    """As `takes_mapping`, for a method whose first parameter is an id or a name."""
-    return cast("DeclaredOfOne[P, R]", _both_ways(method))
+    """As `accepts_dict`, for a method whose first parameter is an id or a name."""
+    return cast("DeclaredOfOne[P, R]", _accepts_both(method))
 
 
-def takes_mapping_and_token(method: Callable[Concatenate[Any, P], R]) -> DeclaredWithToken[P, R]:
+def accepts_dict_and_token(method: Callable[Concatenate[Any, P], R]) -> DeclaredWithToken[P, R]:
     """As `takes_id_and_mapping`, for a method that takes `webhook_token` beside the mapping."""
-    return cast("DeclaredWithToken[P, R]", _both_ways(method, beside="webhook_token"))
+    return cast("DeclaredWithToken[P, R]", _accepts_both(method, beside="webhook_token"))
 
 
-def _both_ways(method: Callable[..., R], *, beside: str = "") -> Callable[..., R]:
+def _accepts_both(method: Callable[..., R], *, beside: str = "") -> Callable[..., R]:
     code = method.__code__
     ids = code.co_varnames[1 : code.co_argcount]
     names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]

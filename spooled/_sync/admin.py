@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -32,7 +32,7 @@ class Admin:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def list_organizations(
         self,
         *,
@@ -78,7 +78,7 @@ class Admin:
         """
         return self._session.call("GET", _of(org_id), AdminOrganization)
 
-    @takes_mapping
+    @accepts_dict
     def create_organization(
         self, *, name: str, slug: str, billing_email: str | None = None, plan_tier: str | None = None
     ) -> CreateOrganizationResponse:

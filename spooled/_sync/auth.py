@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -24,7 +24,7 @@ class Auth:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def login(self, *, api_key: str) -> LoginResponse:
         """Exchange an API key for a pair of tokens. The client itself goes on with what it has.
 
@@ -39,7 +39,7 @@ class Auth:
         sent = body(fields.TOKENS, required=("api_key",), api_key=api_key)
         return self._session.call("POST", f"{API}/auth/login", LoginResponse, body=sent)
 
-    @takes_mapping
+    @accepts_dict
     def refresh(self, *, refresh_token: str) -> RefreshResponse:
         """Get a new access token. The refresh token stays valid.
 
@@ -73,7 +73,7 @@ class Auth:
         """
         return self._session.call("GET", f"{API}/auth/me", Me)
 
-    @takes_mapping
+    @accepts_dict
     def validate(self, *, token: str) -> ValidateTokenResponse:
         """Whether a token is good. A bad one is an answer, not an error.
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body
 from spooled._sync._session import Session
@@ -25,7 +25,7 @@ class Billing:
         """
         return self._session.call("GET", f"{API}/billing/status", BillingStatus)
 
-    @takes_mapping
+    @accepts_dict
     def create_portal(self, *, return_url: str) -> BillingPortal:
         """Open a page where a person can change the subscription.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from spooled._http import _fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -20,7 +20,7 @@ class DeadLetters:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def list(
         self,
         *,
@@ -55,7 +55,7 @@ class DeadLetters:
         )
         return self._session.page(f"{API}/jobs/dlq", JobSummary, asked)
 
-    @takes_mapping
+    @accepts_dict
     def retry(
         self,
         *,
@@ -77,7 +77,7 @@ class DeadLetters:
         sent = body(fields.DLQ_RETRY, queue_name=queue_name, job_ids=job_ids, limit=limit)
         return self._session.call("POST", f"{API}/jobs/dlq/retry", RetryDlqResponse, body=sent)
 
-    @takes_mapping
+    @accepts_dict
     def purge(
         self,
         *,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from spooled._http import _fields as fields
 from spooled._http._paging import OldestFirst
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import query
 from spooled._sync._session import Session
@@ -23,7 +23,7 @@ class JobLists:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def list(
         self,
         *,
@@ -74,7 +74,7 @@ class JobLists:
         )
         return self._session.page(f"{API}/jobs", JobSummary, asked)
 
-    @takes_mapping
+    @accepts_dict
     def iterate(
         self,
         *,

@@ -10,7 +10,7 @@ from typing import Any
 from spooled._http import _fields as fields
 from spooled._http._acks import complete_landed, fail_landed
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import ListOf, body, query
 from spooled._sync._session import Session
@@ -44,7 +44,7 @@ class Jobs(JobLists):
         super().__init__(session)
         self.dlq = DeadLetters(session)
 
-    @takes_mapping
+    @accepts_dict
     def create(
         self,
         *,
@@ -106,7 +106,7 @@ class Jobs(JobLists):
         replay = idempotency_key is not None
         return self._session.call("POST", f"{API}/jobs", CreateJobResponse, body=sent, replay=replay)
 
-    @takes_mapping
+    @accepts_dict
     def create_and_get(
         self,
         *,
@@ -144,7 +144,7 @@ class Jobs(JobLists):
         )
         return self.get(made.id)
 
-    @takes_mapping
+    @accepts_dict
     def bulk_enqueue(
         self,
         *,
@@ -259,7 +259,7 @@ class Jobs(JobLists):
             return []
         return self._session.call("GET", f"{API}/jobs/status", list_of(JobStatusInfo), query=asked)
 
-    @takes_mapping
+    @accepts_dict
     def claim(
         self,
         *,

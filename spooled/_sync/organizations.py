@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -32,7 +32,7 @@ class Organizations:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def create(self, *, name: str, slug: str, billing_email: str | None = None) -> CreateOrganizationResponse:
         """Make an organisation. The answer is the only place where its first API key can be read.
 

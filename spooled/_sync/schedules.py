@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from spooled._http import _schedule_fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -21,7 +21,7 @@ class Schedules:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    @takes_mapping
+    @accepts_dict
     def list(
         self,
         *,
@@ -46,7 +46,7 @@ class Schedules:
         )
         return self._session.page(f"{API}/schedules", Schedule, asked)
 
-    @takes_mapping
+    @accepts_dict
     def create(
         self,
         *,

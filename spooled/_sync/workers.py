@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from spooled._http import _fields as fields
 from spooled._http._json import list_of
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body
 from spooled._sync._session import Session
@@ -38,7 +38,7 @@ class Workers:
         """
         return self._session.call("GET", _of(worker_id), Worker)
 
-    @takes_mapping
+    @accepts_dict
     def register(
         self,
         *,

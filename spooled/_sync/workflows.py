@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spooled._http import _schedule_fields as fields
-from spooled._http._parameters import takes_mapping
+from spooled._http._parameters import accepts_dict
 from spooled._http._paths import API, segment
 from spooled._http._rules import body, query
 from spooled._sync._session import Session
@@ -26,7 +26,7 @@ class Workflows:
         self._session = session
         self.jobs = WorkflowJobs(session)
 
-    @takes_mapping
+    @accepts_dict
     def list(
         self, *, status: str | None = None, limit: int | None = None, offset: int | None = None
     ) -> Page[Workflow]:
@@ -43,7 +43,7 @@ class Workflows:
         asked = query(fields.WORKFLOW_FILTER, status=status, limit=limit, offset=offset)
         return self._session.page(f"{API}/workflows", Workflow, asked)
 
-    @takes_mapping
+    @accepts_dict
     def create(
         self,
         *,

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if argv is None else argv), owns_process=argv is None)
         sys.stdout.flush()
     except CommandError as failure:
-        _output.complain(failure.message)
+        _output.print_error(failure.message)
         return failure.code
     except BrokenPipeError:
         # As in `spooled jobs list | head`: the reader has seen enough.

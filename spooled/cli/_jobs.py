@@ -241,7 +241,7 @@ def _change(args: argparse.Namespace, change: Callable[[SpooledClient, str], str
             except (ConflictError, NotFoundError, ValidationError) as error:
                 message = failure_of(error, client.config.base_url, "such job").message
                 failed.append({"id": job_id, "error": message})
-                _output.complain(f"job {job_id}: {message}")
+                _output.print_error(f"job {job_id}: {message}")
             else:
                 done.append({"id": job_id, "status": status})
                 if not hasattr(args, "json"):

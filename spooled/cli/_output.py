@@ -21,7 +21,7 @@ def write_json(document: Any) -> None:
     sys.stdout.write(safe_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n")
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """One line on stderr: what went wrong and what to do."""
     sys.stderr.write(f"spooled: {safe_line(text)}\n")
     sys.stderr.flush()
@@ -30,7 +30,7 @@ def complain(text: str) -> None:
 def say_more(text: str, *, json: bool) -> None:
     """Say that a list is longer than what is shown: below a table, or on stderr where stdout is one JSON document."""
     if json:
-        complain(text)
+        print_error(text)
     else:
         write(text)
 

@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         command = self.prog.partition(" ")[2]
         end = "" if message.endswith("?") else "."
-        _output.complain(f"{f'{command}: ' if command else ''}{message}{end} See {self.prog} --help")
+        _output.print_error(f"{f'{command}: ' if command else ''}{message}{end} See {self.prog} --help")
         raise SystemExit(Exit.USAGE)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

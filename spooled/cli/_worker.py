@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spooled.cli._logs import LEVELS
 from spooled.cli._parser import add_connection
-from spooled.cli.failure import CommandError
+from spooled.cli.failure import CommandError, Exit
 
 _VARIABLES = {
     "api_key": "SPOOLED_API_KEY",
@@ -31,6 +33,7 @@ examples:
   spooled worker shop.tasks:make_worker --log-level debug
   spooled worker tasks:worker --wait 60            when the server may come up later than the worker
   spooled worker tasks:worker --burst              work off what is due, and end
+  spooled worker tasks:worker --isolation process  run handlers in child processes
   spooled worker main:spooled --reload             while you write the code (pip install "spooled-contrib[reload]")
 
 where tasks.py is, for example:
@@ -54,6 +57,7 @@ exit codes:
   2    the command line makes no sense: no such module, attribute or worker
   3    the server refuses the API key
   4    the server cannot be reached at the start (later, the worker keeps trying)
+  5    a handler ignored its time-out (--on-stuck exit); its job runs again when its lease is over
   130  cut off by a second SIGINT; 143 by a second SIGTERM"""
 
 
@@ -83,6 +87,31 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         type=_count,
         metavar="N",
         help="end after N jobs; no more are claimed (default: no limit)",
+    )
+    parser.add_argument(
+        "--on-stuck",
+        choices=("keep", "fail", "exit"),
+        help="what to do about a handler that ignores its time-out: keep its lease, fail its job, or drain and exit "
+        "with code 5, for a supervisor (default: what the worker says, which is keep)",
+    )
+    parser.add_argument(
+        "--isolation",
+        choices=("thread", "process"),
+        help="where plain handlers run: in threads, or in child processes, which a time-out kills and which use all "
+        "cores; they import the handlers by module and name (default: what the worker says, which is thread)",
+    )
+    parser.add_argument(
+        "--max-jobs-per-child",
+        type=_count,
+        metavar="N",
+        help="replace a child process after N jobs; implies --isolation process (default: no limit)",
+    )
+    parser.add_argument(
+        "--max-memory-per-child",
+        type=_count,
+        metavar="MIB",
+        help="replace a child process after a job that left it with more than MIB of resident memory; implies "
+        "--isolation process (default: no limit)",
     )
     parser.add_argument(
         "--reload",
@@ -115,8 +144,14 @@ def _run(args: argparse.Namespace) -> int:
         _logs.set_up(args.log_level)
         command = _child(args)
         return reload.run(lambda ended: Child(command, ended), args.reload_dir or [Path.cwd()])
+    changes = _isolation(args)
+    if args.on_stuck is not None:
+        changes["on_stuck"] = args.on_stuck
     worker = _target.load(args.target)
     _logs.set_up(args.log_level)
+    members: Sequence[Any] = getattr(worker, "workers", (worker,))
+    for one in members:
+        one._override(partial(_logs.set_up, args.log_level), **changes)
     try:
         return running.run(
             worker, args.wait, burst=args.burst, max_jobs=args.max_jobs, owns_process=args.owns_process
@@ -128,6 +163,22 @@ def _run(args: argparse.Namespace) -> int:
         raise _target.broken(args.target, error) from error
 
 
+def _isolation(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options about child processes that are on the command line."""
+    limits = {
+        name: getattr(args, name)
+        for name in ("max_jobs_per_child", "max_memory_per_child")
+        if getattr(args, name) is not None
+    }
+    if limits and args.isolation == "thread":
+        raise CommandError("limits of child processes need --isolation process", Exit.USAGE)
+    if args.isolation == "thread":
+        # Nor those that the worker was made with.
+        limits = {"max_jobs_per_child": None, "max_memory_per_child": None}
+    isolation = "process" if limits and not args.isolation else args.isolation
+    return {**limits, "isolation": isolation} if isolation else limits
+
+
 def _child(args: argparse.Namespace) -> list[str]:
     """The same command without --reload; the connection is in the environment by now."""
     from spooled.cli.children import python_command
@@ -137,8 +188,9 @@ def _child(args: argparse.Namespace) -> list[str]:
         command += ["--log-level", args.log_level]
     if args.burst:
         command.append("--burst")
-    if args.max_jobs is not None:
-        command += ["--max-jobs", str(args.max_jobs)]
+    for option in ("max_jobs", "on_stuck", "isolation", "max_jobs_per_child", "max_memory_per_child"):
+        if (value := getattr(args, option)) is not None:
+            command += [f"--{option.replace('_', '-')}", str(value)]
     return command
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from spooled.cli import supervised
-from spooled.cli.signals import heard, stop_signals
+from spooled.cli.signals import listen_for_signals, stop_signals
 
 GRACE = 60.0
 """Seconds that the program has when its supervisor is gone."""
@@ -27,7 +27,7 @@ def run(command: Sequence[str]) -> int:
     """Run the program; its exit code, as a shell tells it."""
     supervised.adopt()
     events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    with heard(stop_signals(), events.put):
+    with listen_for_signals(stop_signals(), events.put):
         try:
             program = subprocess.Popen(command)  # noqa: S603 - the user's own command line
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import queue
 import signal
@@ -15,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from spooled._interpreter import interpreter_options
 from spooled.cli.supervised import VARIABLE
 
 
@@ -119,29 +119,7 @@ def python_command(module: str, *arguments: str, options: Sequence[str] = ()) ->
         arguments: The module's own.
         options: Further ones of Python's.
     """
-    counts = [(letter, int(getattr(sys.flags, name))) for name, letter in _FLAGS.items()]
-    flags = [f"-{letter * count}" for letter, count in counts if count]
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.write_through:
-        flags.append("-u")
-    warnings = [f"-W{option}" for option in sys.warnoptions]
-    implementation = [f"-X{name}" if on is True else f"-X{name}={on}" for name, on in sys._xoptions.items()]
-    return [sys.executable, *flags, *warnings, *implementation, *options, "-m", module, *arguments]
-
-
-_FLAGS = {
-    "bytes_warning": "b",
-    "debug": "d",
-    "dont_write_bytecode": "B",
-    "ignore_environment": "E",
-    "isolated": "I",
-    "no_site": "S",
-    "no_user_site": "s",
-    "optimize": "O",
-    "quiet": "q",
-    "safe_path": "P",
-    "verbose": "v",
-}
-"""Of `sys.flags`, and the option that sets each."""
+    return [sys.executable, *interpreter_options(), *options, "-m", module, *arguments]
 
 
 class _Pipe:

@@ -20,6 +20,8 @@ class Exit(enum.IntEnum):
     """The server refuses the API key, or the key is not allowed to do this."""
     UNREACHABLE = 4
     """No answer from the server."""
+    STUCK = 5
+    """A handler ignores its time-out, and the worker has `on_stuck="exit"`."""
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from spooled.cli.children import Child
 from spooled.cli.failure import CommandError, Exit
-from spooled.cli.signals import heard, stop_signals
+from spooled.cli.signals import listen_for_signals, stop_signals
 
 logger = logging.getLogger("spooled.cli")
 
@@ -31,13 +31,13 @@ class _Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Blind:
+class _WatchFailed:
     """Files are not watched any more."""
 
     error: Exception
 
 
-_Event = _Changed | _Ended | _Blind | int
+_Event = _Changed | _Ended | _WatchFailed | int
 """A number is a signal."""
 
 Launch = Callable[[Callable[[Child], None]], Child]
@@ -80,12 +80,12 @@ def run(launch: Launch, folders: Sequence[Path]) -> int:
             ):
                 events.put(_Changed(tuple(sorted(path for _, path in changes))))
         except Exception as error:
-            events.put(_Blind(error))
+            events.put(_WatchFailed(error))
 
     watcher = threading.Thread(target=watch, name="spooled-reload", daemon=True)
     watcher.start()
     try:
-        with heard(stop_signals(), events.put):
+        with listen_for_signals(stop_signals(), events.put):
             return _Supervisor(launch, events).run()
     finally:
         over.set()
@@ -109,7 +109,7 @@ class _Supervisor:
                 self._changed(event.paths)
             elif isinstance(event, _Ended):
                 code = self._ended(event.child)
-            elif isinstance(event, _Blind):
+            elif isinstance(event, _WatchFailed):
                 self._gone_blind(event.error)
             else:
                 code = self._signalled(event)

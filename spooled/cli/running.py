@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from spooled import errors
 from spooled.cli.exits import EXIT_GRACE, exit_now, exit_within
 from spooled.cli.failure import CommandError, Exit
-from spooled.cli.signals import heard, stop_signals
+from spooled.cli.signals import listen_for_signals, stop_signals
 from spooled.errors import AuthenticationError, AuthorizationError, SpooledError
-from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, WorkerState
+from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, StuckWorkerError, WorkerState
 
 if TYPE_CHECKING:
     from spooled.cli._target import AnyWorker
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("spooled.cli")
 
-ECHO = 0.1
+SIGNAL_DEBOUNCE = 0.1
 """Seconds in which the same signal, coming again, is still the first one."""
 
 
@@ -97,7 +97,7 @@ class _Run:
         worker.on("stopped", self._on_stopped)
         watcher = threading.Thread(target=self._watch, name="spooled-watch", daemon=True)
         watcher.start()
-        with heard(stop_signals(), self._inbox.put):
+        with listen_for_signals(stop_signals(), self._inbox.put):
             try:
                 if isinstance(worker, AsyncSpooledWorker | AsyncWorkerGroup):
                     asyncio.run(self._run_async(worker))
@@ -110,6 +110,8 @@ class _Run:
                 ) from error
             except SpooledError as error:
                 raise CommandError(f"the server refuses this worker: {error}") from error
+            except StuckWorkerError as error:
+                raise CommandError(str(error), Exit.STUCK) from error
             except RuntimeError as error:
                 if self._started or not _is_ours(error):
                     raise
@@ -215,7 +217,7 @@ class _Run:
         `timeout`, npm and others signal the process and then its whole group, so that it hears everything twice.
         """
         others: list[_News] = []
-        until = time.monotonic() + ECHO
+        until = time.monotonic() + SIGNAL_DEBOUNCE
         while _Mark.STOPPED not in others and (left := until - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 news = self._inbox.get(timeout=left)

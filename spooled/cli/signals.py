@@ -24,7 +24,7 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 @contextlib.contextmanager
-def heard(numbers: Collection[int], report: Callable[[int], None]) -> Iterator[None]:
+def listen_for_signals(numbers: Collection[int], report: Callable[[int], None]) -> Iterator[None]:
     """Call `report` in a thread of its own for each of these signals, instead of what they did before.
 
     Python runs signal handlers in the main thread only, and the kernel may give a signal to any thread: when that

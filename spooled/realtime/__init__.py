@@ -9,7 +9,8 @@ WebSockets need the extra `realtime`: `pip install "spooled-contrib[realtime]"`.
 
 from __future__ import annotations
 
-from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._filters import SubscriptionFilter
+from spooled.realtime._reconnect_policy import ReconnectOptions
 from spooled.realtime._standalone import (
     AsyncSSEClient,
     AsyncWebSocketClient,
@@ -17,7 +18,6 @@ from spooled.realtime._standalone import (
     WebSocketClient,
     WebSocketConnectionOptions,
 )
-from spooled.realtime._subscriptions import SubscriptionFilter
 from spooled.realtime._unified import AsyncSpooledRealtime, SpooledRealtime
 from spooled.realtime.events import (
     EVENT_TYPES,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from spooled.errors import SpooledError
 from spooled.realtime._access import Access
-from spooled.realtime._feed import Feed
+from spooled.realtime._filters import SubscriptionFilter, as_filter
 from spooled.realtime._listeners import Handler, Listeners, StateHandler
-from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._reconnect_policy import ReconnectOptions
 from spooled.realtime._source import Source
-from spooled.realtime._subscriptions import SubscriptionFilter, as_filter
+from spooled.realtime._subscription import Subscription
 from spooled.realtime.events import ConnectionState, RealtimeEvent
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AsyncRealtime:
     def __init__(self, source: Source, access: Access, options: ReconnectOptions, *, whole: bool) -> None:
         self._listeners = Listeners(whole=whole)
         self._streams: weakref.WeakSet[AsyncEventStream] = weakref.WeakSet()
-        self._feed = Feed(
+        self._subscription = Subscription(
             source, access, options, deliver=self._deliver, changed=self._tell, over=self._finish
         )
         self._moving = False
@@ -110,13 +110,13 @@ class AsyncRealtime:
             SpooledError: Another reason.
         """
         if filter is not None:
-            self._feed.subscriptions.replace(as_filter(filter))
-            await self._feed.resubscribe()
-        await self._feed.open()
+            self._subscription.subscriptions.replace(as_filter(filter))
+            await self._subscription.resubscribe()
+        await self._subscription.open()
 
     async def disconnect(self) -> None:
         """Disconnect, and end all iterators of `events()`."""
-        await self._feed.close()
+        await self._subscription.close()
 
     async def reconnect(self, filter: SubscriptionFilter | Mapping[str, Any] | None = None) -> None:  # noqa: A002 - the official name
         """Connect anew. Subscriptions, handlers and iterators stay.
@@ -129,7 +129,7 @@ class AsyncRealtime:
         """
         self._moving = True
         try:
-            await self._feed.close()
+            await self._subscription.close()
         finally:
             self._moving = False
         await self.connect(filter)
@@ -144,8 +144,8 @@ class AsyncRealtime:
         Raises:
             ValidationError: A field breaks a rule.
         """
-        self._feed.subscriptions.add(as_filter(filter))
-        await self._feed.resubscribe()
+        self._subscription.subscriptions.add(as_filter(filter))
+        await self._subscription.resubscribe()
 
     async def unsubscribe(self, filter: SubscriptionFilter | Mapping[str, Any] | None = None) -> None:  # noqa: A002 - the official name
         """Forget a subscription.
@@ -153,8 +153,8 @@ class AsyncRealtime:
         Args:
             filter: As it was subscribed to. Default: all of them.
         """
-        self._feed.subscriptions.remove(as_filter(filter))
-        await self._feed.resubscribe()
+        self._subscription.subscriptions.remove(as_filter(filter))
+        await self._subscription.resubscribe()
 
     def on(self, type: str, handler: Handler) -> Callable[[], None]:  # noqa: A002 - the official name
         """Call a handler for each event of a type.
@@ -201,16 +201,16 @@ class AsyncRealtime:
     @property
     def state(self) -> ConnectionState:
         """How it is connected."""
-        return self._feed.state
+        return self._subscription.state
 
     def get_state(self) -> ConnectionState:
         """How it is connected."""
-        return self._feed.state
+        return self._subscription.state
 
     @property
     def last_error(self) -> SpooledError | None:
         """The latest trouble; None when there was none."""
-        return self._feed.last_error
+        return self._subscription.last_error
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -222,8 +222,8 @@ class AsyncRealtime:
         await self.disconnect()
 
     async def _begin(self) -> None:
-        if self._feed.state is ConnectionState.DISCONNECTED:
-            await self._feed.open()
+        if self._subscription.state is ConnectionState.DISCONNECTED:
+            await self._subscription.open()
 
     async def _deliver(self, event: RealtimeEvent) -> None:
         for stream in tuple(self._streams):

@@ -14,12 +14,12 @@ from spooled.errors import SpooledError
 from spooled.realtime._access import Access
 from spooled.realtime._async_clients import BACKLOG, BUFFERED
 from spooled.realtime._dispatcher import Dispatcher
-from spooled.realtime._feed import Feed
+from spooled.realtime._filters import SubscriptionFilter, as_filter
 from spooled.realtime._listeners import Handler, Listeners, StateHandler
 from spooled.realtime._loop_thread import LoopThread
-from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._reconnect_policy import ReconnectOptions
 from spooled.realtime._source import Source
-from spooled.realtime._subscriptions import SubscriptionFilter, as_filter
+from spooled.realtime._subscription import Subscription
 from spooled.realtime.events import ConnectionState, RealtimeEvent
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Realtime:
     def __init__(self, source: Source, access: Access, options: ReconnectOptions, *, whole: bool) -> None:
         self._listeners = Listeners(whole=whole)
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
-        self._feed = Feed(
+        self._subscription = Subscription(
             source, access, options, deliver=self._deliver, changed=self._tell, over=self._finish
         )
         self._moving = False
@@ -118,14 +118,14 @@ class Realtime:
         wanted = None if filter is None else as_filter(filter)
         with self._lock:
             if wanted is not None:
-                self._feed.subscriptions.replace(wanted)
+                self._subscription.subscriptions.replace(wanted)
             if self._loop is None:
                 self._loop = LoopThread()
                 self._dispatcher = Dispatcher()
             else:
-                self._loop.call(self._feed.resubscribe())
+                self._loop.call(self._subscription.resubscribe())
             try:
-                self._loop.call(self._feed.open())
+                self._loop.call(self._subscription.open())
             except BaseException:
                 self._let_go()
                 raise
@@ -148,7 +148,7 @@ class Realtime:
             self._moving = True
             try:
                 if self._loop is not None:
-                    self._loop.call(self._feed.close())
+                    self._loop.call(self._subscription.close())
             finally:
                 self._moving = False
             self.connect(filter)
@@ -165,7 +165,7 @@ class Realtime:
         """
         wanted = as_filter(filter)
         with self._lock:
-            self._feed.subscriptions.add(wanted)
+            self._subscription.subscriptions.add(wanted)
             self._resubscribe()
 
     def unsubscribe(self, filter: SubscriptionFilter | Mapping[str, Any] | None = None) -> None:  # noqa: A002 - the official name
@@ -176,7 +176,7 @@ class Realtime:
         """
         unwanted = as_filter(filter)
         with self._lock:
-            self._feed.subscriptions.remove(unwanted)
+            self._subscription.subscriptions.remove(unwanted)
             self._resubscribe()
 
     def on(self, type: str, handler: Handler) -> Callable[[], None]:  # noqa: A002 - the official name
@@ -225,16 +225,16 @@ class Realtime:
     @property
     def state(self) -> ConnectionState:
         """How it is connected."""
-        return self._feed.state
+        return self._subscription.state
 
     def get_state(self) -> ConnectionState:
         """How it is connected."""
-        return self._feed.state
+        return self._subscription.state
 
     @property
     def last_error(self) -> SpooledError | None:
         """The latest trouble; None when there was none."""
-        return self._feed.last_error
+        return self._subscription.last_error
 
     def __enter__(self) -> Self:
         self.connect()
@@ -246,19 +246,19 @@ class Realtime:
         self.disconnect()
 
     def _begin(self) -> None:
-        if self._feed.state is ConnectionState.DISCONNECTED:
+        if self._subscription.state is ConnectionState.DISCONNECTED:
             self.connect()
 
     def _resubscribe(self) -> None:
         if self._loop is not None:
-            self._loop.call(self._feed.resubscribe())
+            self._loop.call(self._subscription.resubscribe())
 
     def _let_go(self) -> None:
         loop, self._loop = self._loop, None
         dispatcher, self._dispatcher = self._dispatcher, None
         if loop is not None:
             self._dispatcher = dispatcher  # for the last state
-            loop.call(self._feed.close())
+            loop.call(self._subscription.close())
             self._dispatcher = None
             loop.stop()
         if dispatcher is not None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from spooled.realtime._subscriptions import SubscriptionFilter
+from spooled.realtime._filters import SubscriptionFilter
 from spooled.realtime.events import RealtimeEvent
 
 
@@ -32,10 +32,10 @@ class Source(Protocol):
     """Makes connections.
 
     Attributes:
-        proves_itself: Whether a connection works from its first event on, and not only when it has lasted.
+        resets_backoff_on_data: Whether a connection works from its first event on, and not only when it has lasted.
     """
 
-    proves_itself: bool
+    resets_backoff_on_data: bool
 
     def open(self, wanted: SubscriptionFilter) -> contextlib.AbstractAsyncContextManager[Connection]:
         """A connection that tells the events of `wanted`, and perhaps more.

@@ -15,7 +15,7 @@ from spooled.config import ClientConfig
 from spooled.errors import NotFoundError, SpooledError, create_error_from_response
 from spooled.errors import TimeoutError as SpooledTimeoutError
 from spooled.realtime._access import Access
-from spooled.realtime._subscriptions import SubscriptionFilter
+from spooled.realtime._filters import SubscriptionFilter
 from spooled.realtime.events import JobStatusChanged, RealtimeEvent, read_event
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SseSource:
         clock: Seconds, for how long a stream lasted.
     """
 
-    proves_itself = True
+    resets_backoff_on_data = True
 
     def __init__(
         self,

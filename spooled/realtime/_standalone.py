@@ -11,9 +11,9 @@ from spooled.errors import ConfigurationError
 from spooled.realtime._access import FixedAccess
 from spooled.realtime._async_clients import AsyncRealtime
 from spooled.realtime._clients import Realtime
-from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._filters import EVERYTHING, SubscriptionFilter
+from spooled.realtime._reconnect_policy import ReconnectOptions
 from spooled.realtime._sse_source import SseSource
-from spooled.realtime._subscriptions import EVERYTHING, SubscriptionFilter
 from spooled.realtime._websocket_source import WebSocketSource
 
 
@@ -73,7 +73,7 @@ def _stream_parts(base_url: str, token: str) -> tuple[SseSource, FixedAccess]:
 def _begin_with(client: Any, queue: str | None, job_id: str | None) -> None:
     wanted = SubscriptionFilter(queue=queue, job_id=job_id)
     if wanted != EVERYTHING:
-        client._feed.subscriptions.add(wanted)
+        client._subscription.subscriptions.add(wanted)
 
 
 class WebSocketClient(Realtime):

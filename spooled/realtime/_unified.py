@@ -12,7 +12,7 @@ from spooled.errors import ConfigurationError
 from spooled.realtime._access import SessionAccess
 from spooled.realtime._async_clients import AsyncRealtime
 from spooled.realtime._clients import Realtime
-from spooled.realtime._patience import ReconnectOptions
+from spooled.realtime._reconnect_policy import ReconnectOptions
 from spooled.realtime._source import Source
 from spooled.realtime._sse_source import SseSource
 from spooled.realtime._websocket_source import WebSocketSource

@@ -18,7 +18,7 @@ from spooled.config import ClientConfig
 from spooled.errors import ConfigurationError, NetworkError, SpooledError, create_error_from_response
 from spooled.errors import TimeoutError as SpooledTimeoutError
 from spooled.realtime._access import Access
-from spooled.realtime._subscriptions import EVERYTHING, SubscriptionFilter
+from spooled.realtime._filters import EVERYTHING, SubscriptionFilter
 from spooled.realtime.events import RealtimeEvent, read_event
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class WebSocketSource:
         ModuleNotFoundError: The library `websockets` is not installed.
     """
 
-    proves_itself = False
+    resets_backoff_on_data = False
 
     def __init__(self, config: ClientConfig, access: Access) -> None:
         require_websockets()

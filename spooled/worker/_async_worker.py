@@ -16,7 +16,6 @@ from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import LoopRunner, MixedRunner
 from spooled.worker._sinks import LoopSink
-from spooled.worker._thread_runner import ThreadRunner
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import AsyncJobContext
 
@@ -29,7 +28,7 @@ class AsyncSpooledWorker(FrontDoor):
     """Claims jobs from one queue and runs a coroutine for each, on the loop that `start()` is awaited on.
 
     Leases are kept from another thread: a handler that blocks its loop delays the other handlers, but loses no
-    job. Plain functions may be handlers too; they run in threads.
+    job. Plain functions may be handlers too; they run in threads, or in child processes with `isolation="process"`.
 
     Options, delivery and limits are those of `SpooledWorker`.
     """
@@ -155,8 +154,7 @@ class AsyncSpooledWorker(FrontDoor):
         assignment: Assignment,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
-        threads = ThreadRunner(self._options.concurrency, label)
-        runner = MixedRunner(threads, LoopRunner(loop))
+        runner = MixedRunner(self._plain_runner(label), LoopRunner(loop))
         done = loop.create_future()
         run.done = done
         self._enter(run, io, bridge, runner, LoopSink(self._events, loop), loop, assignment)

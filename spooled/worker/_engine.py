@@ -174,7 +174,7 @@ class Engine:
             SpooledError: Going on was pointless: the key is refused, or the server refuses the arguments.
         """
         loop = asyncio.get_running_loop()
-        self._runner.bind(loop, self._finished)
+        self._runner.bind(loop, self._finished, self._begun, self._claims.freed)
         session = self._open_session()
         self._api.open(session)
         duties: list[asyncio.Task[None]] = []
@@ -188,7 +188,7 @@ class Engine:
             begin(self._keeper.run())
             begin(self._watch_timeouts())
             begin(self._watch_threads())
-            if await self._register():
+            if await self._open_runner() and await self._register():
                 self._started()
                 begin(self._presence.beat())
                 if self._open_wakeups is not None:
@@ -199,6 +199,7 @@ class Engine:
             for duty in duties:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
+            await self._runner.wait_closed()
             self._assignment.leave(self, len(self._executions), loop.time())
             await self._presence.deregister()
             await self._api.close()
@@ -237,6 +238,18 @@ class Engine:
     def look_again(self) -> None:
         """The assignment wants to know whether the queue is still empty."""
         self._claims.hint()
+
+    async def _open_runner(self) -> bool:
+        """Return whether handlers can run; False when a stop was requested first."""
+        opening = asyncio.ensure_future(self._runner.open())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([opening, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not opening.done():
+            opening.cancel()
+            return False
+        self._fatal = self._fatal or opening.exception()
+        return self._fatal is None
 
     async def _register(self) -> bool:
         try:
@@ -328,7 +341,7 @@ class Engine:
     async def _wait_for_clean_up(self) -> None:
         """Let aborted handlers end, for at most `cleanup_grace` seconds."""
         grace = self._options.cleanup_grace
-        give_up_at = asyncio.get_running_loop().time() + grace
+        give_up_at = asyncio.get_running_loop().time() + grace + self._runner.overtime
         await self._wait_until(lambda: not self._handlers, lambda: give_up_at)
         for execution in tuple(self._handlers):
             logger.error(
@@ -353,7 +366,8 @@ class Engine:
         # Where the server limits rates, acks go first.
         if self._acks.limited:
             return 0
-        size = claim_size(self._options.concurrency, len(self._handlers), len(self._acks))
+        slots = min(self._options.concurrency, self._runner.capacity())
+        size = claim_size(slots, len(self._handlers), len(self._acks))
         return self._assignment.allowed(size)
 
     def _refused(self, error: SpooledError) -> None:
@@ -397,6 +411,12 @@ class Engine:
             logger.exception("job %s on %s cannot be run", job.id, context.queue_name)
             text = f"the worker could not run the job: {describe_error(error)}"
             self._finished((execution, Failure(fit_error(text))))
+
+    def _begun(self, execution: Execution) -> None:
+        """Count a job's time from now on."""
+        execution.started_at = asyncio.get_running_loop().time()
+        execution.deadline = execution.started_at + execution.job.timeout_seconds
+        self._timeouts.ring_at(execution.deadline)
 
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished
@@ -502,7 +522,7 @@ class Engine:
                 self._give_back(execution)
             case "exit":
                 self._fatal = self._fatal or StuckWorkerError(
-                    f"job {job_id} on {queue_name} still runs {seconds:.0f} s after it was aborted (on_stuck='exit')"
+                    f"job {job_id} on {queue_name} still runs {seconds:.2g} s after it was aborted (on_stuck='exit')"
                 )
                 self.request_stop()
         self._changed.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import difflib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,13 @@ from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
 from spooled.worker._options import WorkerOptions
-from spooled.worker._routing import Prepare, Routes
+from spooled.worker._process_pool import ProcessRunner
+from spooled.worker._process_references import check_not_loading, dump_handlers
+from spooled.worker._routing import Prepare, Routes, is_plain
 from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
 from spooled.worker._telling import Telling
+from spooled.worker._thread_runner import ThreadRunner
 from spooled.worker._wakeups import Wakeups, can_listen
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.events import EventHandler, EventHandlers, EventName
@@ -49,6 +53,9 @@ class WorkerKeywords(TypedDict, total=False):
     middleware: Sequence[Middleware]
     transport: Literal["auto", "httpx", "aiohttp"]
     wakeups: bool
+    isolation: Literal["thread", "process"]
+    max_jobs_per_child: int | None
+    max_memory_per_child: int | None
 
 
 class FrontDoor:
@@ -74,6 +81,7 @@ class FrontDoor:
         self._routes = Routes()
         self._run: WorkerRun | None = None
         self._beginning = threading.Lock()
+        self._process_setup: Callable[[], object] | None = None
 
     @property
     def queue_name(self) -> str:
@@ -156,6 +164,7 @@ class FrontDoor:
         Raises:
             RuntimeError: No handler is registered, or the worker runs already.
         """
+        check_not_loading()
         if not self._beginning.acquire(blocking=False):
             raise RuntimeError("the worker is being started already, by another thread")
         try:
@@ -167,6 +176,34 @@ class FrontDoor:
             self._run = run
         finally:
             self._beginning.release()
+
+    def _override(self, set_up_child: Callable[[], object], **changes: Any) -> None:
+        """Change options from outside, before the start.
+
+        Args:
+            set_up_child: Called in each child process when it has imported the handlers; a function at the top of a
+                module, or a partial of one.
+            changes: New values of options.
+        """
+        self._process_setup = set_up_child
+        self._options = dataclasses.replace(self._options, **changes)
+
+    def _plain_runner(self, label: str) -> Runner:
+        """Return what runs the plain handlers.
+
+        Raises:
+            RuntimeError: They are to run in child processes, which could not find them.
+        """
+        options = self._options
+        if options.isolation == "thread" or not any(is_plain(handler) for handler in self._routes):
+            return ThreadRunner(options.concurrency, label)
+        return ProcessRunner(
+            options.concurrency,
+            dump_handlers(self),
+            grace=options.cleanup_grace,
+            max_jobs=options.max_jobs_per_child,
+            max_memory=options.max_memory_per_child,
+        )
 
     def _take_back(self, run: WorkerRun) -> None:
         """Forget a run that has not come about."""

@@ -20,6 +20,9 @@ _HOSTNAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,255}(?<![.-])")
 _WORKER_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METADATA_LIMIT = 64 * 1024
 
+ISOLATIONS = ("thread", "process")
+"""Where plain functions run."""
+
 TRANSPORTS = ("auto", "httpx", "aiohttp")
 """How the engine talks: `auto` is the client's own transport if it was given one, and aiohttp elsewhere."""
 
@@ -48,6 +51,9 @@ class WorkerOptions:
     middleware: tuple[Middleware, ...] = ()
     transport: str = "auto"
     wakeups: bool = False
+    isolation: str = "thread"
+    max_jobs_per_child: int | None = None
+    max_memory_per_child: int | None = None
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue_name)
@@ -81,6 +87,17 @@ class WorkerOptions:
             raise ValueError(f"metadata must be JSON: {error}") from error
         if size > _METADATA_LIMIT:
             raise ValueError(f"metadata must be at most {_METADATA_LIMIT} bytes of JSON, got {size}")
+        self._check_isolation()
+
+    def _check_isolation(self) -> None:
+        if self.isolation not in ISOLATIONS:
+            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, got {self.isolation!r}")
+        for name in ("max_jobs_per_child", "max_memory_per_child"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(name, value, 1, 2**31, whole=True)
+                if self.isolation != "process":
+                    raise ValueError(f"{name} needs isolation='process', for threads are not replaced")
 
     def effective_hostname(self) -> str:
         """The hostname to register with; the machine's own is brought into the server's alphabet."""

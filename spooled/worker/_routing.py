@@ -41,6 +41,7 @@ class Routes:
         self._default: Callable[[Any], Any] | None = None
         self._typed: dict[str, Callable[[Any], Any]] = {}
         self._payloads: dict[Callable[[Any], Any], PayloadCodec | None] = {}
+        self._declared: dict[str | None, Any] = {}
 
     def __bool__(self) -> bool:
         return self._default is not None or bool(self._typed)
@@ -53,6 +54,11 @@ class Routes:
     @property
     def job_types(self) -> list[str]:
         return sorted(self._typed)
+
+    def registered(self) -> list[tuple[Callable[[Any], Any], str | None, Any]]:
+        """Return the arguments of `add` for each handler."""
+        handlers = ([] if self._default is None else [(None, self._default)]) + list(self._typed.items())
+        return [(handler, job_type, self._declared[job_type]) for job_type, handler in handlers]
 
     def add(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
         """Register a handler for one job type, or for every job that no other handler takes.
@@ -78,6 +84,7 @@ class Routes:
             )
         kind = payload if payload is not None else payload_type_of(handler)
         self._payloads[handler] = None if kind is None else PayloadCodec(kind, job_type)
+        self._declared[job_type] = payload
         if job_type is None:
             self._default = handler
         else:

@@ -1,6 +1,6 @@
-"""Where handlers run: in a pool of threads, or on the user's event loop. Never on the I/O loop.
+"""Where handlers run: in a pool of threads or of child processes, or on the user's event loop. Never on the I/O loop.
 
-Both take executions from the I/O loop and bring back each outcome exactly once.
+All take executions from the I/O loop and bring back each outcome exactly once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -24,13 +25,32 @@ from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, run
 Finished = tuple[Execution, Outcome]
 Deliver = Callable[[Finished], None]
 """Called on the I/O loop with an execution that has ended and how."""
+Begun = Callable[[Execution], None]
+"""Called on the I/O loop with an execution whose handler begins now, which may be later than it was submitted."""
+Recovered = Callable[[], None]
+"""Called on the I/O loop when the capacity has grown."""
 
 
 class Runner(Protocol):
     """Runs handlers for the engine. All methods are called on the I/O loop."""
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+    overtime: float
+    """Seconds after the grace for its clean-up in which a handler may yet be ended by force."""
+
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun, recovered: Recovered
+    ) -> None:
         """Say where outcomes go; called once, before anything else."""
+
+    async def open(self) -> None:
+        """Get ready to run handlers. Called once, before the worker is registered.
+
+        Raises:
+            RuntimeError: No handler could run.
+        """
+
+    def capacity(self) -> int:
+        """Return how many handlers can run at once; no more than that should be submitted."""
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
         """Make the context that fits the handler."""
@@ -50,6 +70,9 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Take no more work. Does not wait for handlers that are still running."""
+
+    async def wait_closed(self) -> None:
+        """Wait until what was made to run handlers has ended, where that can be waited for."""
 
     def is_current(self) -> bool:
         """Whether the caller is one of the handlers. Called from anywhere."""
@@ -75,14 +98,22 @@ class CallerRunner:
     Several workers may share a desk, and so the thread.
     """
 
+    overtime = 0.0
+
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._done: Handoff[Finished] | None = None
         self._scopes = JobScopes(on_loop=False)
         self._waiting = _Waiting()
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = Handoff(loop, deliver)
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    def capacity(self) -> int:
+        return sys.maxsize
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(JobContext, job, queue_name, threading.Event())
@@ -100,6 +131,9 @@ class CallerRunner:
 
     def close(self) -> None:
         """Nothing to release: whoever serves leaves the desk when the workers have ended."""
+
+    async def wait_closed(self) -> None:
+        """Nothing to wait for."""
 
     def is_current(self) -> bool:
         return False
@@ -177,6 +211,8 @@ class Desk:
 class LoopRunner:
     """Runs coroutine functions as tasks on the user's own loop, which is never the I/O loop."""
 
+    overtime = 0.0
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._start: Handoff[Execution] = Handoff(loop, self._start_task)
@@ -186,8 +222,14 @@ class LoopRunner:
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
         self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = Handoff(loop, deliver)
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    def capacity(self) -> int:
+        return sys.maxsize
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(AsyncJobContext, job, queue_name, AsyncSignal())
@@ -214,6 +256,9 @@ class LoopRunner:
 
     def close(self) -> None:
         """Nothing to release: tasks end by themselves, on a loop that is not ours."""
+
+    async def wait_closed(self) -> None:
+        """Nothing to wait for: see `close`."""
 
     def is_current(self) -> bool:
         try:
@@ -264,15 +309,25 @@ class LoopRunner:
 
 
 class MixedRunner:
-    """Runs plain functions in threads and coroutine functions on the user's loop."""
+    """Runs plain functions by one runner, and coroutine functions by another."""
 
-    def __init__(self, threads: Runner, coroutines: Runner) -> None:
-        self._threads = threads
+    def __init__(self, plain: Runner, coroutines: Runner) -> None:
+        self._plain = plain
         self._coroutines = coroutines
+        self.overtime = max(plain.overtime, coroutines.overtime)
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
-        self._threads.bind(loop, deliver)
-        self._coroutines.bind(loop, deliver)
+    def bind(
+        self, loop: asyncio.AbstractEventLoop, deliver: Deliver, begun: Begun, recovered: Recovered
+    ) -> None:
+        self._plain.bind(loop, deliver, begun, recovered)
+        self._coroutines.bind(loop, deliver, begun, recovered)
+
+    async def open(self) -> None:
+        await self._plain.open()
+        await self._coroutines.open()
+
+    def capacity(self) -> int:
+        return min(self._plain.capacity(), self._coroutines.capacity())
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
         return self._for(route).context(job, queue_name, route)
@@ -284,17 +339,21 @@ class MixedRunner:
         self._for(execution.route).abort(execution)
 
     def replace_dead_threads(self) -> int:
-        return self._threads.replace_dead_threads()
+        return self._plain.replace_dead_threads()
 
     def close(self) -> None:
-        self._threads.close()
+        self._plain.close()
         self._coroutines.close()
 
+    async def wait_closed(self) -> None:
+        await self._plain.wait_closed()
+        await self._coroutines.wait_closed()
+
     def is_current(self) -> bool:
-        return self._threads.is_current() or self._coroutines.is_current()
+        return self._plain.is_current() or self._coroutines.is_current()
 
     def _for(self, route: Route | None) -> Runner:
-        return self._threads if route is not None and route.plain else self._coroutines
+        return self._plain if route is not None and route.plain else self._coroutines
 
 
 def new_context(

@@ -61,6 +61,8 @@ class ThreadRunner:
     Daemon, because a handler that hangs must not keep the process alive after the worker has stopped.
     """
 
+    overtime = 0.0
+
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
@@ -71,9 +73,15 @@ class ThreadRunner:
         self._done: Handoff[tuple[_Slot, int, Outcome]] | None = None
         self._deliver: Deliver | None = None
 
-    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+    def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._deliver = deliver
         self._done = Handoff(loop, self._finished)
+
+    async def open(self) -> None:
+        """Nothing to do: threads are started as they are needed."""
+
+    def capacity(self) -> int:
+        return self._size
 
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(JobContext, job, queue_name, threading.Event())
@@ -117,6 +125,9 @@ class ThreadRunner:
         for slot in self._slots:
             slot.closed = True
             slot.wake.put(None)
+
+    async def wait_closed(self) -> None:
+        """Nothing to wait for: a handler may never return."""
 
     def is_current(self) -> bool:
         current = threading.current_thread()

@@ -1,4 +1,4 @@
-"""`SpooledWorker`: handlers are plain functions and run in threads."""
+"""`SpooledWorker`: handlers are plain functions and run in threads or in child processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import check_handler, is_plain, name_of
 from spooled.worker._runners import CallerRunner
 from spooled.worker._sinks import ThreadSink
-from spooled.worker._thread_runner import ThreadRunner
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import JobContext
 
@@ -22,7 +21,7 @@ H = TypeVar("H", bound=Callable[[JobContext[Any]], object])
 
 
 class SpooledWorker(FrontDoor):
-    """Claims jobs from one queue and runs a handler for each, in threads.
+    """Claims jobs from one queue and runs a handler for each, in threads or in child processes.
 
     Delivery is at least once: a job is acked after its handler returned, and runs again when its lease was lost
     before that. Handlers should therefore be safe to repeat.
@@ -54,6 +53,12 @@ class SpooledWorker(FrontDoor):
             aiohttp. Default `auto`.
         wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
             about every 20 s. What becomes due by time may then be found that much later. Default False.
+        isolation: Where handlers run: `thread`, or `process` for child processes, which use all cores and are killed
+            when an aborted handler has not ended `cleanup_grace` seconds later. They import handlers by module and
+            name; docs/worker.md says what follows from that. Default `thread`.
+        max_jobs_per_child: Replace a child process after so many jobs. Default: no limit.
+        max_memory_per_child: Replace a child process after a job that left it with more resident memory than so many
+            MiB. Default: no limit.
         auto_start: Start in the background as soon as a handler is registered. Default False.
 
     Raises:
@@ -70,6 +75,11 @@ class SpooledWorker(FrontDoor):
         **options: Unpack[WorkerKeywords],
     ) -> None:
         super().__init__(client, queue_name, **options)
+        if auto_start and self._options.isolation == "process":
+            # A decorator runs before the function has its name, and child processes import the module, too.
+            raise ValueError(
+                "auto_start needs isolation='thread'; call start() when the handlers are registered"
+            )
         self._auto_start = auto_start
 
     def process(self, handler: H) -> H:
@@ -197,7 +207,7 @@ class SpooledWorker(FrontDoor):
         runner: CallerRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
-        runs: ThreadRunner | CallerRunner = runner or ThreadRunner(self._options.concurrency, label)
+        runs = runner or self._plain_runner(label)
         self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, assignment)
 
     def _drain(self, run: WorkerRun) -> None:

@@ -152,9 +152,26 @@ class Middleware:
     def acked(self, ack: AckInfo) -> None:
         """It is decided how an execution ended for the server. Called once for every claimed job.
 
+        Not so in the child processes of a worker with `isolation="process"`, where `around` and `run` are called:
+        `acks_are_told` says so there.
+
         It may come before the handler has returned, when the job was aborted. Called on the I/O thread, like
         `claimed`.
         """
+
+
+_acks_are_told = True
+
+
+def acks_are_told() -> bool:
+    """Return whether `claimed` and `acked` are called in this process: not in a worker's child processes."""
+    return _acks_are_told
+
+
+def tell_no_acks() -> None:
+    """Say that this is a child process, which runs handlers only."""
+    global _acks_are_told
+    _acks_are_told = False
 
 
 HOOKS = ("claimed", "around", "run", "run_async", "acked")
@@ -220,6 +237,11 @@ def wrap_async_handler(
     for one in outside:
         handler = _async_layer(one, handler)
     return handler
+
+
+def runs_around_handlers(one: Middleware) -> bool:
+    """Return whether a middleware has anything to do around handlers."""
+    return any(_overrides(one, hook) for hook in ("around", "run", "run_async"))
 
 
 def wants(middlewares: Sequence[Middleware], hook: Literal["claimed", "acked"]) -> bool:

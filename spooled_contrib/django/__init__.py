@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spooled_contrib.django._client import get_async_client, get_client
-    from spooled_contrib.django._jobs import Job, Promised, job
+    from spooled_contrib.django._jobs import Job, PendingEnqueue, job
 
-__all__ = ["Job", "Promised", "get_async_client", "get_client", "job"]
+__all__ = ["Job", "PendingEnqueue", "get_async_client", "get_client", "job"]
 
 
 def __getattr__(name: str) -> object:

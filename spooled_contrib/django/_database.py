@@ -14,7 +14,7 @@ from spooled.worker import JobContext, Middleware
 logger = logging.getLogger("spooled.django")
 
 
-class DatabaseHygiene(Middleware):
+class DatabaseCleanup(Middleware):
     """Does around every job what Django does around every request, in the thread that runs the job.
 
     Connections are thread-local, so it must be that thread. For coroutine handlers it is the thread in which asgiref
@@ -23,25 +23,25 @@ class DatabaseHygiene(Middleware):
     """
 
     def run(self, ctx: JobContext[Any], call_next: Callable[[], object]) -> object:
-        tidy()
+        close_stale()
         try:
             return call_next()
         finally:
-            tidy()
+            close_stale()
 
     async def run_async(
         self,
         ctx: JobContext[Any],
         call_next: Callable[[], Awaitable[object]],
     ) -> object:
-        await _tidy_async()
+        await _close_stale_async()
         try:
             return await call_next()
         finally:
-            await _tidy_async()
+            await _close_stale_async()
 
 
-def tidy() -> None:
+def close_stale() -> None:
     """Close connections of this thread that are broken or too old, and forget the queries that DEBUG has logged.
 
     Never raises: the job's own queries will say what is wrong with its database.
@@ -56,4 +56,4 @@ def tidy() -> None:
         logger.exception("tidying up the database connections of this thread failed")
 
 
-_tidy_async = sync_to_async(tidy, thread_sensitive=True)
+_close_stale_async = sync_to_async(close_stale, thread_sensitive=True)

@@ -28,7 +28,7 @@ KEY_LIMIT = 255
 
 
 @dataclass(slots=True)
-class Promised:
+class PendingEnqueue:
     """A job that is sent when a transaction commits.
 
     Attributes:
@@ -124,14 +124,14 @@ class Job(Generic[P, S, R]):
         *,
         using: str | None = None,
         **options: Unpack[EnqueueOptions],
-    ) -> Promised: ...
+    ) -> PendingEnqueue: ...
     @overload
     def enqueue_on_commit(
         self, payload: P, *, using: str | None = None, **options: Unpack[EnqueueOptions]
-    ) -> Promised: ...
+    ) -> PendingEnqueue: ...
     def enqueue_on_commit(
         self, payload: Any = OMITTED, *, using: str | None = None, **options: Unpack[EnqueueOptions]
-    ) -> Promised:
+    ) -> PendingEnqueue:
         """Put a job on the queue when the current transaction commits, and not at all when it does not.
 
         With `SPOOLED["OUTBOX"]` the job is a row of the same transaction, and the worker sends it: exactly one job
@@ -148,7 +148,7 @@ class Job(Generic[P, S, R]):
             TypeError: There is a model instance in it.
             ValidationError: The idempotency key breaks a rule (contract api-v1 §3.2).
         """
-        promised = Promised(_checked_key(options.get("idempotency_key")))
+        promised = PendingEnqueue(_checked_key(options.get("idempotency_key")))
         options["idempotency_key"] = promised.idempotency_key
         parameters = self.parameters(payload, options)
         if conf.current().outbox:

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connections
 from spooled import SpooledClient
 from spooled.config import RetryConfig
 from spooled.errors import SpooledError
-from spooled_contrib.django._database import tidy
+from spooled_contrib.django._database import close_stale
 from spooled_contrib.django._outbox import Sender
 
 logger = logging.getLogger("spooled.django")
@@ -135,7 +135,7 @@ class Relay:
 
     def _pass(self) -> float:
         """Send what is due. Return the seconds until the next pass."""
-        tidy()
+        close_stale()
         before = self._sender.sent
         wait = 0.0
         try:

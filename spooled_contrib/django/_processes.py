@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from spooled.cli.children import Child
-from spooled.cli.signals import heard, stop_signals
+from spooled.cli.signals import listen_for_signals, stop_signals
 
 logger = logging.getLogger("spooled.django")
 
@@ -45,7 +45,7 @@ def run(launch: Launch, count: int) -> int:
         0 when all ended well, else the exit code of the one that did not.
     """
     events: queue.SimpleQueue[_Ended | _Due | int] = queue.SimpleQueue()
-    with heard(stop_signals(), events.put):
+    with listen_for_signals(stop_signals(), events.put):
         return _Supervisor(launch, count, events).run()
 
 

@@ -12,7 +12,7 @@ from spooled.codec import result_codec
 from spooled.worker import AsyncSpooledWorker, Middleware, SpooledWorker
 from spooled.worker.signature import prepare_result
 from spooled_contrib.django import conf
-from spooled_contrib.django._database import DatabaseHygiene
+from spooled_contrib.django._database import DatabaseCleanup
 from spooled_contrib.django._jobs import Job, describe_duplicate, registry
 from spooled_contrib.django._task_queues import takes_any_queue, task_queues
 
@@ -100,7 +100,7 @@ def concurrency_of(name: str, jobs: Sequence[Job[Any, ..., Any]]) -> int:
 
 def _options(name: str, jobs: Sequence[Job[Any, ..., Any]], concurrency: int | None) -> dict[str, Any]:
     settings = conf.current()
-    middleware: list[Middleware] = [DatabaseHygiene(), *settings.make_middleware()]
+    middleware: list[Middleware] = [DatabaseCleanup(), *settings.make_middleware()]
     return {
         **settings.worker,
         "concurrency": concurrency or concurrency_of(name, jobs),

@@ -17,7 +17,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, Stat
 from spooled import __version__
 from spooled.worker import JobContext
 from spooled.worker.control import JobControl
-from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware
+from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, acks_are_told
 from spooled_contrib.otel import _conventions as names
 from spooled_contrib.otel._payload import split
 
@@ -99,7 +99,9 @@ class OpenTelemetryMiddleware(Middleware):
             links=[Link(sender)] if sender.is_valid else [],
             attributes={**attributes, names.MESSAGE_ID: ctx.job_id, "spooled.job.attempt": ctx.attempt},
         )
-        run = self._runs[ctx] = _Run(span)
+        run = _Run(span)
+        if acks_are_told():
+            self._runs[ctx] = run
         started = time.perf_counter()
         token = otel_context.attach(trace.set_span_in_context(span, base))
         try:

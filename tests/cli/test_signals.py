@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spooled.cli.signals import heard
+from spooled.cli.signals import listen_for_signals
 from tests.waiting import HOPELESS
 
 
@@ -21,7 +21,7 @@ def inbox() -> queue.SimpleQueue[int]:
 
 
 def test_each_signal_is_reported_once(inbox: queue.SimpleQueue[int]) -> None:
-    with heard([signal.SIGUSR1, signal.SIGUSR2], inbox.put):
+    with listen_for_signals([signal.SIGUSR1, signal.SIGUSR2], inbox.put):
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
             os.kill(os.getpid(), number)
             assert inbox.get(timeout=HOPELESS) == number
@@ -38,7 +38,7 @@ def test_a_signal_that_another_thread_gets_is_heard_while_the_main_thread_waits(
         reports.append(number)
         heard_it.set()
 
-    with heard([signal.SIGUSR1], report):
+    with listen_for_signals([signal.SIGUSR1], report):
         # To that thread only: the main thread's wait is not interrupted, and no handler runs until it is over.
         thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
         thread.start()
@@ -48,7 +48,7 @@ def test_a_signal_that_another_thread_gets_is_heard_while_the_main_thread_waits(
 
 
 def test_a_loop_that_takes_the_wake_up_descriptor_does_not_silence_it(inbox: queue.SimpleQueue[int]) -> None:
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         ours = signal.set_wakeup_fd(-1)
         os.kill(os.getpid(), signal.SIGUSR1)
         assert inbox.get(timeout=HOPELESS) == signal.SIGUSR1
@@ -57,7 +57,7 @@ def test_a_loop_that_takes_the_wake_up_descriptor_does_not_silence_it(inbox: que
 
 def test_everything_is_put_back(inbox: queue.SimpleQueue[int]) -> None:
     before = signal.getsignal(signal.SIGUSR1)
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         assert signal.getsignal(signal.SIGUSR1) is not before
     assert signal.getsignal(signal.SIGUSR1) is before
     assert signal.set_wakeup_fd(-1) == -1
@@ -79,7 +79,10 @@ def raise_usr1() -> None:
 
 
 def test_a_forked_child_has_the_signals_from_before(inbox: queue.SimpleQueue[int]) -> None:
-    with heard([signal.SIGUSR1], inbox.put), heard([signal.SIGUSR1, signal.SIGUSR2], inbox.put):
+    with (
+        listen_for_signals([signal.SIGUSR1], inbox.put),
+        listen_for_signals([signal.SIGUSR1, signal.SIGUSR2], inbox.put),
+    ):
         assert fork(raise_usr1) == -signal.SIGUSR1
         assert fork(lambda: os._exit(signal.set_wakeup_fd(-1) + 1)) == 0
     assert inbox.empty()
@@ -88,7 +91,7 @@ def test_a_forked_child_has_the_signals_from_before(inbox: queue.SimpleQueue[int
 def test_a_forked_child_has_the_handler_from_before(inbox: queue.SimpleQueue[int]) -> None:
     previous = signal.signal(signal.SIGUSR1, lambda *_: os._exit(5))
     try:
-        with heard([signal.SIGUSR1], inbox.put), heard([signal.SIGUSR1], inbox.put):
+        with listen_for_signals([signal.SIGUSR1], inbox.put), listen_for_signals([signal.SIGUSR1], inbox.put):
             assert fork(raise_usr1) == 5
     finally:
         signal.signal(signal.SIGUSR1, previous)
@@ -98,7 +101,7 @@ def test_a_forked_child_has_the_handler_from_before(inbox: queue.SimpleQueue[int
 def test_a_child_that_is_signalled_while_it_is_forked_does_not_tell_the_parent(
     inbox: queue.SimpleQueue[int],
 ) -> None:
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         for _ in range(100):
             pid = os.fork()
             if not pid:
@@ -112,7 +115,7 @@ def test_a_child_that_is_signalled_while_it_is_forked_does_not_tell_the_parent(
 
 def test_a_child_that_leaves_the_block_changes_nothing(inbox: queue.SimpleQueue[int]) -> None:
     leave = contextlib.ExitStack()
-    leave.enter_context(heard([signal.SIGUSR1], inbox.put))
+    leave.enter_context(listen_for_signals([signal.SIGUSR1], inbox.put))
 
     def child() -> None:
         signal.signal(signal.SIGUSR1, lambda *_: os._exit(6))
@@ -126,7 +129,7 @@ def test_a_child_that_leaves_the_block_changes_nothing(inbox: queue.SimpleQueue[
 
 
 def test_a_child_that_lives_on_does_not_hold_the_block(inbox: queue.SimpleQueue[int]) -> None:
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         pid = os.fork()
         if not pid:
             signal.pause()
@@ -137,18 +140,18 @@ def test_a_child_that_lives_on_does_not_hold_the_block(inbox: queue.SimpleQueue[
 
 def test_a_child_may_hear_signals_itself(inbox: queue.SimpleQueue[int]) -> None:
     def child() -> None:
-        with heard([signal.SIGUSR1], os._exit):
+        with listen_for_signals([signal.SIGUSR1], os._exit):
             raise_usr1()
             threading.Event().wait()
 
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         assert fork(child) == signal.SIGUSR1
     assert inbox.empty()
 
 
 def test_preexec_fn_and_exec(inbox: queue.SimpleQueue[int]) -> None:
     command = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"]
-    with heard([signal.SIGUSR1], inbox.put):
+    with listen_for_signals([signal.SIGUSR1], inbox.put):
         for preexec in (None, raise_usr1, lambda: None):
             try:
                 done = subprocess.run(command, preexec_fn=preexec, check=False).returncode

@@ -306,3 +306,35 @@ def test_a_module_that_raises_shows_its_own_frames_only(spawn: Spawn, tmp_path: 
     assert lines[-1] == "spooled: module tasks raised ZeroDivisionError: division by zero"
     assert "importlib" not in result.err
     assert "spooled/cli" not in result.err
+
+
+STUCK = """
+    import threading
+    from spooled import SpooledClient
+    from spooled.worker import SpooledWorker
+
+    worker = SpooledWorker(
+        SpooledClient(), "q", poll_interval=0.1, timeout_grace=0.1, cleanup_grace=0.1, lease_duration=5
+    )
+
+    @worker.process
+    def handle(ctx):
+        print("running", flush=True)
+        threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("kind", ["alone", "group"])
+def test_a_stuck_handler_ends_the_command_with_a_code_of_its_own(
+    spawn: Spawn, api: Api, tmp_path: Path, kind: str
+) -> None:
+    group = "\n    from spooled.worker import WorkerGroup\n    group = WorkerGroup(worker)\n"
+    write(tmp_path, STUCK + (group if kind == "group" else ""))
+    job_id = api.enqueue("q", {}, timeout_seconds=1)
+    process = spawn("worker", "tasks:group" if kind == "group" else "tasks:worker", "--on-stuck", "exit")
+    result = process.finish()
+    assert result.code == 5
+    assert result.err.splitlines()[-1].startswith(f"spooled: job {job_id} on q still runs")
+    assert "Traceback" not in result.err
+    # Not acked: it runs again when its lease is over.
+    assert api.job(job_id)["status"] == "processing"

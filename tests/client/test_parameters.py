@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from spooled._http._parameters import takes_id_and_mapping, takes_mapping
+from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 
 
 class Things:
-    @takes_mapping
+    @accepts_dict
     def make(self, *, name: str, size: int = 1, color: str | None = None) -> tuple[Any, ...]:
         """Make a thing."""
         return name, size, color
 
-    @takes_mapping
+    @accepts_dict
     def list(self, *, limit: int | None = None) -> tuple[Any, ...]:
         return (limit,)
 

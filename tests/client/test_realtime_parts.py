@@ -28,9 +28,9 @@ from spooled.realtime import (
 from spooled.realtime._async_clients import BUFFERED, AsyncEventStream
 from spooled.realtime._clients import EventStream
 from spooled.realtime._dispatcher import WAITING, Dispatcher
-from spooled.realtime._patience import Patience, is_final
+from spooled.realtime._filters import EVERYTHING, Subscriptions, as_filter
+from spooled.realtime._reconnect_policy import ReconnectPolicy, is_final
 from spooled.realtime._sse_source import where
-from spooled.realtime._subscriptions import EVERYTHING, Subscriptions, as_filter
 from spooled.realtime._websocket_source import address
 from spooled.realtime.events import RealtimeEvent, event_type, read_event
 from tests.waiting import HOPELESS
@@ -235,22 +235,22 @@ LOST = errors.NetworkError("lost")
 
 
 def test_the_waits_double_up_to_their_cap_and_end() -> None:
-    patience = Patience(ReconnectOptions(True, 7, 1.0, 30.0), random=lambda: 0.0)
-    assert [patience.next(LOST) for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, None]
-    patience.reset()
-    assert patience.next(LOST) == 1
-    late = Patience(ReconnectOptions(), random=lambda: 1.0)
+    policy = ReconnectPolicy(ReconnectOptions(True, 7, 1.0, 30.0), random=lambda: 0.0)
+    assert [policy.next(LOST) for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, None]
+    policy.reset()
+    assert policy.next(LOST) == 1
+    late = ReconnectPolicy(ReconnectOptions(), random=lambda: 1.0)
     assert late.next(LOST) == 1.25
 
 
 def test_what_no_server_may_ask_for_is_not_waited_out():
     late = errors.create_error_from_response(429, b"{}", headers={"retry-after": "1000000000"})
-    assert Patience(ReconnectOptions(), random=lambda: 0.0).next(late) == 60.0
+    assert ReconnectPolicy(ReconnectOptions(), random=lambda: 0.0).next(late) == 60.0
 
 
 def test_what_the_server_asks_for_is_waited_out() -> None:
     busy = errors.create_error_from_response(429, b"{}", headers={"retry-after": "7"})
-    assert Patience(ReconnectOptions(), random=lambda: 0.0).next(busy) == 7
+    assert ReconnectPolicy(ReconnectOptions(), random=lambda: 0.0).next(busy) == 7
 
 
 def test_some_refusals_are_final() -> None:
@@ -265,9 +265,9 @@ def test_some_refusals_are_final() -> None:
     ]:
         error = errors.create_error_from_response(status, b"{}", headers={"retry-after": "1"})
         assert is_final(error) is final, status
-        wait = Patience(ReconnectOptions()).next(error)
+        wait = ReconnectPolicy(ReconnectOptions()).next(error)
         assert (wait is None) is final
-    assert Patience(ReconnectOptions(auto_reconnect=False)).next(LOST) is None
+    assert ReconnectPolicy(ReconnectOptions(auto_reconnect=False)).next(LOST) is None
     assert not is_final(LOST)
 
 

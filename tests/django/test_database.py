@@ -15,7 +15,7 @@ from django.db import connection, connections
 from django.test import override_settings
 
 from spooled.worker import JobContext
-from spooled_contrib.django._database import DatabaseHygiene
+from spooled_contrib.django._database import DatabaseCleanup
 from tests.django.test_worker import Manage
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
@@ -158,7 +158,7 @@ def test_coroutines_use_one_connection_and_survive_a_disconnect(
 
 def test_nothing_leaks_over_ten_thousand_jobs(db: None) -> None:
     """In a thread of its own, as in a worker: queries are forgotten, files and connections stay the same."""
-    hygiene, ctx = DatabaseHygiene(), _context()
+    hygiene, ctx = DatabaseCleanup(), _context()
     seen: list[tuple[int, int]] = []
     failures: list[BaseException] = []
 
@@ -193,7 +193,7 @@ def test_a_transaction_of_the_caller_is_left_alone(db: None) -> None:
     with transaction.atomic():
         Order.objects.create(customer="Ada")
         inside = connection.connection
-        DatabaseHygiene().run(_context(), lambda: None)
+        DatabaseCleanup().run(_context(), lambda: None)
         assert connection.connection is inside
         assert Order.objects.count() == 1
 

@@ -15,7 +15,7 @@ from shop.models import Order
 
 from spooled.errors import NetworkError
 from spooled.worker import JobContext
-from spooled_contrib.django import Promised, get_client, job
+from spooled_contrib.django import PendingEnqueue, get_client, job
 from spooled_contrib.django._jobs import Registry, registry
 from tests.worker.conftest import Outside
 
@@ -50,7 +50,7 @@ def test_a_job_that_fails(spooled_django: Any) -> None:
 def test_on_commit_sends_after_the_commit(spooled_django: Any, outside: Outside) -> None:
     with transaction.atomic():
         promised = make_invoice.enqueue_on_commit(Invoice(1), delay=60)
-        assert isinstance(promised, Promised)
+        assert isinstance(promised, PendingEnqueue)
         assert promised.job_id is None
         assert outside.counts("invoices").get("scheduled", 0) == 0
     assert promised.job_id is not None

@@ -14,12 +14,12 @@ from django.utils import timezone, translation
 from spooled import AsyncSpooledClient, SpooledClient
 from spooled.testing import drain
 from spooled.worker import AsyncSpooledWorker, SpooledWorker
-from spooled_contrib.django._database import DatabaseHygiene
+from spooled_contrib.django._database import DatabaseCleanup
 from spooled_contrib.server import EmbeddedServer
 from tests.worker.conftest import Outside
 
 State = tuple[Any, ...]
-OPTIONS: dict[str, Any] = {"concurrency": 1, "poll_interval": 0.05, "middleware": [DatabaseHygiene()]}
+OPTIONS: dict[str, Any] = {"concurrency": 1, "poll_interval": 0.05, "middleware": [DatabaseCleanup()]}
 
 
 def state() -> State:

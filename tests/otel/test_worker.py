@@ -130,3 +130,29 @@ def test_a_failing_job_is_seen_by_both(
     assert process.context.trace_id == span(exporter, "send emails").context.trace_id
     assert registry.get_sample_value("spooled_worker_jobs_failed_total", {"queue": "emails"}) == 1
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_child_processes(
+    server: EmbeddedServer,
+    exporter: InMemorySpanExporter,
+    provider: TracerProvider,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("SPOOLED_API_KEY", server.api_key)
+    monkeypatch.setenv("SPOOLED_BASE_URL", server.url)
+    from tests.otel import traced_in_processes
+
+    worker, client = traced_in_processes.worker, traced_in_processes.worker._client
+    ids = []
+    for _ in range(3):
+        made = traced(client, tracer_provider=provider).create(queue_name="emails", payload={"to": "ada"})
+        ids.append(made.id)
+    worker.start(burst=True)
+    results = [client.jobs.get(job_id).result for job_id in ids]
+    client.close()
+    traces = [trace.format_trace_id(one.context.trace_id) for one in exporter.get_finished_spans()]
+    assert [one["trace"] for one in results] == traces
+    assert [one["payload"] for one in results] == [{"to": "ada"}] * 3
+    assert [len(one["spans"]) for one in results] == [0, 1, 2]
+    # No ack is told in a child, so nothing must wait there for one.
+    assert {one["waiting for acks"] for one in results} == {0}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spooled.cli.children import python_command
-from spooled.cli.signals import heard, stop_signals
+from spooled.cli.signals import listen_for_signals, stop_signals
 from spooled_contrib.server import (
     AddressUnavailableError,
     EmbeddedServer,
@@ -89,7 +89,7 @@ class _Run:
         logging.getLogger("spooled").addHandler(_LogLines(terminal))
 
     def until_the_end(self, programs: Mapping[str, Sequence[str]]) -> int:
-        with heard(stop_signals(), self._events.put):
+        with listen_for_signals(stop_signals(), self._events.put):
             code = self._start(programs)
             while code is None or self._children:
                 event = self._events.get()

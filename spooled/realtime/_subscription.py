@@ -10,15 +10,15 @@ from typing import NoReturn
 
 from spooled.errors import AuthenticationError, NetworkError, SpooledError
 from spooled.realtime._access import Access
-from spooled.realtime._patience import STEADY, Patience, ReconnectOptions
+from spooled.realtime._filters import Subscriptions
+from spooled.realtime._reconnect_policy import STEADY, ReconnectOptions, ReconnectPolicy
 from spooled.realtime._source import Connection, Source
-from spooled.realtime._subscriptions import Subscriptions
 from spooled.realtime.events import ConnectionState, RealtimeEvent
 
 _log = logging.getLogger("spooled.realtime")
 
 
-class Feed:
+class Subscription:
     """The life of a subscription: connect, read, and connect again when the connection is lost.
 
     Args:
@@ -50,7 +50,7 @@ class Feed:
         self.last_error: SpooledError | None = None
         self._source = source
         self._access = access
-        self._patience = Patience(options)
+        self._reconnects = ReconnectPolicy(options)
         self._deliver = deliver
         self._changed = changed
         self._over = over
@@ -69,7 +69,7 @@ class Feed:
             SpooledError: It could not be done.
         """
         if self._task is None:
-            self._patience.reset()
+            self._reconnects.reset()
             self._connected = asyncio.get_running_loop().create_future()
             self._task = asyncio.create_task(self._run(self._connected))
         if self._connected is not None:
@@ -153,7 +153,7 @@ class Feed:
                 renewed = False
             self.last_error = trouble
             self._settle()
-            wait = self._patience.next(trouble) if connected.done() else None
+            wait = self._reconnects.next(trouble) if connected.done() else None
             if wait is None:
                 return trouble
             self._become(ConnectionState.RECONNECTING)
@@ -185,7 +185,7 @@ class Feed:
             finally:
                 self._connection = None
                 if loop.time() - opened_at >= STEADY:
-                    self._patience.reset()
+                    self._reconnects.reset()
                 self._reading.cancel()
                 await _until_done(self._reading)
             if not self._reading.cancelled():
@@ -194,8 +194,8 @@ class Feed:
     async def _read(self, connection: Connection) -> None:
         async with contextlib.aclosing(connection.events()) as events:
             async for event in events:
-                if self._source.proves_itself:
-                    self._patience.reset()
+                if self._source.resets_backoff_on_data:
+                    self._reconnects.reset()
                 if self.subscriptions.wants(event):
                     self._delivering = True
                     try:

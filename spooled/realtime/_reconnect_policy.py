@@ -44,7 +44,7 @@ class ReconnectOptions:
         rules.number("max_reconnect_delay", self.max_reconnect_delay, 0.0)
 
 
-class Patience:
+class ReconnectPolicy:
     """Counts attempts.
 
     Args:
