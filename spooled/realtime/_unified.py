@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
+from spooled._async._session import AsyncSession
 from spooled._http._user_transports import is_async_transport
+from spooled._sync._session import Session
+from spooled.config import ClientConfig
 from spooled.errors import ConfigurationError
 from spooled.realtime._access import SessionAccess
 from spooled.realtime._async_clients import AsyncRealtime
@@ -14,11 +17,28 @@ from spooled.realtime._source import Source
 from spooled.realtime._sse_source import SseSource
 from spooled.realtime._websocket_source import WebSocketSource
 
-if TYPE_CHECKING:
-    from spooled._async.client import AsyncSpooledClient
-    from spooled._sync.client import SpooledClient
-
 Kind = Literal["websocket", "sse"]
+
+
+class _Client(Protocol):
+    @property
+    def config(self) -> ClientConfig: ...
+    @property
+    def _user_transport(self) -> object: ...
+
+
+class _BlockingClient(_Client, Protocol):
+    """What is used of a `SpooledClient`."""
+
+    @property
+    def _session(self) -> Session: ...
+
+
+class _AsyncClient(_Client, Protocol):
+    """What is used of an `AsyncSpooledClient`."""
+
+    @property
+    def _session(self) -> AsyncSession: ...
 
 
 class SpooledRealtime(Realtime):
@@ -39,7 +59,7 @@ class SpooledRealtime(Realtime):
 
     def __init__(
         self,
-        client: SpooledClient,
+        client: _BlockingClient,
         type: Kind = "websocket",  # noqa: A002 - the official name
         *,
         auto_reconnect: bool = True,
@@ -72,7 +92,7 @@ class AsyncSpooledRealtime(AsyncRealtime):
 
     def __init__(
         self,
-        client: AsyncSpooledClient,
+        client: _AsyncClient,
         type: Kind = "websocket",  # noqa: A002 - the official name
         *,
         auto_reconnect: bool = True,
@@ -87,7 +107,7 @@ class AsyncSpooledRealtime(AsyncRealtime):
         super().__init__(_source(client, type, access), access, options, whole=False)
 
 
-def _source(client: SpooledClient | AsyncSpooledClient, kind: str, access: SessionAccess) -> Source:
+def _source(client: _Client, kind: str, access: SessionAccess) -> Source:
     if kind == "websocket":
         return WebSocketSource(client.config, access)
     if kind != "sse":

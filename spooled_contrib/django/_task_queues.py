@@ -5,13 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.utils.module_loading import autodiscover_modules, import_string
 
-_noted: dict[str, set[str]] = {}
-
-
-def note_queue(alias: str, queue_name: str) -> None:
-    """Remember that a task was declared for this queue of a backend."""
-    _noted.setdefault(alias, set()).add(queue_name)
-
 
 def task_queues() -> set[str]:
     """Return the queues of all Spooled backends in `settings.TASKS`.
@@ -24,10 +17,15 @@ def task_queues() -> set[str]:
         Exception: What a broken `tasks` module raises.
     """
     backends = _backends()
-    if not all(queues for queues in backends.values()):
-        autodiscover_modules("tasks")
+    if all(backends.values()):
+        return {name for queues in backends.values() for name in queues}
+    autodiscover_modules("tasks")
+    from spooled_contrib.django.tasks import declared_queues
+
     return {
-        name for alias, queues in backends.items() for name in queues or {"default", *_noted.get(alias, ())}
+        name
+        for alias, queues in backends.items()
+        for name in queues or {"default", *declared_queues.get(alias, ())}
     }
 
 

@@ -33,7 +33,6 @@ from spooled_contrib.django._task_names import (
     task_enqueued,
 )
 from spooled_contrib.django._task_payload import _load, is_task, set_values, with_values
-from spooled_contrib.django._task_queues import note_queue
 from spooled_contrib.django._task_runner import TaskRunner
 
 __all__ = ["SpooledBackend", "SpooledTask", "TaskRunner", "task_backends"]
@@ -54,6 +53,9 @@ _STATUS = {
 
 _FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
 
+declared_queues: dict[str, set[str]] = {}
+"""The queues of the tasks that were declared, by the alias of their backend."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledTask(Task):  # type: ignore[type-arg] # Django's own is not generic at run time
@@ -69,7 +71,7 @@ class SpooledTask(Task):  # type: ignore[type-arg] # Django's own is not generic
 
     def __post_init__(self) -> None:
         Task.__post_init__(self)
-        note_queue(self.backend, self.queue_name)
+        declared_queues.setdefault(self.backend, set()).add(self.queue_name)
 
 
 class SpooledBackend(BaseTaskBackend):

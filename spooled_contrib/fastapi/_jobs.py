@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import (
-    TYPE_CHECKING,
     Annotated,
     Any,
     Concatenate,
@@ -21,18 +20,28 @@ from typing import (
 
 from pydantic.fields import FieldInfo
 
+from spooled import AsyncSpooledClient
 from spooled.definition import OMITTED, EnqueueOptions, JobDefaults, JobDefinition, definition_of
 from spooled.models import CreateJobResponse
 from spooled.worker import AsyncJobContext, JobContext
 from spooled.worker.signature import HandlerSignature, signature_of
 from spooled_contrib.fastapi._dependencies import Dependencies, is_dependency
 
-if TYPE_CHECKING:
-    from spooled_contrib.fastapi._runtime import Runtime
-
 P = TypeVar("P")
 R = TypeVar("R", covariant=True)
 S = ParamSpec("S")
+T = TypeVar("T")
+
+
+class JobRuntime(Protocol):
+    """What a job needs of the application that runs."""
+
+    @property
+    def client(self) -> AsyncSpooledClient:
+        """The application's client."""
+
+    def run_sync(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function on the application's loop, from a thread."""
 
 
 class Job(Generic[P, S, R]):
@@ -55,7 +64,7 @@ class Job(Generic[P, S, R]):
         self.definition = definition
         self.concurrency = concurrency
         self.function = function
-        self._find_runtime: Callable[[], Runtime] | None = None
+        self._find_runtime: Callable[[], JobRuntime] | None = None
         functools.update_wrapper(self, function)
 
     @property
@@ -114,7 +123,7 @@ class Job(Generic[P, S, R]):
         result: R = self.function(first, *args, **kwargs)
         return result
 
-    def _runtime(self) -> Runtime:
+    def _runtime(self) -> JobRuntime:
         if self._find_runtime is None:
             raise RuntimeError(
                 f"{self.signature.name} belongs to a JobRouter that no application uses; "
@@ -149,7 +158,7 @@ class JobRouter:
 
     def __init__(self) -> None:
         self.jobs: list[Job[Any, ..., Any]] = []
-        self._find_runtime: Callable[[], Runtime] | None = None
+        self._find_runtime: Callable[[], JobRuntime] | None = None
         self._included_in: list[JobRouter] = []
 
     def job(

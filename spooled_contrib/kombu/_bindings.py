@@ -14,16 +14,14 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.models import JobSummary
 from spooled_contrib.kombu import _threads
+from spooled_contrib.kombu._client_thread import ClientThread
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._pages import every_job
-
-if TYPE_CHECKING:
-    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -69,11 +67,11 @@ class Binding(NamedTuple):
 
 
 class Bindings:
-    """The bindings of one server, as one process sees them."""
+    """Share the bindings of one server among processes."""
 
-    def __init__(self, manager: ConnectionManager) -> None:
-        self._manager = manager
-        self._lock = _threads.new_condition()  # the manager's thread needs it too
+    def __init__(self, thread: ClientThread) -> None:
+        self._thread = thread
+        self._lock = _threads.new_condition()  # the client's thread needs it too
         self._own: dict[tuple[str, Binding], float] = {}
         self._known: dict[str, tuple[float, list[Binding]]] = {}
 
@@ -89,7 +87,7 @@ class Bindings:
             self._own[exchange, binding] = time.monotonic()
             self._known.pop(exchange, None)
         try:
-            self._manager.call(lambda client: self._tell(client, exchange, binding))
+            self._thread.call(lambda client: self._tell(client, exchange, binding))
         except (errors.AuthorizationError, errors.QuotaExceededError) as error:
             if not binding.lasting:
                 raise
@@ -130,7 +128,7 @@ class Bindings:
                     except (errors.NotFoundError, errors.ConflictError):
                         continue  # it is gone already
 
-        self._manager.call(cancel)
+        self._thread.call(cancel)
 
     def lookup(self, exchange: str, *, fresh: bool = False) -> list[Binding]:
         """Return everybody's bindings to an exchange.
@@ -143,10 +141,10 @@ class Bindings:
             SpooledError: The server could not be asked.
         """
         found = None if fresh else self._cached(exchange)
-        return self._manager.call(lambda client: self._ask(client, exchange)) if found is None else found
+        return self._thread.call(lambda client: self._ask(client, exchange)) if found is None else found
 
     async def find(self, client: AsyncSpooledClient, exchange: str) -> list[Binding]:
-        """As `lookup`, on the manager's loop."""
+        """As `lookup`, on the client's loop."""
         found = self._cached(exchange)
         return await self._ask(client, exchange) if found is None else found
 
@@ -177,8 +175,8 @@ class Bindings:
                     continue
             yield job, binding
 
-    async def keep(self, client: AsyncSpooledClient) -> None:
-        """Tell again what is about to be forgotten. On the manager's loop, all the time."""
+    async def keep(self) -> None:
+        """Tell again what is about to be forgotten. On the client's loop, all the time."""
         while True:
             await asyncio.sleep(LOOK)
             now = time.monotonic()
@@ -190,7 +188,7 @@ class Bindings:
                 ]
             for key in due:
                 try:
-                    kept = await self._tell(client, *key, anew=False)
+                    kept = await self._tell(self._thread.client, *key, anew=False)
                 except SpooledError as error:
                     logger.warning("a binding to %s could not be renewed; trying again: %s", key[0], error)
                     break
@@ -232,7 +230,7 @@ class Bindings:
 
     @property
     def _queue(self) -> str:
-        return to_spooled(f"{self._manager.options.prefix}{BINDINGS}")
+        return to_spooled(f"{self._thread.options.prefix}{BINDINGS}")
 
 
 def _read(job: JobSummary) -> Binding | None:

@@ -10,28 +10,25 @@ import asyncio
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import Lease, LeaseKeeper, LeaseState, engine_client
+from spooled.worker import Lease, LeaseKeeper, LeaseState
 from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bindings import Bindings
+from spooled_contrib.kombu._client_thread import ClientThread
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._events import SENDERS, Events
 from spooled_contrib.kombu._hub_waker import HubWaker
 from spooled_contrib.kombu._names import to_spooled
 from spooled_contrib.kombu._prefetcher import Prefetcher
 from spooled_contrib.kombu._results import REJECTED, is_refusal, job_of
-from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
 
 logger = logging.getLogger("spooled.kombu")
-
-T = TypeVar("T")
 
 REMEMBERED = 10_000
 """Messages whose ack was not accepted are remembered, in case that they come back; at most so many."""
@@ -39,47 +36,49 @@ REMEMBERED = 10_000
 SWEEP = 0.5
 """Seconds between two looks for tasks that have ended without a result."""
 
-SHORTEST_WAIT = 0.1
-"""Seconds to wait at least when the server says that it is asked too often; it may say 0."""
-
 FLUSH_TIMEOUT = 10.0
 """Seconds that acks get when a connection is closed."""
 
 
 class ConnectionManager:
-    """Own the thread, its loop and what runs on it.
+    """Own what fetches, keeps and settles messages.
 
     Attributes:
         options: Of the URL.
         api_key: The key, if there is one. It must never be shown or sent to anybody.
+        thread: Where all of it runs.
         bindings: Those that processes share.
         events: Celery's, on their way.
-        hub_wakers: Of event loops, rung when there may be something to do.
+        hub_wakers: Of event loops, woken when there may be something to do.
         changed: Notified when a prefetcher has got messages, or a slot is free. Guards the prefetchers.
+
+    Raises:
+        SpooledError: The client cannot be made.
     """
 
     def __init__(self, address: Address) -> None:
         self.options: Options = address.options
         self.changed = _threads.new_condition()
         self.worker_id = f"kombu-{socket.gethostname()[:100]}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._config = address.config()
-        self.api_key = self._config.api_key
-        self.bindings = Bindings(self)
-        self.events = Events(self)
         self.hub_wakers: set[HubWaker] = set()
         self._pending = 0
         self._settled = _threads.new_condition()
         self._flushing_since: float | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._in_trouble = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
-        self._loop = _threads.new_loop()
-        self._stopping = asyncio.Event()
-        started: Outcome[None] = _threads.new_outcome()
-        self._thread = _threads.new_thread(lambda: self._run(started), "spooled-kombu")
-        self._thread.start()
-        started.result()
+        self.thread = ClientThread(address)
+        self.call, self.begin, self.soon = self.thread.call, self.thread.begin, self.thread.soon
+        self.api_key = self.thread.config.api_key
+        self.bindings = Bindings(self.thread)
+        self.events = Events(self.thread, self.bindings)
+        self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
+        for work in (self._keeper.run, self._sweep, self.bindings.keep, *[self.events.send] * SENDERS):
+            self.thread.start(work)
+
+    @property
+    def _client(self) -> AsyncSpooledClient:
+        return self.thread.client
 
     def notify(self) -> None:
         """Wake whoever waits for messages: threads that drain, and event loops."""
@@ -90,46 +89,10 @@ class ConnectionManager:
 
     # --- from other threads -----------------------------------------------------------------------------------
 
-    def call(
-        self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, T]], timeout: float | None = None
-    ) -> T:
-        """Do something with the client, and wait for it.
-
-        When the server is asked too often and says how long to wait, it is asked again then.
-
-        Args:
-            work: Done again from its beginning in that case.
-            timeout: Longest time in seconds for that. Default: the option of that name.
-
-        Raises:
-            SpooledError: As the client.
-        """
-
-        async def patiently() -> T:
-            give_up_at = self._loop.time() + (self.options.timeout if timeout is None else timeout)
-            while True:
-                try:
-                    return await work(self._client)
-                except errors.RateLimitError as error:
-                    # A quota has no such time: waiting would not help.
-                    pause = error.server_wait
-                    if pause is None or self._loop.time() + pause > give_up_at:
-                        raise
-                    await asyncio.sleep(max(pause, SHORTEST_WAIT))
-
-        return _threads.call(self._loop, patiently())
-
-    def soon(self, callback: Callable[[], object]) -> None:
-        """Call it on the loop."""
-        try:
-            self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:
-            logger.debug("the connection is closed already")
-
     def open_prefetcher(self) -> Prefetcher:
-        """A prefetcher that claims from now on."""
-        prefetcher = Prefetcher(self)
-        self.soon(lambda: self._start(prefetcher.run()))
+        """Return a prefetcher that claims from now on."""
+        prefetcher = Prefetcher(self, self.options.poll, self.thread.config.max_retry_after)
+        self.thread.start(prefetcher.run)
         return prefetcher
 
     def fetch(self, queue_name: str) -> Delivery | None:
@@ -183,17 +146,6 @@ class ConnectionManager:
                 return delivery
         return None
 
-    def begin(self, work: Callable[[AsyncSpooledClient], Coroutine[Any, Any, object]]) -> None:
-        """Do something with the client in the background; an error of the server's is logged for debugging only."""
-
-        async def run() -> None:
-            try:
-                await work(self._client)
-            except SpooledError as error:
-                logger.debug("not done: %s", error)
-
-        self.soon(lambda: self._start(run()))
-
     def held(self, tag: str) -> Delivery | None:
         """The message with that delivery tag, if it is here and not settled."""
         return self._held.get(tag)
@@ -226,7 +178,7 @@ class ConnectionManager:
             give_up_at = self._flushing_since + timeout
             while self._pending:
                 left = give_up_at - time.monotonic()
-                if left <= 0 or not self._thread.is_alive():
+                if left <= 0 or not self.thread.is_alive:
                     return False
                 self._settled.wait(min(left, 1.0))
             self._flushing_since = None
@@ -240,7 +192,7 @@ class ConnectionManager:
                 "%d acks were not accepted in time; these messages will be delivered again", self._pending
             )
         self.events.flush()
-        self._end()
+        self.thread.close()
 
     def stop_at_exit(self) -> None:
         """Flush, and end the thread, for a process that ends without closing its connections.
@@ -248,22 +200,13 @@ class ConnectionManager:
         A loop that still ran while the interpreter is taken down would now and then take the process down with it.
         """
         self.flush()
-        self._end()
-
-    def _end(self) -> None:
-        self.soon(self._stopping.set)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(FLUSH_TIMEOUT)
-
-    def abandon(self) -> None:
-        """End the thread by itself: this process has been patched since, and nobody can wait for it any more."""
-        self.soon(self._stopping.set)
+        self.thread.close()
 
     # --- on the loop ------------------------------------------------------------------------------------------
 
     async def claim(self, queue_name: str, limit: int) -> list[Delivery]:
         """Claim, and keep the leases from the moment the claim was sent."""
-        sent_at = self._loop.time()
+        sent_at = self.thread.time()
         answer = await self._client.jobs.claim(
             queue_name=queue_name,
             worker_id=self.worker_id,
@@ -297,40 +240,6 @@ class ConnectionManager:
         if delivery.work is not None:
             self._begin(delivery, delivery.work)
 
-    def _run(self, started: Outcome[None]) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._main(started))
-        finally:
-            self._loop.close()
-
-    async def _main(self, started: Outcome[None]) -> None:
-        options = self.options
-        try:
-            self._client = engine_client(
-                self._config, connections=options.connections, transport=options.transport
-            )
-        except BaseException as error:
-            started.set_exception(error)
-            return
-        self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
-        keeping = self._loop.create_task(self._keeper.run())
-        self._start(self._sweep())
-        self._start(self.bindings.keep(self._client))
-        for _ in range(SENDERS):
-            self._start(self.events.send(self._client))
-        started.set_result(None)
-        await self._stopping.wait()
-        for task in [keeping, *self._tasks]:
-            task.cancel()
-        await asyncio.gather(keeping, *self._tasks, return_exceptions=True)
-        await self._client.close()
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def forget(self, delivery: Delivery) -> None:
         """The message was lost before anybody saw it: it is somebody else's now."""
         self._held.pop(delivery.tag, None)
@@ -362,7 +271,7 @@ class ConnectionManager:
                     self._pending -= 1
                     self._settled.notify_all()
 
-        self.soon(lambda: self._start(settle()))
+        self.thread.start(settle)
 
     async def _complete(
         self,
@@ -468,7 +377,7 @@ class ConnectionManager:
 
     def wait_asked_by(self, error: SpooledError) -> float:
         """Return the seconds that the server asks to wait (`Retry-After`), at most the client's `max_retry_after`."""
-        return min(error.server_wait or 0.0, self._config.max_retry_after)
+        return min(error.server_wait or 0.0, self.thread.config.max_retry_after)
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         try:
@@ -516,7 +425,7 @@ class ConnectionManager:
                 old.lease_id,
                 old.worker_id,
                 duration=self.options.lease,
-                since=self._loop.time(),
+                since=self.thread.time(),
             )
 
     def _troubled(self, lease: Lease, error: SpooledError) -> None:

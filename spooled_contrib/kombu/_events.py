@@ -11,16 +11,13 @@ import time
 from asyncio import Queue, QueueFull, sleep
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from spooled import AsyncSpooledClient, SpooledError
 from spooled_contrib.kombu import _threads
-from spooled_contrib.kombu._bindings import Binding
+from spooled_contrib.kombu._bindings import Binding, Bindings
+from spooled_contrib.kombu._client_thread import ClientThread
 from spooled_contrib.kombu._envelope import TRANSIENT, Message, parameters, transient
 from spooled_contrib.kombu._names import to_spooled
-
-if TYPE_CHECKING:
-    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -52,10 +49,11 @@ class _Event:
 
 
 class Events:
-    """Events on their way to those who listen."""
+    """Send events to those who listen."""
 
-    def __init__(self, manager: ConnectionManager) -> None:
-        self._manager = manager
+    def __init__(self, thread: ClientThread, bindings: Bindings) -> None:
+        self._thread = thread
+        self._bindings = bindings
         self._waiting: Queue[_Event] = Queue(LIMIT)
         self._changed = _threads.new_condition()
         self._open = 0
@@ -72,20 +70,20 @@ class Events:
         event = _Event(transient(message), match)
         with self._changed:
             self._open += 1
-        self._manager.soon(lambda: self._add(event))
+        self._thread.soon(lambda: self._add(event))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until they are sent, but not for long, and not at all while the server cannot be reached."""
         with self._changed:
             self._changed.wait_for(lambda: not self._open or self._failing, timeout)
 
-    async def send(self, client: AsyncSpooledClient) -> None:
-        """Send what is posted. On the manager's loop, all the time."""
+    async def send(self) -> None:
+        """Send what is posted. On the client's loop, all the time."""
         while True:
             event = await self._waiting.get()
             sent = False
             try:
-                while not event.is_over and not (sent := await self._try(client, event)):
+                while not event.is_over and not (sent := await self._try(self._thread.client, event)):
                     await sleep(PAUSE)
             except Exception:
                 logger.exception("an event cannot be sent, and is dropped")
@@ -94,8 +92,8 @@ class Events:
 
     async def _try(self, client: AsyncSpooledClient, event: _Event) -> bool:
         try:
-            for queue in event.match(await self._manager.bindings.find(client, EVENTS)):
-                job = parameters(to_spooled(f"{self._manager.options.prefix}{queue}"), event.message, 0)
+            for queue in event.match(await self._bindings.find(client, EVENTS)):
+                job = parameters(to_spooled(f"{self._thread.options.prefix}{queue}"), event.message, 0)
                 await client.jobs.create(**job)
         except SpooledError as error:
             if not error.is_retryable():

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from spooled import SpooledError
 from spooled_contrib.kombu._delivery import Delivery
-
-if TYPE_CHECKING:
-    from spooled_contrib.kombu._connection_manager import ConnectionManager
+from spooled_contrib.kombu._threads import Condition
 
 logger = logging.getLogger("spooled.kombu")
 
@@ -21,15 +19,46 @@ FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 15.0
 
 
-class Prefetcher:
-    """Messages for one channel: claimed ahead, as far as it has room.
+class Messages(Protocol):
+    """What a prefetcher asks of the holder of all messages.
 
-    Called by the channel's thread, but for what is marked.
+    Attributes:
+        changed: Notified when there are new messages. Guards what is fetched.
     """
 
-    def __init__(self, manager: ConnectionManager) -> None:
-        self._manager = manager
-        self._longest = manager.options.poll
+    changed: Condition
+
+    async def claim(self, queue_name: str, limit: int) -> list[Delivery]:
+        """Claim up to so many messages, on the loop."""
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Give a message back. From any thread."""
+
+    def forget(self, delivery: Delivery) -> None:
+        """Keep a message no longer that somebody else has got. From any thread."""
+
+    def notify(self) -> None:
+        """Wake what waits for messages. From any thread."""
+
+    def soon(self, callback: Callable[[], object]) -> None:
+        """Call something on the loop. From any thread."""
+
+
+class Prefetcher:
+    """Fetch messages ahead for one channel, as far as it has room.
+
+    Called by the channel's thread, but for what is marked.
+
+    Args:
+        messages: Claims them and takes them back.
+        longest: Seconds between two claims at most while there is room.
+        longest_wait: The longest time in seconds for which a server may silence it.
+    """
+
+    def __init__(self, messages: Messages, longest: float, longest_wait: float) -> None:
+        self._messages = messages
+        self._longest = longest
+        self._longest_wait = longest_wait
         self._queues: list[str] = []
         self._room = 0
         self._inbox: deque[Delivery] = deque()
@@ -39,11 +68,11 @@ class Prefetcher:
 
     def set_demand(self, queues: Sequence[str], room: int) -> None:
         """Fetch up to so many messages from these queues."""
-        with self._manager.changed:
+        with self._messages.changed:
             known = self._room == room and self._queues == list(queues)
             self._queues, self._room = list(queues), room
         if not known:
-            self._manager.soon(self._wake.set)
+            self._messages.soon(self._wake.set)
 
     def set_max_interval(self, longest: float) -> None:
         """Look at least so often, in seconds: somebody waits for an answer."""
@@ -51,13 +80,13 @@ class Prefetcher:
 
     def get(self) -> Delivery | None:
         """The next message, or None when there is none yet."""
-        with self._manager.changed:
+        with self._messages.changed:
             for delivery in list(self._inbox):
                 if delivery.lease_uncertain and not delivery.lost:
                     continue
                 self._inbox.remove(delivery)
                 if delivery.lost:
-                    self._manager.forget(delivery)
+                    self._messages.forget(delivery)
                     continue
                 self._room -= 1
                 delivery.delivered = True
@@ -66,23 +95,23 @@ class Prefetcher:
 
     def close(self) -> list[Delivery]:
         """Fetch no more; returns what was not taken."""
-        with self._manager.changed:
+        with self._messages.changed:
             self._closed = True
             left = list(self._inbox)
             self._inbox.clear()
-        self._manager.soon(self._wake.set)
+        self._messages.soon(self._wake.set)
         return left
 
     def discard(self, keep: Sequence[str]) -> list[Delivery]:
         """Take back what came from other queues than these."""
-        with self._manager.changed:
+        with self._messages.changed:
             left = [one for one in self._inbox if one.queue_name not in keep]
             for one in left:
                 self._inbox.remove(one)
         return left
 
     async def run(self) -> None:
-        """Claim while there is room. On the manager's loop."""
+        """Claim while there is room. On the loop."""
         pause, empty, failures = FIRST_PAUSE, 0, 0
         while True:
             queue_name, limit, queues = self._next()
@@ -95,10 +124,12 @@ class Prefetcher:
                 pause, empty = FIRST_PAUSE, 0
                 continue
             try:
-                found = await self._manager.claim(queue_name, limit)
+                found = await self._messages.claim(queue_name, limit)
             except SpooledError as error:
                 failures += 1
-                delay = max(min(LONGEST_PAUSE, 0.25 * 2**failures), self._manager.wait_asked_by(error))
+                delay = max(
+                    min(LONGEST_PAUSE, 0.25 * 2**failures), min(error.server_wait or 0.0, self._longest_wait)
+                )
                 logger.warning("claiming from %s failed; next try in %.1f s: %s", queue_name, delay, error)
                 await self._sleep(delay)
                 continue
@@ -114,7 +145,7 @@ class Prefetcher:
 
     def _next(self) -> tuple[str, int, int]:
         """The queue whose turn it is, how many messages to ask it for, and how many queues there are."""
-        with self._manager.changed:
+        with self._messages.changed:
             room = self._room - len(self._inbox)
             if self._closed or room <= 0 or not self._queues:
                 return "", 0, 0
@@ -124,15 +155,15 @@ class Prefetcher:
             return self._queues[self._turn], min(CLAIM_LIMIT, max(1, room // count)), count
 
     def _add(self, found: list[Delivery]) -> None:
-        with self._manager.changed:
+        with self._messages.changed:
             kept = not self._closed
             if kept:
                 self._inbox.extend(found)
         if kept:
-            self._manager.notify()
+            self._messages.notify()
             return
         for delivery in found:
-            self._manager.requeue(delivery)
+            self._messages.requeue(delivery)
 
     async def _sleep(self, seconds: float) -> None:
         self._wake.clear()

@@ -48,7 +48,7 @@ class Share:
             # Another thread, or greenlet, of this user was faster, and got the same one.
             _count_down(process, address)
         elif known is not None and known[0][0] == process[0]:
-            known[2].abandon()
+            known[2].thread.abandon()
         return manager
 
     def release(self) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kombu.exceptions import EncodeError as _EncodeError
 
@@ -20,9 +20,6 @@ from spooled import AsyncSpooledClient, errors
 from spooled.models import Job, JobSummary
 from spooled_contrib.kombu._envelope import Message, parameters, task_fields
 from spooled_contrib.kombu._names import to_spooled
-
-if TYPE_CHECKING:
-    from spooled_contrib.kombu._connection_manager import ConnectionManager
 
 HELD = "spooled"
 """The message property that says which job it is and who holds it."""
@@ -183,9 +180,9 @@ def job_of(queue_name: str, message: Message, redeliveries: int) -> dict[str, An
 # --- finding --------------------------------------------------------------------------------------------------
 
 
-def results_queue(manager: ConnectionManager) -> str:
+def results_queue(prefix: str) -> str:
     """Spooled's name of the queue of results that ride on no job."""
-    return to_spooled(f"{manager.options.prefix}{RESULTS}")
+    return to_spooled(f"{prefix}{RESULTS}")
 
 
 Found = tuple[Mapping[str, Any] | None, dict[str, Any]]

@@ -35,6 +35,9 @@ logger = logging.getLogger("spooled.kombu")
 CONTROL_POLL = 0.3
 """Longest pause in seconds between two looks for remote control: `inspect` waits for a second only."""
 
+_TRIED = "spooled_tried"
+"""Member of a message that is about to be sent: the delivery tag of a try that has failed."""
+
 UNLIMITED = 100
 """How many messages are fetched ahead for a consumer without a prefetch limit."""
 
@@ -85,6 +88,30 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if isinstance(body, str):
             return body, "utf-8"
         return super().encode_body(body, encoding)  # type: ignore[no-any-return]
+
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: dict[str, Any] | None = None,
+        properties: dict[str, Any] | None = None,
+    ) -> Message:
+        """Return the message; one that is prepared again, because publishing it has failed, keeps its delivery tag."""
+        message: Message = super().prepare_message(
+            body, priority, content_type, content_encoding, headers, properties
+        )
+        # kombu's retries pass the same properties each time, and `_inplace_augment_message` adds the tag to them. The
+        # server knows a message by its tag, so a new one would make a second job of it.
+        message[_TRIED] = (properties or {}).get("delivery_tag")
+        return message
+
+    def _inplace_augment_message(self, message: Message, exchange: str, routing_key: str) -> None:
+        tried = message.pop(_TRIED, None)
+        super()._inplace_augment_message(message, exchange, routing_key)
+        if tried is not None:
+            message["properties"]["delivery_tag"] = tried
 
     def basic_publish(
         self,

@@ -467,7 +467,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
 
     @property
     def _queue(self) -> str:
-        return results_queue(self._manager)
+        return results_queue(self._manager.options.prefix)
 
     def close(self) -> None:
         """Let go of the connection; the backend can be used again."""

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._settings import (
     DEVELOPMENT_KEY,
     AddressUnavailableError,
-    Limits,
     ServerConfigurationError,
 )
 
 if TYPE_CHECKING:
     from spooled_contrib.server._embedded import EmbeddedServer
-    from spooled_contrib.server._storage import StorageUnavailableError
+    from spooled_contrib.server._storage.errors import StorageUnavailableError
 
 __all__ = [
     "DEVELOPMENT_KEY",
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> object:
             raise
         return EmbeddedServer
     if name == "StorageUnavailableError":
-        from spooled_contrib.server._storage import StorageUnavailableError
+        from spooled_contrib.server._storage.errors import StorageUnavailableError
 
         return StorageUnavailableError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

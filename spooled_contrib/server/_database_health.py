@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 
-from spooled_contrib.server._storage import (
+from spooled_contrib.server._storage import Storage
+from spooled_contrib.server._storage.errors import (
     DatabaseOutageError,
     OperationTimeoutError,
-    Storage,
     StorageFailedError,
     UncertainCommitError,
 )

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 
 from spooled.clock import Clock, ManualClock, SystemClock
 from spooled.daemon_loops import held_at_exit
+from spooled_contrib.server._limits import Limits
+from spooled_contrib.server._plans import Plan
 from spooled_contrib.server._runtime import Runtime
-from spooled_contrib.server._settings import Limits, Plan, ServerSettings
+from spooled_contrib.server._settings import ServerSettings
 
 _Started = Future[tuple[str, Runtime, asyncio.AbstractEventLoop, asyncio.Event]]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from spooled_contrib.server._storage import StorageFailedError
+    from spooled_contrib.server._storage.errors import StorageFailedError
 
 BUFFERED_EVENTS = 100
 """Events kept for a listener that does not keep up; older ones are dropped, as the contract allows."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._limits import Limits
+
+Plan = Literal["free", "starter", "pro", "enterprise"]
+PLAN_NAMES: tuple[Plan, ...] = ("free", "starter", "pro", "enterprise")
 
 PLANS: Final[dict[str, Limits]] = {
     "free": Limits(

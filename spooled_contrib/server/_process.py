@@ -20,7 +20,7 @@ from spooled_contrib.server._settings import (
     ServerConfigurationError,
     ServerSettings,
 )
-from spooled_contrib.server._storage import StorageUnavailableError
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 
 MOST_FILES = 65_536
 """Every connection is an open file, and shells commonly allow 1,024 of them."""

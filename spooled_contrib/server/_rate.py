@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from spooled.clock import Clock
 from spooled_contrib.server import _refusals as refuse
-from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._limits import Limits
 
 MINUTE = 60.0
 HOUR = 3600.0

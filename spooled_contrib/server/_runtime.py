@@ -30,12 +30,11 @@ from spooled_contrib.server._rules import (
     workflows,
 )
 from spooled_contrib.server._settings import AddressUnavailableError, ServerSettings, is_loopback, resolve
-from spooled_contrib.server._storage import (
+from spooled_contrib.server._storage import Storage, Tx
+from spooled_contrib.server._storage.errors import (
     DatabaseOutageError,
-    Storage,
     StorageFailedError,
     StorageUnavailableError,
-    Tx,
     UncertainCommitError,
 )
 from spooled_contrib.server._storage.opening import storage_for

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from spooled_contrib.server._settings import PLAN_NAMES
+from spooled_contrib.server._plans import PLAN_NAMES
 
 _NEEDED = ("httptools", "jwt", "starlette", "uvicorn", "websockets")
 
@@ -155,8 +155,9 @@ def run(args: argparse.Namespace) -> int:
     missing = missing_packages("server")
     if missing:
         return missing
+    from spooled_contrib.server._limits import Limits
     from spooled_contrib.server._process import serve
-    from spooled_contrib.server._settings import Limits, ServerSettings
+    from spooled_contrib.server._settings import ServerSettings
 
     settings = ServerSettings(
         host=args.host,

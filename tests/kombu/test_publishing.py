@@ -11,7 +11,7 @@ from kombu.pools import reset as reset_pools
 
 from spooled.errors import RateLimitError
 from spooled_contrib.server import EmbeddedServer
-from tests.faults.proxy import Answer, FaultProxy, Request
+from tests.faults.proxy import Answer, Cut, Fault, FaultProxy, Request
 from tests.kombu.conftest import url_of
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
@@ -90,6 +90,29 @@ def test_a_task_costs_one_request(server: EmbeddedServer, outside: Outside, prox
     reset_pools()
     assert outside.counts("celery")["pending"] == 6
     assert outside.counts("kombu-bindings")["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "fault", [Cut(), Answer(503), Answer(502, body="<html>")], ids=["cut", "503", "page"]
+)
+def test_a_task_that_is_sent_again_is_one_task(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy, fault: Fault
+) -> None:
+    # More than one call of the client tries, so that kombu's own policy has its turn.
+    rule = proxy.on(is_publish, fault, times=4)
+    app = Celery("producer", broker=through(proxy, server), set_as_current=False)
+    app.conf.task_publish_retry_policy = {"interval_start": 0.01, "interval_step": 0, "max_retries": 5}
+    app.send_task("app.add", (1, 2))
+    assert rule.hits == 4
+    assert outside.counts("celery")["total"] == 1
+    # But two publishes of one message are two.
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        producer = Producer(channel, auto_declare=False)
+        for _ in range(2):
+            producer.publish("kombu", routing_key="q", correlation_id="same", delivery_mode=2)
+    assert outside.counts("q")["pending"] == 2
+    app.close()
+    reset_pools()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 502])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spooled_contrib.server._api.bodies import explain
 from spooled_contrib.server._api.usage_routes import usage_report
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import scope_of
 from spooled_contrib.server._rate import Bucket
 from spooled_contrib.server._rules.acks import backoff_seconds, explain_miss
@@ -27,7 +28,6 @@ from spooled_contrib.server._rules.queues import merge_settings, paused_seconds
 from spooled_contrib.server._rules.reading import like_literal
 from spooled_contrib.server._rules.statuses import ACTIVE, ALL, NEVER_COMPLETES, TERMINAL
 from spooled_contrib.server._rules.sweeps import after_lost_lease
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._times import micros, moment, text
 
 statuses = st.sampled_from(ALL)

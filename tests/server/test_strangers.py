@@ -16,7 +16,7 @@ from websockets.sync.client import connect as connect_socket
 
 from spooled_contrib.server import DEVELOPMENT_KEY, EmbeddedServer
 from spooled_contrib.server._settings import ServerConfigurationError
-from spooled_contrib.server._storage import StorageUnavailableError
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 from tests.waiting import HOPELESS
 
 OWN_KEY = "a-key-of-my-own-0123456789"

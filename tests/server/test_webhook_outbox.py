@@ -6,9 +6,9 @@ import pytest
 
 from spooled.clock import ManualClock
 from spooled_contrib.server._events import DELIVERIES_DUE, Hub
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._rules import attempts, webhooks
 from spooled_contrib.server._rules.attempts import Outcome, after_attempt
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 
 ORGANIZATION = "o"

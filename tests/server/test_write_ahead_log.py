@@ -16,7 +16,7 @@ import pytest
 from spooled.clock import SystemClock
 from spooled_contrib.server import EmbeddedServer
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import OperationTimeoutError
+from spooled_contrib.server._storage.errors import OperationTimeoutError
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 from spooled_contrib.server._storage.write_ahead_log import MEBIBYTE, LogLimits
 from tests.waiting import wait_until

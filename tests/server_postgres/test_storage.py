@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spooled.clock import ManualClock, SystemClock
 from spooled_contrib.server import EmbeddedServer
 from spooled_contrib.server._events import Event, Hub, Subscription
-from spooled_contrib.server._storage import StorageFailedError
+from spooled_contrib.server._storage.errors import StorageFailedError
 from spooled_contrib.server._storage.postgres.messages import LARGEST_PART, Inbox, pack
 from spooled_contrib.server._storage.postgres.shared_clock import SharedClock
 from spooled_contrib.server._storage.postgres.sql import to_ddl, to_driver

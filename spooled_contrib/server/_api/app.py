@@ -28,7 +28,7 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 from spooled_contrib.server._settings import ServerSettings
-from spooled_contrib.server._storage import (
+from spooled_contrib.server._storage.errors import (
     DatabaseOutageError,
     OperationTimeoutError,
     StorageFailedError,

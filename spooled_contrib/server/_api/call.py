@@ -14,8 +14,8 @@ from starlette.types import Message, Receive, Scope
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._api.bodies import MAX_BODY, decode
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import micros
 

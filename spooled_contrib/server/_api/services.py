@@ -8,9 +8,10 @@ from spooled.clock import Clock
 from spooled_contrib.server._api.access import Gate
 from spooled_contrib.server._database_health import DatabaseHealth
 from spooled_contrib.server._events import Hub
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._metrics import Metrics
 from spooled_contrib.server._plans import Plans
-from spooled_contrib.server._settings import Limits, ServerSettings
+from spooled_contrib.server._settings import ServerSettings
 from spooled_contrib.server._storage import Storage
 from spooled_contrib.server._webhooks.sender import Sender
 

@@ -26,7 +26,7 @@ from spooled_contrib.server._api.subscriptions import (
     requested,
 )
 from spooled_contrib.server._events import Event, Subscription
-from spooled_contrib.server._storage import StorageFailedError
+from spooled_contrib.server._storage.errors import StorageFailedError
 from spooled_contrib.server._times import text
 
 PING_SECONDS = 30.0

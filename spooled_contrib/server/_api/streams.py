@@ -24,7 +24,7 @@ from spooled_contrib.server._api.subscriptions import (
 from spooled_contrib.server._events import Subscription
 from spooled_contrib.server._rules import queues, reading
 from spooled_contrib.server._rules.statuses import CANCELLED, COMPLETED, DEADLETTER, FAILED
-from spooled_contrib.server._storage import StorageFailedError
+from spooled_contrib.server._storage.errors import StorageFailedError
 from spooled_contrib.server._times import text
 
 logger = logging.getLogger("spooled.server")

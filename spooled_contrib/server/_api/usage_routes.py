@@ -8,9 +8,9 @@ from spooled_contrib.server._api import bodies
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.reply import Reply, json_reply
 from spooled_contrib.server._api.routing import Route
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._plans import REPORTED
 from spooled_contrib.server._rules import organizations
-from spooled_contrib.server._settings import Limits
 
 UNLIMITED_RATE = 1_000_000
 """The report has no word for "no rate limit", so it gets a number that nobody reaches."""

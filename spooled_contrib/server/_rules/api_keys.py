@@ -10,8 +10,8 @@ from msgspec import Struct
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._events import KEY_CHANGED
 from spooled_contrib.server._keys import key_hash, key_prefix
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._rules import quotas
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 COLUMNS = (

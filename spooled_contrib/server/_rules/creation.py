@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
 from spooled_contrib.server._ids import new_id
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import counting, events, history, quotas, webhooks
 from spooled_contrib.server._rules.statuses import COMPLETED, PENDING, SCHEDULED
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 
 DEFAULT_MAX_RETRIES = 3

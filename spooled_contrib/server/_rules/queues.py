@@ -10,10 +10,10 @@ from typing import Any
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import deletion, quotas, webhooks
 from spooled_contrib.server._rules.creation import DEFAULT_MAX_RETRIES, DEFAULT_TIMEOUT_SECONDS
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 from spooled_contrib.server._times import SECOND, micros, text
 

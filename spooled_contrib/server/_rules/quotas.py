@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from spooled_contrib.server import _plans as plans
 from spooled_contrib.server import _refusals as refuse
-from spooled_contrib.server._settings import Limits
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._storage import Tx
 
 PLAN = "free"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._rules import deletion, deliveries, schedule_runs, workflows
 from spooled_contrib.server._rules.sweeps import ROWS_PER_SWEEP
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 from spooled_contrib.server._times import SECOND
 

@@ -9,11 +9,11 @@ from typing import Any
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._plans import Plans
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import creation, events, quotas, schedules
 from spooled_contrib.server._rules.wall_clock import next_run
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 SCHEDULES_PER_TURN = 100

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import creation, quotas
 from spooled_contrib.server._rules.cron import CronError, parse
 from spooled_contrib.server._rules.wall_clock import TimeZoneError, next_run, parse_zone
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 COLUMNS = (

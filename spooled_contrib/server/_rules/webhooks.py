@@ -10,9 +10,9 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._rules import deliveries, quotas
 from spooled_contrib.server._rules.statuses import DEADLETTER
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 JOB_CREATED = "job.created"

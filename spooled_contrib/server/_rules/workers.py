@@ -7,9 +7,9 @@ import uuid
 from msgspec import Struct
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import quotas, webhooks
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 HEALTHY = "healthy"

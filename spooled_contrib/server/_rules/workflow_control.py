@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import (
     counting,
@@ -14,7 +15,6 @@ from spooled_contrib.server._rules import (
     webhooks,
     workflows,
 )
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Row, Tx
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, structs
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._limits import Limits
 from spooled_contrib.server._principal import Principal
 from spooled_contrib.server._rules import creation, events, quotas
-from spooled_contrib.server._settings import Limits
 from spooled_contrib.server._storage import Tx
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from spooled_contrib.server._storage import DatabaseOutageError, StorageUnavailableError
+from spooled_contrib.server._storage.errors import DatabaseOutageError, StorageUnavailableError
 from spooled_contrib.server._storage.schema import STEPS
 from spooled_contrib.server._storage.sqlite_errors import DAMAGED, FULL
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from spooled_contrib.server._storage import StorageUnavailableError
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 
 if sys.platform != "win32":
     import fcntl

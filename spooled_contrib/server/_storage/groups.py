@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spooled_contrib.server._events import Event, Hub
-from spooled_contrib.server._storage import DatabaseOutageError, StorageFailedError, Tx
+from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._storage.errors import DatabaseOutageError, StorageFailedError
 
 Waiter = tuple[Callable[[Tx], Any], "asyncio.Future[Any]"]
 """An operation, and who waits for what it returns or raises."""

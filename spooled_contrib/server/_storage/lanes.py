@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import DatabaseOutageError, Tx
+from spooled_contrib.server._storage import Tx
+from spooled_contrib.server._storage.errors import DatabaseOutageError
 from spooled_contrib.server._storage.groups import Done, Waiter
 
 logger = logging.getLogger("spooled.server")

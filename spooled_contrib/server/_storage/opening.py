@@ -5,7 +5,8 @@ from __future__ import annotations
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
 from spooled_contrib.server._settings import ServerSettings, is_postgres
-from spooled_contrib.server._storage import Storage, StorageUnavailableError
+from spooled_contrib.server._storage import Storage
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 from spooled_contrib.server._storage.sqlite import SqliteStorage
 
 

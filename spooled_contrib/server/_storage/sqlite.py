@@ -16,13 +16,14 @@ from typing import Literal, TypeVar
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import StorageUnavailableError, Tx, prove_write
+from spooled_contrib.server._storage import Tx, prove_write
 from spooled_contrib.server._storage.database_file import (
     DatabaseFile,
     open_to_look,
     require_database,
     version_of,
 )
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 from spooled_contrib.server._storage.file_lock import FileLock, require_free
 from spooled_contrib.server._storage.lanes import Lanes
 from spooled_contrib.server._storage.schema import STEPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from spooled_contrib.server._storage import DatabaseOutageError, UncertainCommitError
+from spooled_contrib.server._storage.errors import DatabaseOutageError, UncertainCommitError
 
 FULL = "the disk is full"
 DAMAGED = "the database file is damaged"

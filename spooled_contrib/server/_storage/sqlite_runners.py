@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Event, Hub
-from spooled_contrib.server._storage import DatabaseOutageError, Dialect, OperationTimeoutError, Row
+from spooled_contrib.server._storage import Dialect, Row
 from spooled_contrib.server._storage.database_file import DatabaseFile
+from spooled_contrib.server._storage.errors import DatabaseOutageError, OperationTimeoutError
 from spooled_contrib.server._storage.groups import Done, Waiter
 from spooled_contrib.server._storage.sqlite_errors import (
     UNWRITABLE,

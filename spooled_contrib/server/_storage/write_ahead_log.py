@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from spooled_contrib.server._storage import DatabaseOutageError
 from spooled_contrib.server._storage.database_file import DatabaseFile, check_pages
+from spooled_contrib.server._storage.errors import DatabaseOutageError
 from spooled_contrib.server._storage.sqlite_errors import DAMAGED, outage_of
 
 logger = logging.getLogger("spooled.server")

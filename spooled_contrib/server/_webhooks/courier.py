@@ -10,9 +10,9 @@ from collections import Counter
 from spooled.clock import Clock
 from spooled_contrib.server._rules import attempts
 from spooled_contrib.server._rules.attempts import Delivery
-from spooled_contrib.server._storage import (
+from spooled_contrib.server._storage import Storage
+from spooled_contrib.server._storage.errors import (
     DatabaseOutageError,
-    Storage,
     StorageFailedError,
     UncertainCommitError,
 )

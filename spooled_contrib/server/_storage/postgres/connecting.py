@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
 from spooled_contrib.server._settings import without_password
-from spooled_contrib.server._storage import StorageUnavailableError
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 from spooled_contrib.server._storage.postgres.silence import STATEMENT_SECONDS, Patience
 
 OLDEST = 14

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import errors
 
-from spooled_contrib.server._storage import (
+from spooled_contrib.server._storage.errors import (
     DatabaseOutageError,
     OperationTimeoutError,
     StorageFailedError,

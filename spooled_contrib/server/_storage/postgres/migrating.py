@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
-from spooled_contrib.server._storage import Row, StorageUnavailableError
+from spooled_contrib.server._storage import Row
+from spooled_contrib.server._storage.errors import StorageUnavailableError
 from spooled_contrib.server._storage.postgres.connecting import Address, check_version
 from spooled_contrib.server._storage.postgres.sql import to_ddl
 from spooled_contrib.server._storage.schema import STEPS

@@ -20,7 +20,8 @@ import psycopg
 from psycopg import sql
 
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import Row, StorageFailedError
+from spooled_contrib.server._storage import Row
+from spooled_contrib.server._storage.errors import StorageFailedError
 from spooled_contrib.server._storage.postgres.connecting import Address
 from spooled_contrib.server._storage.postgres.messages import Inbox
 from spooled_contrib.server._storage.postgres.shared_clock import SharedClock

@@ -24,7 +24,8 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFail
 
 from spooled.clock import Clock
 from spooled_contrib.server._events import Hub
-from spooled_contrib.server._storage import DatabaseOutageError, Row
+from spooled_contrib.server._storage import Row
+from spooled_contrib.server._storage.errors import DatabaseOutageError
 from spooled_contrib.server._storage.groups import Done, Waiter
 from spooled_contrib.server._storage.postgres import messages
 from spooled_contrib.server._storage.postgres.connecting import Address
