@@ -10,6 +10,7 @@ from shop.jobs import Invoice, make_invoice
 from shop.models import Order
 
 from spooled_contrib.django import get_client
+from spooled_contrib.django.models import OutboxEntry
 from spooled_contrib.django.testing import SpooledTestMixin
 
 
@@ -25,6 +26,7 @@ class MixinTests(SpooledTestMixin, TestCase):
         super().setUp()
         # Other tests share the database; this is undone with the test's transaction.
         Order.objects.all().delete()
+        OutboxEntry.objects.all().delete()
 
     def test_jobs_of_the_block_and_their_run(self) -> None:
         with self.captured_jobs() as jobs:
