@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -24,6 +25,7 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
+from spooled.worker._pacing import Tempo
 from spooled.worker._results import encode_result
 from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
@@ -40,6 +42,62 @@ REVIVALS = 5
 """How often to try to take a job out of the dead-letter queue that must not be there."""
 
 
+class AckRequests:
+    """Sends the requests for acks, as many at a time as it takes to keep up with the handlers.
+
+    Args:
+        api: Sends single requests.
+        tempo: Says how many may be under way, and learns how long they take.
+    """
+
+    def __init__(self, api: WorkerApi, tempo: Tempo) -> None:
+        self._api = api
+        self._tempo = tempo
+        self._under_way = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def send(self, lease: Lease, content: bytes | str) -> None:
+        """Make one attempt: a complete with a result as JSON, or a fail with an error text.
+
+        Raises:
+            SpooledError: The server has not accepted it, or has not answered.
+        """
+        loop = asyncio.get_running_loop()
+        await self._enter()
+        try:
+            sent_at = loop.time()
+            if isinstance(content, str):
+                await self._api.fail(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
+            else:
+                await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
+            self._tempo.acked(loop.time() - sent_at)
+        finally:
+            self._under_way -= 1
+            self._let_in()
+
+    async def _enter(self) -> None:
+        """Wait for a place, in the order of the calls."""
+        if not self._queue and self._under_way < self._tempo.acks_at_once():
+            self._under_way += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._under_way -= 1
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        while self._queue and self._under_way < self._tempo.acks_at_once():
+            place = self._queue.popleft()
+            if not place.done():
+                self._under_way += 1
+                place.set_result(None)
+
+
 class AckLane:
     """Sends complete and fail. The job's lease is renewed until its ack was accepted.
 
@@ -47,17 +105,27 @@ class AckLane:
         api: Sends single requests.
         keeper: Renews the leases.
         telling: Told about settled jobs and about attempts that are repeated.
+        tempo: Says how many requests may be under way.
         settled: Told once about each execution that needs nothing more, however it ended.
     """
 
     def __init__(
-        self, api: WorkerApi, keeper: LeaseKeeper, telling: Telling, settled: Callable[[Execution], None]
+        self,
+        api: WorkerApi,
+        keeper: LeaseKeeper,
+        telling: Telling,
+        tempo: Tempo,
+        settled: Callable[[Execution], None],
     ) -> None:
         self._api = api
+        self._requests = AckRequests(api, tempo)
         self._keeper = keeper
         self._telling = telling
         self._settled = settled
         self._tasks: set[asyncio.Task[None]] = set()
+        self.results = 0
+        """Bytes of results whose acks were not accepted yet."""
+        self._again: set[Execution] = set()
         self.limited = 0
         """Acks that wait because the server limits rates. Nothing else should be asked of it meanwhile."""
 
@@ -65,9 +133,16 @@ class AckLane:
         """Acks that were not accepted yet."""
         return len(self._tasks)
 
+    @property
+    def failing(self) -> int:
+        """Acks that have failed and are tried again."""
+        return len(self._again)
+
     def settle(self, execution: Execution, outcome: Outcome) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
         execution.settling = True
+        if isinstance(outcome, Success):
+            self.results += len(outcome.encoded)
         task = asyncio.get_running_loop().create_task(self._settle(execution, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -93,10 +168,13 @@ class AckLane:
         except Exception:
             logger.exception("settling job %s failed; its lease will run out", execution.job.id)
         self._keeper.release(execution.lease)
+        self._again.discard(execution)
         # Out of the list before anyone counts: a callback of the task would come a turn of the loop later.
         task = asyncio.current_task()
         assert task is not None
         self._tasks.discard(task)
+        if isinstance(outcome, Success):
+            self.results -= len(outcome.encoded)
         self._settled(execution)
 
     # --- the kinds of outcome -------------------------------------------------------------------------------
@@ -190,10 +268,7 @@ class AckLane:
             attempts += 1
             error: SpooledError | None = None
             try:
-                if isinstance(content, str):
-                    await self._api.fail(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
-                else:
-                    await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
+                await self._requests.send(lease, content)
             except SpooledError as failure:
                 error = failure
                 verdict = judge(operation, failure, replay=replay, before=before)
@@ -223,6 +298,7 @@ class AckLane:
                     execution, loop.time(), kind, "lost", attempts=attempts, error=told, answer=answer
                 )
                 return "lost"
+            self._again.add(execution)
             await self._wait(error, backoff, f"{operation} of job {lease.job_id} failed")
 
     async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:

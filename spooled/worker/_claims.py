@@ -11,7 +11,7 @@ from spooled.models import ClaimedJob
 from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment, Member
 from spooled.worker._log import WorkerLogger
-from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
+from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer, Tempo
 from spooled.worker._settlement import Operation, Verdict, judge
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
@@ -27,9 +27,11 @@ class ClaimLoop:
         api: Sends the claims.
         queue_name: Named in what is told.
         pacer: Decides about pauses.
+        tempo: Learns how long claims take.
         room: How many jobs could be taken now.
         linger: Whether to wait for more room before a claim of so many jobs.
-        begin: Takes a claimed job, and the loop's time when its claim was sent.
+        begin: Takes a claimed job, and the loop's time when its claim was sent. False when it has the job under that
+            lease already.
         refused: Told when the server refuses for good; the loop ends by itself.
         assignment: Told about claims.
         member: Who claims, for the assignment.
@@ -41,10 +43,11 @@ class ClaimLoop:
         api: WorkerApi,
         queue_name: str,
         pacer: ClaimPacer,
+        tempo: Tempo,
         *,
         room: Callable[[], int],
         linger: Callable[[int], bool],
-        begin: Callable[[ClaimedJob, float], None],
+        begin: Callable[[ClaimedJob, float], bool],
         refused: Callable[[SpooledError], None],
         assignment: Assignment,
         member: Member,
@@ -53,6 +56,7 @@ class ClaimLoop:
         self._api = api
         self._queue_name = queue_name
         self._pacer = pacer
+        self._tempo = tempo
         self._room = room
         self._linger = linger
         self._begin = begin
@@ -138,13 +142,14 @@ class ClaimLoop:
         failure: Exception | None = None
         self._assignment.asking(asked)
         try:
-            jobs = await self._api.claim(asked)
+            jobs = _each_once(await self._api.claim(asked))
         except asyncio.CancelledError:
             # The engine gives up. Others may want what this claim had reserved.
             self._assignment.unanswered(asked)
             raise
         except SpooledError as error:
             failure = error
+            self._tempo.failed()
             self._failed(error)
         except Exception as error:
             # A bug of ours must not end the worker while its state says "running".
@@ -158,16 +163,16 @@ class ClaimLoop:
             self._last_failure = None
             self._telling.recovered(Operation.CLAIM)
             self._pacer.claimed(asked, len(jobs))
+            self._tempo.claimed(asked, len(jobs), loop.time() - sent_at)
         if self._telling.claims_wanted:
             seconds = loop.time() - sent_at
             self._telling.claimed(
                 ClaimInfo(self._queue_name, self._api.worker_id, asked, len(jobs), seconds, failure)
             )
-        for job in jobs:
-            self._begin(job, sent_at)
+        begun = sum(self._begin(job, sent_at) for job in jobs)
         # Last, because it may end the run, and these jobs belong to it.
         if failure is None:
-            self._assignment.answered(self._member, asked, len(jobs), sent_at)
+            self._assignment.answered(self._member, asked, begun, sent_at)
         else:
             self._assignment.unanswered(asked)
 
@@ -186,3 +191,16 @@ class ClaimLoop:
             f"claiming from {self._queue_name} failed; next try in {self._pacer.pause:.1f} s",
             of=Operation.CLAIM,
         )
+
+
+def _each_once(jobs: list[ClaimedJob]) -> list[ClaimedJob]:
+    """Drop a job that stands more than once in an answer: it must not run twice at the same time.
+
+    Of several leases for one job, a server could only mean the last.
+    """
+    distinct = {job.id: job for job in jobs}
+    if len(distinct) < len(jobs):
+        logger.warning(
+            "a claim was answered with %d jobs, %d of them distinct; each runs once", len(jobs), len(distinct)
+        )
+    return list(distinct.values())
