@@ -67,6 +67,7 @@ class ClaimLoop:
         self._stopping = False
         self._freed = asyncio.Event()
         self._hinted = asyncio.Event()
+        self._at_once = False
         self.last_answer_at: float | None = None
         """Wall-clock seconds since the epoch of the last claim that was answered."""
         self.last_error: str | None = None
@@ -89,13 +90,18 @@ class ClaimLoop:
 
     def hint(self) -> None:
         """There may be work; do not wait for the end of the pause."""
+        self._at_once = True
+        self._hinted.set()
+
+    def announced(self) -> None:
+        """There is a new job, if no other worker has taken it; look as soon as the pacer finds right."""
         self._hinted.set()
 
     def relax(self, relaxed: bool) -> None:
-        """Somebody tells when there is work (True), or no longer does (False)."""
+        """Poll rarely, because all new jobs are announced (True), or as the poll interval says (False)."""
         self._pacer.relax(relaxed)
         if not relaxed:
-            self._hinted.set()
+            self.hint()
 
     async def run(self) -> None:
         while not self._stopping:
@@ -122,8 +128,11 @@ class ClaimLoop:
             except TimeoutError:
                 return
             self._hinted.clear()
-            if self._pacer.hint():
-                return
+            if self._at_once:
+                self._at_once = False
+                self._pacer.hint()
+            else:
+                self._pacer.announced()
             until = min(until, now() + self._pacer.pause)
 
     async def _claim(self) -> None:
@@ -136,6 +145,7 @@ class ClaimLoop:
             return
         # What is hinted at from here on may come too late for this claim; it cuts the pause after it short.
         self._hinted.clear()
+        self._at_once = False
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         jobs: list[ClaimedJob] = []

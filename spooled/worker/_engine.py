@@ -184,7 +184,7 @@ class Engine:
                 self._started()
                 begin(self._presence.beat())
                 if self._open_wakeups is not None:
-                    begin(self._open_wakeups(session, self._claims.hint, self._claims.relax).run())
+                    begin(self._open_wakeups(session, self._claims.announced, self._listening).run())
                 await self._work(begin(self._claims.run()))
         finally:
             self._runner.close()
@@ -213,6 +213,11 @@ class Engine:
         self._claims.stop()
         self._presence.stop()
         self._changed.set()
+
+    def _listening(self, healthy: bool) -> None:
+        """New jobs are announced from now on, or not any more."""
+        if self._options.wakeups is True:
+            self._claims.relax(healthy)
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
         """End a worker that has lost one of its parts: it would look alive, and keep leases, and not work."""

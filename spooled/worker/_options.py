@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ class WorkerOptions:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
     transport: str = "auto"
-    wakeups: bool = False
+    wakeups: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_queue_name(self.queue_name)
@@ -67,8 +67,7 @@ class WorkerOptions:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
         if self.transport not in TRANSPORTS:
             raise ValueError(f"transport must be one of {', '.join(TRANSPORTS)}, got {self.transport!r}")
-        if not isinstance(self.wakeups, bool):
-            raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
+        _wakeups(self.wakeups)
         try:
             size = len(msgspec.json.encode(self.metadata))
         except (TypeError, ValueError) as error:
@@ -105,6 +104,12 @@ def _text(name: str, value: object, pattern: re.Pattern[str], rule: str) -> None
         raise TypeError(f"{name} must be text, got {type(value).__name__}")
     if not pattern.fullmatch(value):
         raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def _wakeups(value: object) -> None:
+    if not isinstance(value, bool) and value != "auto":
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"wakeups must be 'auto', True or False, got {value!r}")
 
 
 def _number(

@@ -26,6 +26,10 @@ RELAXED_PAUSE = 20.0
 """The longest pause in seconds while something else tells of new jobs. Not everything is told: what becomes due by
 time, or comes back from a dead worker, is only found by asking."""
 
+VAIN_PAUSE = 0.32
+"""The longest time in seconds between an announcement and the look that follows it, for a worker that finds nothing
+time and again: of a fleet of idle workers a few look at once, and not all of them for each job."""
+
 CLAIM_LIMIT = 100
 """The most jobs that one claim may ask for (contract api-v1 §3.7)."""
 
@@ -42,7 +46,11 @@ class ClaimPacer:
         self._idle = Backoff(min(FIRST_PAUSE, poll_interval), poll_interval, random=random)
         self._failing = Backoff(max(0.25, min(1.0, poll_interval)), FAILURE_CAP, random=random)
         self._poll_interval = poll_interval
+        self._random = random
         self._pause = 0.0
+        self._vain = Backoff(VAIN_PAUSE / 2**5, VAIN_PAUSE, random=random)
+        self._announced = False
+        self._after_announcement = 0.0
 
     @property
     def pause(self) -> float:
@@ -59,6 +67,11 @@ class ClaimPacer:
         self._failing.reset()
         if got:
             self._idle.reset()
+            self._vain.reset()
+            self._after_announcement = 0.0
+        elif self._announced:
+            self._after_announcement = self._vain.next()
+        self._announced = False
         self._pause = 0.0 if got >= asked else self._idle.next()
 
     def failed(self, retry_after: float | None = None) -> None:
@@ -81,6 +94,18 @@ class ClaimPacer:
         if self._failing.steps:
             return False
         self._pause = 0.0
+        return True
+
+    def announced(self) -> bool:
+        """Something says that a new job came: look soon, and at once if such looks find something.
+
+        Another worker may be quicker, so the looks that found nothing make the next ones later, each by chance.
+        """
+        if self._failing.steps:
+            return False
+        if not self._announced:
+            self._announced = True
+            self._pause = self._after_announcement * self._random()
         return True
 
 

@@ -46,8 +46,10 @@ class SpooledWorker(FrontDoor):
         metadata: JSON to keep with the worker, at most 64 KiB.
         middleware: Hooks around claim, run and ack, see `spooled.worker.middleware`; the first is the outermost.
         transport: `httpx`, `aiohttp` (extra `fast`), or `auto`, which is aiohttp where it is installed.
-        wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
-            about every 20 s. What becomes due by time may then be found that much later. Default False.
+        wakeups: Listen to the server's events, on a connection of its own, so that new jobs are picked up at once.
+            `auto` does so while the client has no transport of its own and the run is no burst, and goes on
+            asking an empty queue every `poll_interval`, for what becomes due by time is not announced. True asks about
+            every 20 s while it listens. False does not listen. Default `auto`.
         auto_start: Start in the background as soon as a handler is registered. Default False.
 
     Raises:

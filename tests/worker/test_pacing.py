@@ -268,6 +268,51 @@ def test_far_servers_get_more_acks_at_once_and_slow_ones_do_not():
     assert far.acks_at_once() == ACKS_AT_ONCE
 
 
+def test_an_announcement_is_followed_at_once_until_such_looks_find_nothing():
+    pacer = steady()
+    pacer.claimed(asked=5, got=0)
+    assert pacer.announced()
+    assert pacer.pause == 0
+    looks = []
+    for _ in range(8):
+        pacer.claimed(asked=5, got=0)
+        pacer.announced()
+        looks.append(pacer.pause)
+    assert looks == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.32, 0.32]
+    pacer.claimed(asked=5, got=1)
+    pacer.announced()
+    assert pacer.pause == 0
+
+
+def test_announcements_that_come_before_the_look_change_nothing():
+    chances = iter([1.0, 0.75, 0.5, 0.25, 0.1, 0.0, 0.0])
+    pacer = ClaimPacer(1.0, random=lambda: next(chances))
+    pacer.announced()
+    pacer.claimed(asked=1, got=0)
+    pacer.announced()
+    pause = pacer.pause
+    assert pause > 0
+    for _ in range(3):
+        pacer.announced()
+        assert pacer.pause == pause
+
+
+def test_looks_that_were_not_announced_do_not_count_as_vain():
+    pacer = steady()
+    for _ in range(8):
+        pacer.hint()
+        pacer.claimed(asked=1, got=0)
+    pacer.announced()
+    assert pacer.pause == 0
+
+
+def test_an_announcement_does_not_end_a_back_off():
+    pacer = steady()
+    pacer.failed(retry_after=30)
+    assert not pacer.announced()
+    assert pacer.pause >= 30
+
+
 def test_a_relaxed_pacer_asks_an_empty_queue_rarely_and_goes_back_when_told():
     pacer = steady(poll_interval=1.0)
     pacer.relax(True)
