@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from spooled.errors import NotFoundError, RateLimitError, SpooledError
+from spooled.worker._ack_requests import ATTEMPT_TIMEOUT, AckRequests
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
@@ -25,7 +25,6 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
-from spooled.worker._pacing import Tempo
 from spooled.worker._results import encode_result
 from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
 from spooled.worker._successor import drop_successor, make_successor, note
@@ -35,77 +34,18 @@ from spooled.worker.leases import LeaseKeeper
 
 logger = WorkerLogger("spooled.worker")
 
-ATTEMPT_TIMEOUT = 10.0
-"""Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""
-
 REVIVALS = 5
 """How often to try to take a job out of the dead-letter queue that must not be there."""
-
-
-class AckRequests:
-    """Sends the requests for acks, as many at a time as it takes to keep up with the handlers.
-
-    Args:
-        api: Sends single requests.
-        tempo: Says how many may be under way, and learns how long they take.
-    """
-
-    def __init__(self, api: WorkerApi, tempo: Tempo) -> None:
-        self._api = api
-        self._tempo = tempo
-        self._under_way = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
-
-    async def send(self, lease: Lease, content: bytes | str) -> None:
-        """Make one attempt: a complete with a result as JSON, or a fail with an error text.
-
-        Raises:
-            SpooledError: The server has not accepted it, or has not answered.
-        """
-        loop = asyncio.get_running_loop()
-        await self._enter()
-        try:
-            sent_at = loop.time()
-            if isinstance(content, str):
-                await self._api.fail(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
-            else:
-                await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
-            self._tempo.acked(loop.time() - sent_at)
-        finally:
-            self._under_way -= 1
-            self._let_in()
-
-    async def _enter(self) -> None:
-        """Wait for a place, in the order of the calls."""
-        if not self._queue and self._under_way < self._tempo.acks_at_once():
-            self._under_way += 1
-            return
-        place = asyncio.get_running_loop().create_future()
-        self._queue.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._under_way -= 1
-                self._let_in()
-            raise
-
-    def _let_in(self) -> None:
-        while self._queue and self._under_way < self._tempo.acks_at_once():
-            place = self._queue.popleft()
-            if not place.done():
-                self._under_way += 1
-                place.set_result(None)
 
 
 class AckLane:
     """Sends complete and fail. The job's lease is renewed until its ack was accepted.
 
     Args:
-        api: Sends single requests.
+        api: Reads jobs, and makes copies.
         keeper: Renews the leases.
         telling: Told about settled jobs and about attempts that are repeated.
-        tempo: Says how many requests may be under way.
+        requests: Makes single attempts.
         settled: Told once about each execution that needs nothing more, however it ended.
     """
 
@@ -114,11 +54,11 @@ class AckLane:
         api: WorkerApi,
         keeper: LeaseKeeper,
         telling: Telling,
-        tempo: Tempo,
+        requests: AckRequests,
         settled: Callable[[Execution], None],
     ) -> None:
         self._api = api
-        self._requests = AckRequests(api, tempo)
+        self._requests = requests
         self._keeper = keeper
         self._telling = telling
         self._settled = settled
