@@ -96,5 +96,10 @@ def bars(rows: list[Row], *, steady: bool) -> list[Bar]:
         if "wake-ups" in name:
             idle = row.get("idle") if steady else None
             result.append(at_most(f"{name}: requests a second when idle", idle, 0.2))
+        elif row.contender.calm:
+            # By default an empty queue is asked once a second, less up to half of it by chance.
+            idle = row.get("idle") if steady else None
+            result.append(at_most(f"{name}: requests a second when idle", idle, 1.8))
+        if row.contender.calm:
             result.append(at_most(f"{name}: pick-up p50 ms", row.get("pickup_p50"), 15, decides=False))
     return result

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from spooled.errors import NotFoundError, RateLimitError, SpooledError
+from spooled.worker._ack_requests import ATTEMPT_TIMEOUT, AckRequests
 from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
@@ -32,9 +33,6 @@ from spooled.worker.leases import LeaseKeeper
 
 logger = WorkerLogger("spooled.worker")
 
-ATTEMPT_TIMEOUT = 10.0
-"""Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""
-
 REVIVALS = 5
 """How often to try to take a job out of the dead-letter queue that must not be there."""
 
@@ -43,20 +41,30 @@ class AckLane:
     """Sends complete and fail. The job's lease is renewed until its ack was accepted.
 
     Args:
-        api: Sends single requests.
+        api: Reads jobs, and makes copies.
         keeper: Renews the leases.
         telling: Told about settled jobs and about attempts that are repeated.
+        requests: Makes single attempts.
         settled: Told once about each execution that needs nothing more, however it ended.
     """
 
     def __init__(
-        self, api: WorkerApi, keeper: LeaseKeeper, telling: Telling, settled: Callable[[Execution], None]
+        self,
+        api: WorkerApi,
+        keeper: LeaseKeeper,
+        telling: Telling,
+        requests: AckRequests,
+        settled: Callable[[Execution], None],
     ) -> None:
         self._api = api
+        self._requests = requests
         self._keeper = keeper
         self._telling = telling
         self._settled = settled
         self._tasks: set[asyncio.Task[None]] = set()
+        self.results = 0
+        """Bytes of results whose acks were not accepted yet."""
+        self._again: set[Execution] = set()
         self.limited = 0
         """Acks that wait because the server limits rates. Nothing else should be asked of it meanwhile."""
 
@@ -64,9 +72,16 @@ class AckLane:
         """Acks that were not accepted yet."""
         return len(self._tasks)
 
+    @property
+    def failing(self) -> int:
+        """Acks that have failed and are tried again."""
+        return len(self._again)
+
     def settle(self, execution: Execution, outcome: Outcome) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
         execution.settling = True
+        if isinstance(outcome, Success):
+            self.results += len(outcome.encoded)
         task = asyncio.get_running_loop().create_task(self._settle(execution, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -92,10 +107,13 @@ class AckLane:
         except Exception:
             logger.exception("settling job %s failed; its lease will run out", execution.job.id)
         self._keeper.release(execution.lease)
+        self._again.discard(execution)
         # Out of the list before anyone counts: a callback of the task would come a turn of the loop later.
         task = asyncio.current_task()
         assert task is not None
         self._tasks.discard(task)
+        if isinstance(outcome, Success):
+            self.results -= len(outcome.encoded)
         self._settled(execution)
 
     # --- the kinds of outcome -------------------------------------------------------------------------------
@@ -189,10 +207,7 @@ class AckLane:
             attempts += 1
             error: SpooledError | None = None
             try:
-                if isinstance(content, str):
-                    await self._api.fail(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
-                else:
-                    await self._api.complete(lease.job_id, lease.lease_id, content, ATTEMPT_TIMEOUT)
+                await self._requests.send(lease, content)
             except SpooledError as failure:
                 error = failure
                 verdict = judge(operation, failure, replay=replay, before=before)
@@ -222,6 +237,7 @@ class AckLane:
                     execution, loop.time(), kind, "lost", attempts=attempts, error=told, answer=answer
                 )
                 return "lost"
+            self._again.add(execution)
             await self._wait(error, backoff, f"{operation} of job {lease.job_id} failed")
 
     async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:

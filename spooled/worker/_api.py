@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +31,46 @@ class _Accepted(msgspec.Struct):
     success: bool = True
 
 
+class _Registration(WorkerRegistration, frozen=True):
+    settle: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _SettleOffer(msgspec.Struct):
+    max: int
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """One item of acks in batches: a complete with a result as JSON, or a fail with an error text."""
+
+    job_id: str
+    lease_id: str
+    content: bytes | str
+
+
+class ItemAnswer(msgspec.Struct):
+    """What the endpoint for one job would have answered."""
+
+    status: int
+    code: str | None = None
+    message: str | None = None
+    details: Any = None
+    retry_after_secs: int | None = None
+
+
+class ClaimAnswer(ItemAnswer):
+    """What `POST /jobs/claim` would have answered."""
+
+    jobs: list[ClaimedJob] = []
+
+
+class SettleAnswer(msgspec.Struct):
+    """The answers to acks in batches, in the order of the request."""
+
+    completes: list[ItemAnswer] = []
+    fails: list[ItemAnswer] = []
+    claim: ClaimAnswer | None = None
+
+
 class WorkerApi:
     """Speaks for one worker id.
 
@@ -44,6 +85,8 @@ class WorkerApi:
     def __init__(self, options: WorkerOptions, worker_id: str) -> None:
         self._options = options
         self.worker_id = worker_id
+        self.settle_max = 0
+        """How many acks the server takes in one request; 0 when it takes single ones only."""
         self._told_long_wait = False
 
     def open(self, session: AsyncSession) -> None:
@@ -100,23 +143,48 @@ class WorkerApi:
             "metadata": options.metadata,
             "version": options.version,
         }
-        registration: WorkerRegistration = await self._post(
-            f"{API}/workers/register", WorkerRegistration, body, 10.0
-        )
+        registration: _Registration = await self._post(f"{API}/workers/register", _Registration, body, 10.0)
         self.worker_id = registration.id
+        self.settle_max = _offered(registration.settle)
         return registration
 
     async def claim(self, limit: int) -> list[ClaimedJob]:
-        body = {
+        body = {"worker_id": self.worker_id, **self._claim_body(limit)}
+        response: ClaimJobsResponse = await self._post(
+            f"{API}/jobs/claim", ClaimJobsResponse, body, self._claim_timeout
+        )
+        return response.jobs
+
+    @property
+    def _claim_timeout(self) -> float:
+        # An answer that takes longer than half a lease brings jobs that are as good as lost.
+        return self._options.lease_duration / 2
+
+    def _claim_body(self, limit: int) -> dict[str, Any]:
+        return {
             "queue_name": self._options.queue_name,
-            "worker_id": self.worker_id,
             "limit": limit,
             "lease_duration_secs": self._options.lease_duration,
         }
-        # An answer that takes longer than half a lease brings jobs that are as good as lost.
-        timeout = self._options.lease_duration / 2
-        response: ClaimJobsResponse = await self._post(f"{API}/jobs/claim", ClaimJobsResponse, body, timeout)
-        return response.jobs
+
+    async def settle(self, acks: Sequence[Ack], claim: int, timeout: float) -> SettleAnswer:
+        """Send acks in one request, and a claim for so many jobs with them unless that is 0."""
+        completes = [
+            {"job_id": ack.job_id, "lease_id": ack.lease_id, "result": msgspec.Raw(ack.content)}
+            for ack in acks
+            if isinstance(ack.content, bytes)
+        ]
+        fails = [
+            {"job_id": ack.job_id, "lease_id": ack.lease_id, "error": ack.content}
+            for ack in acks
+            if isinstance(ack.content, str)
+        ]
+        body: dict[str, Any] = {"worker_id": self.worker_id, "completes": completes, "fails": fails}
+        if claim:
+            body["claim"] = self._claim_body(claim)
+            timeout = min(timeout, self._claim_timeout)
+        answer: SettleAnswer = await self._post(f"{API}/jobs/settle", SettleAnswer, body, timeout)
+        return answer
 
     async def complete(self, job_id: str, lease_id: str, result: bytes, timeout: float) -> None:
         body = {"worker_id": self.worker_id, "lease_id": lease_id, "result": msgspec.Raw(result)}
@@ -173,3 +241,11 @@ class WorkerApi:
 
 def _job(job_id: str, action: str) -> str:
     return f"{API}/jobs/{segment(job_id, 'job_id')}/{action}"
+
+
+def _offered(settle: msgspec.Raw) -> int:
+    # What a server of another kind means by a member of this name is no reason not to register.
+    try:
+        return max(0, msgspec.json.decode(settle, type=_SettleOffer).max)
+    except msgspec.MsgspecError:
+        return 0

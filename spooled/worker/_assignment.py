@@ -68,6 +68,11 @@ class Assignment:
         self._done = False
 
     @property
+    def burst(self) -> bool:
+        """Whether it ends when nothing is left to do."""
+        return self._burst
+
+    @property
     def active(self) -> int:
         """Jobs that were claimed and have not ended."""
         return self._taken - self._ended

@@ -15,9 +15,10 @@ from spooled._http._messages import Request, Response
 from spooled._http._transport import AsyncTransport, Transport
 from spooled.client import AsyncSpooledClient, SpooledClient
 from spooled.config import ClientConfig
+from spooled.worker._pacing import ACKS_AT_ONCE
 
 SPARE_CONNECTIONS = 8
-"""Connections beyond one for each slot: the claim, heartbeats, and acks that overlap with the next jobs."""
+"""Connections beyond one for each slot and those of acks: for claims and heartbeats."""
 
 Client = SpooledClient | AsyncSpooledClient
 
@@ -87,7 +88,8 @@ class Bridge:
     ) -> None:
         self._client = client
         self._users = len(concurrencies)
-        self._connections = sum(concurrencies) + SPARE_CONNECTIONS
+        # None is opened before it is needed, and acks are many at once only when the server is far away.
+        self._connections = sum(concurrencies) + ACKS_AT_ONCE + SPARE_CONNECTIONS
         self._fast = wants_fast(client, transport)
         self._user_loop = user_loop
         self._shared: SharedTransport | None = None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
-from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment, Member
 from spooled.worker._log import WorkerLogger
-from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer
+from spooled.worker._pacing import LINGER, LINGERS, ClaimPacer, Tempo
 from spooled.worker._settlement import Operation, Verdict, judge
 from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
@@ -24,12 +23,15 @@ class ClaimLoop:
     """Claims until told to stop. Lives on the I/O loop.
 
     Args:
-        api: Sends the claims.
+        claim: Sends one claim for so many jobs.
+        worker_id: Returns the id that claims are made with, for what is told.
         queue_name: Named in what is told.
         pacer: Decides about pauses.
+        tempo: Learns how long claims take.
         room: How many jobs could be taken now.
         linger: Whether to wait for more room before a claim of so many jobs.
-        begin: Takes a claimed job, and the loop's time when its claim was sent.
+        begin: Takes a claimed job, and the loop's time when its claim was sent. False when it has the job under that
+            lease already.
         refused: Told when the server refuses for good; the loop ends by itself.
         assignment: Told about claims.
         member: Who claims, for the assignment.
@@ -38,21 +40,25 @@ class ClaimLoop:
 
     def __init__(
         self,
-        api: WorkerApi,
+        claim: Callable[[int], Awaitable[list[ClaimedJob]]],
+        worker_id: Callable[[], str],
         queue_name: str,
         pacer: ClaimPacer,
+        tempo: Tempo,
         *,
         room: Callable[[], int],
         linger: Callable[[int], bool],
-        begin: Callable[[ClaimedJob, float], None],
+        begin: Callable[[ClaimedJob, float], bool],
         refused: Callable[[SpooledError], None],
         assignment: Assignment,
         member: Member,
         telling: Telling,
     ) -> None:
-        self._api = api
+        self._ask = claim
+        self._worker_id = worker_id
         self._queue_name = queue_name
         self._pacer = pacer
+        self._tempo = tempo
         self._room = room
         self._linger = linger
         self._begin = begin
@@ -63,6 +69,7 @@ class ClaimLoop:
         self._stopping = False
         self._freed = asyncio.Event()
         self._hinted = asyncio.Event()
+        self._at_once = False
         self.last_answer_at: float | None = None
         """Wall-clock seconds since the epoch of the last claim that was answered."""
         self.last_error: str | None = None
@@ -85,13 +92,18 @@ class ClaimLoop:
 
     def hint(self) -> None:
         """There may be work; do not wait for the end of the pause."""
+        self._at_once = True
+        self._hinted.set()
+
+    def announced(self) -> None:
+        """There is a new job, if no other worker has taken it; look as soon as the pacer finds right."""
         self._hinted.set()
 
     def relax(self, relaxed: bool) -> None:
-        """Somebody tells when there is work (True), or no longer does (False)."""
+        """Poll rarely, because all new jobs are announced (True), or as the poll interval says (False)."""
         self._pacer.relax(relaxed)
         if not relaxed:
-            self._hinted.set()
+            self.hint()
 
     async def run(self) -> None:
         while not self._stopping:
@@ -118,8 +130,11 @@ class ClaimLoop:
             except TimeoutError:
                 return
             self._hinted.clear()
-            if self._pacer.hint():
-                return
+            if self._at_once:
+                self._at_once = False
+                self._pacer.hint()
+            else:
+                self._pacer.announced()
             until = min(until, now() + self._pacer.pause)
 
     async def _claim(self) -> None:
@@ -132,19 +147,21 @@ class ClaimLoop:
             return
         # What is hinted at from here on may come too late for this claim; it cuts the pause after it short.
         self._hinted.clear()
+        self._at_once = False
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         jobs: list[ClaimedJob] = []
         failure: Exception | None = None
         self._assignment.asking(asked)
         try:
-            jobs = await self._api.claim(asked)
+            jobs = _each_once(await self._ask(asked))
         except asyncio.CancelledError:
             # The engine gives up. Others may want what this claim had reserved.
             self._assignment.unanswered(asked)
             raise
         except SpooledError as error:
             failure = error
+            self._tempo.failed()
             self._failed(error)
         except Exception as error:
             # A bug of ours must not end the worker while its state says "running".
@@ -158,16 +175,16 @@ class ClaimLoop:
             self._last_failure = None
             self._telling.recovered(Operation.CLAIM)
             self._pacer.claimed(asked, len(jobs))
+            self._tempo.claimed(asked, len(jobs), loop.time() - sent_at)
         if self._telling.claims_wanted:
             seconds = loop.time() - sent_at
             self._telling.claimed(
-                ClaimInfo(self._queue_name, self._api.worker_id, asked, len(jobs), seconds, failure)
+                ClaimInfo(self._queue_name, self._worker_id(), asked, len(jobs), seconds, failure)
             )
-        for job in jobs:
-            self._begin(job, sent_at)
+        begun = sum(self._begin(job, sent_at) for job in jobs)
         # Last, because it may end the run, and these jobs belong to it.
         if failure is None:
-            self._assignment.answered(self._member, asked, len(jobs), sent_at)
+            self._assignment.answered(self._member, asked, begun, sent_at)
         else:
             self._assignment.unanswered(asked)
 
@@ -186,3 +203,16 @@ class ClaimLoop:
             f"claiming from {self._queue_name} failed; next try in {self._pacer.pause:.1f} s",
             of=Operation.CLAIM,
         )
+
+
+def _each_once(jobs: list[ClaimedJob]) -> list[ClaimedJob]:
+    """Drop a job that stands more than once in an answer: it must not run twice at the same time.
+
+    Of several leases for one job, a server could only mean the last.
+    """
+    distinct = {job.id: job for job in jobs}
+    if len(distinct) < len(jobs):
+        logger.warning(
+            "a claim was answered with %d jobs, %d of them distinct; each runs once", len(jobs), len(distinct)
+        )
+    return list(distinct.values())

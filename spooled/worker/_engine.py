@@ -12,12 +12,14 @@ import contextlib
 import dataclasses
 import datetime as dt
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled._async._session import AsyncSession
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
+from spooled.worker._ack_requests import AckRequests
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._api import WorkerApi
@@ -28,7 +30,7 @@ from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
-from spooled.worker._pacing import ClaimPacer, claim_size, worth_lingering
+from spooled.worker._pacing import ClaimPacer, Load, Tempo, claim_size, worth_lingering
 from spooled.worker._presence import Presence
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
@@ -107,6 +109,9 @@ class Engine:
         self._open_wakeups = open_wakeups
         self._open_session = open_session
         self._executions: dict[Lease, Execution] = {}
+        self._held: set[tuple[str, str | None]] = set()
+        # Claimed ahead of the slots; each begins when a handler has ended.
+        self._waiting: deque[Execution] = deque()
         # Those whose handler has not returned yet, also when nothing waits for what it returns any more.
         self._handlers: set[Execution] = set()
         self._dead_threads = 0
@@ -125,11 +130,15 @@ class Engine:
             on_trouble=self._beat_failed,
             fraction=options.heartbeat_fraction,
         )
-        self._acks = AckLane(self._api, self._keeper, telling, self._settled)
+        self._tempo = Tempo(options.concurrency, options.lease_duration)
+        self._requests = AckRequests(self._api, self._tempo)
+        self._acks = AckLane(self._api, self._keeper, telling, self._requests, self._settled)
         self._claims = ClaimLoop(
-            self._api,
+            self._requests.claim,
+            lambda: self._api.worker_id,
             options.queue_name,
             ClaimPacer(options.poll_interval),
+            self._tempo,
             room=self._room,
             linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
             begin=self._begin,
@@ -192,7 +201,7 @@ class Engine:
                 self._started()
                 begin(self._presence.beat())
                 if self._open_wakeups is not None:
-                    begin(self._open_wakeups(session, self._claims.hint, self._claims.relax).run())
+                    begin(self._open_wakeups(session, self._claims.announced, self._listening).run())
                 await self._work(begin(self._claims.run()))
         finally:
             self._runner.close()
@@ -222,6 +231,11 @@ class Engine:
         self._claims.stop()
         self._presence.stop()
         self._changed.set()
+
+    def _listening(self, healthy: bool) -> None:
+        """New jobs are announced from now on, or not any more."""
+        if self._options.wakeups is True:
+            self._claims.relax(healthy)
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
         """End a worker that has lost one of its parts: it would look alive, and keep leases, and not work."""
@@ -298,6 +312,7 @@ class Engine:
             claims.cancel()
             await asyncio.gather(claims, return_exceptions=True)
             await self._acks.close()
+            await self._requests.close()
         now = asyncio.get_running_loop().time()
         for execution in self._executions.values():
             logger.error(
@@ -329,6 +344,10 @@ class Engine:
     def _cut_off(self) -> None:
         """The deadline has passed: abort what still runs. The jobs are given back when their handlers have ended."""
         self._cut = True
+        if self._waiting:
+            logger.info("handing back %d claimed jobs that have not begun", len(self._waiting))
+        while self._waiting:
+            self._hand_back_unbegun(self._waiting.popleft())
         for execution in tuple(self._executions.values()):
             if execution.running and not execution.abandoned:
                 logger.warning(
@@ -366,15 +385,31 @@ class Engine:
         # Where the server limits rates, acks go first.
         if self._acks.limited:
             return 0
-        slots = min(self._options.concurrency, self._runner.capacity())
-        size = claim_size(slots, len(self._handlers), len(self._acks))
+        now = asyncio.get_running_loop().time()
+        size = claim_size(
+            min(self._options.concurrency, self._runner.capacity()),
+            Load(
+                running=len(self._handlers),
+                waiting=len(self._waiting),
+                unsettled=len(self._acks),
+                results=self._acks.results,
+                failing=self._acks.failing,
+            ),
+            ahead=self._tempo.ahead(now - execution.started_at for execution in self._handlers),
+            acks_under_way=self._tempo.acks_under_way(),
+        )
         return self._assignment.allowed(size)
 
     def _refused(self, error: SpooledError) -> None:
         self._fatal = error
         self.request_stop()
 
-    def _begin(self, job: ClaimedJob, claimed_at: float) -> None:
+    def _begin(self, job: ClaimedJob, claimed_at: float) -> bool:
+        """Take a claimed job; it runs when a slot is free. False when it is here under that lease already."""
+        if (job.id, job.lease_id) in self._held:
+            logger.warning("job %s was claimed again under the lease that it has here; it runs once", job.id)
+            return False
+        self._held.add((job.id, job.lease_id))
         now = asyncio.get_running_loop().time()
         lease = self._keeper.hold(
             job.id,
@@ -385,30 +420,40 @@ class Engine:
         )
         route = self._routes.find(job.payload)
         context = self._runner.context(job, self._options.queue_name, route)
-        execution = Execution(job, lease, context, route, claimed_at, now, now + job.timeout_seconds)
+        execution = Execution(job, lease, context, route, claimed_at, now)
         self._executions[lease] = execution
         if self._telling.wants(JobClaimedEvent):
             self._telling.emit(JobClaimedEvent(job.id, context.queue_name))
         if route is None:
-            execution.running = False
             text = self._routes.explain(job.payload)
             logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
             self._acks.settle(execution, Failure(fit_error(text)))
-            return
-        if self._cut:
+        elif self._cut:
             # The answer to a claim has taken longer than the shutdown.
-            execution.running = False
-            self._cut_off_jobs += 1
-            self._acks.settle(execution, _HANDED_BACK)
-            return
+            self._hand_back_unbegun(execution)
+        else:
+            self._waiting.append(execution)
+            self._begin_waiting()
+        return True
+
+    def _begin_waiting(self) -> None:
+        """Begin jobs that wait here, in the order in which they came, while there are free slots."""
+        while self._waiting and len(self._handlers) < self._options.concurrency:
+            self._start(self._waiting.popleft())
+
+    def _start(self, execution: Execution) -> None:
+        job, queue_name = execution.job, execution.context.queue_name
+        execution.running = True
+        execution.started_at = asyncio.get_running_loop().time()
+        execution.deadline = execution.started_at + job.timeout_seconds
         self._handlers.add(execution)
         if self._telling.wants(JobStartedEvent):
-            self._telling.emit(JobStartedEvent(job.id, context.queue_name))
+            self._telling.emit(JobStartedEvent(job.id, queue_name))
         self._timeouts.ring_at(execution.deadline)
         try:
             self._runner.submit(execution)
         except Exception as error:
-            logger.exception("job %s on %s cannot be run", job.id, context.queue_name)
+            logger.exception("job %s on %s cannot be run", job.id, queue_name)
             text = f"the worker could not run the job: {describe_error(error)}"
             self._finished((execution, Failure(fit_error(text))))
 
@@ -418,6 +463,10 @@ class Engine:
         execution.deadline = execution.started_at + execution.job.timeout_seconds
         self._timeouts.ring_at(execution.deadline)
 
+    def _hand_back_unbegun(self, execution: Execution) -> None:
+        self._cut_off_jobs += 1
+        self._acks.settle(execution, _HANDED_BACK)
+
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished
         if execution not in self._handlers:
@@ -425,10 +474,12 @@ class Engine:
         self._handlers.discard(execution)
         execution.running = False
         execution.ended_at = asyncio.get_running_loop().time()
+        self._tempo.ran(execution.ended_at - execution.started_at)
         if execution.abandoned:
             self._ended_late(execution, outcome)
         else:
             self._acks.settle(execution, outcome)
+        self._begin_waiting()
         self._claims.freed()
         self._changed.set()
 
@@ -456,6 +507,7 @@ class Engine:
 
     def _settled(self, execution: Execution) -> None:
         if self._executions.pop(execution.lease, None) is not None:
+            self._held.discard((execution.job.id, execution.job.lease_id))
             self._assignment.ended(execution.job.id, asyncio.get_running_loop().time())
         self._claims.freed()
         self._changed.set()
@@ -548,8 +600,12 @@ class Engine:
             # has arrived. The answer to the ack itself decides.
             return
         text = str(error) if error else "the lease ran out while the server could not be reached"
-        logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
-        self._abandon(execution)
+        if execution in self._waiting:
+            logger.warning("lost the lease of job %s before it began: %s", lease.job_id, text)
+            self._waiting.remove(execution)
+        else:
+            logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
+            self._abandon(execution)
         self._settled(execution)
         self._telling.emit(
             JobLeaseLostEvent(lease.job_id, execution.context.queue_name, lease.lease_id, "heartbeat", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,10 @@ class Execution:
     Attributes:
         route: The handler, or None when the worker has none for this job.
         claimed_at: When the claim was sent.
-        started_at: When the handler was handed over to be run.
-        deadline: When the handler has used up `timeout_seconds`.
+        started_at: When the handler was handed over to be run; when the job came, until then.
+        deadline: When the handler has used up `timeout_seconds`; never, before it has begun.
         ended_at: When the handler returned; None while it runs.
-        running: The handler has not returned yet; its slot is taken.
+        running: The handler has begun and has not returned yet; its slot is taken.
         abandoned: What the handler returns no longer matters: it timed out, its lease is lost, or the
             worker's shutdown deadline has passed.
         aborted_at: When it was abandoned; None until then.
@@ -40,9 +41,9 @@ class Execution:
     route: Route | None
     claimed_at: float
     started_at: float
-    deadline: float
+    deadline: float = math.inf
     ended_at: float | None = None
-    running: bool = True
+    running: bool = False
     abandoned: bool = False
     aborted_at: float | None = None
     decided: Outcome | None = None

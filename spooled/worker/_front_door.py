@@ -52,7 +52,7 @@ class WorkerKeywords(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
     middleware: Sequence[Middleware]
     transport: Literal["auto", "httpx", "aiohttp"]
-    wakeups: bool
+    wakeups: bool | Literal["auto"]
     isolation: Literal["thread", "process"]
     max_jobs_per_child: int | None
     max_memory_per_child: int | None
@@ -243,7 +243,7 @@ class FrontDoor:
             telling,
             assignment,
             open_session=bridge.open,
-            open_wakeups=self._wakeups_opener(user_loop),
+            open_wakeups=self._wakeups_opener(user_loop, assignment),
         )
         run.runner, run.sink = runner, sink
         io.add(engine.run, run.ending)
@@ -259,9 +259,15 @@ class FrontDoor:
         if self._run is not None and self._run.ending.error is not None:
             raise self._run.ending.error
 
-    def _wakeups_opener(self, user_loop: asyncio.AbstractEventLoop | None) -> OpenWakeups | None:
+    def _wakeups_opener(
+        self, user_loop: asyncio.AbstractEventLoop | None, assignment: Assignment
+    ) -> OpenWakeups | None:
         transport: Any = self._client._user_transport
-        if not self._options.wakeups or not can_listen(transport, user_loop):
+        wanted = self._options.wakeups
+        if wanted == "auto":
+            # A transport of the user's may have no connection to spare for a stream, and a burst ends before one helps.
+            wanted = transport is None and not assignment.burst
+        if not wanted or not can_listen(transport, user_loop):
             return None
 
         def open_wakeups(

@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -50,7 +50,7 @@ class WorkerOptions:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
     transport: str = "auto"
-    wakeups: bool = False
+    wakeups: bool | Literal["auto"] = "auto"
     isolation: str = "thread"
     max_jobs_per_child: int | None = None
     max_memory_per_child: int | None = None
@@ -79,8 +79,7 @@ class WorkerOptions:
                 raise ValueError(f"{name} must be text of at most 50 characters, got {value!r}")
         _choice("transport", self.transport, TRANSPORTS)
         _choice("on_stuck", self.on_stuck, ON_STUCK)
-        if not isinstance(self.wakeups, bool):
-            raise TypeError(f"wakeups must be True or False, got {self.wakeups!r}")
+        _wakeups(self.wakeups)
         try:
             size = len(msgspec.json.encode(self.metadata))
         except (TypeError, ValueError) as error:
@@ -133,6 +132,12 @@ def _text(name: str, value: object, pattern: re.Pattern[str], rule: str) -> None
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _wakeups(value: object) -> None:
+    if not isinstance(value, bool) and value != "auto":
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"wakeups must be 'auto', True or False, got {value!r}")
 
 
 def _number(

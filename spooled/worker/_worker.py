@@ -51,8 +51,10 @@ class SpooledWorker(FrontDoor):
         middleware: Hooks around claim, run and ack, see `spooled.worker.middleware`; the first is the outermost.
         transport: `aiohttp`, `httpx` (extra `httpx`), or `auto`: the client's own transport if it was given one, else
             aiohttp. Default `auto`.
-        wakeups: Listen to the server's events, so that new jobs are picked up at once while an empty queue is asked
-            about every 20 s. What becomes due by time may then be found that much later. Default False.
+        wakeups: Listen to the server's events, on a connection of its own, so that new jobs are picked up at once.
+            `auto` does so while the client has no transport of its own and the run is no burst, and goes on
+            asking an empty queue every `poll_interval`, for what becomes due by time is not announced. True asks about
+            every 20 s while it listens. False does not listen. Default `auto`.
         isolation: Where handlers run: `thread`, or `process` for child processes, which use all cores and are killed
             when an aborted handler has not ended `cleanup_grace` seconds later. They import handlers by module and
             name; docs/worker.md says what follows from that. Default `thread`.

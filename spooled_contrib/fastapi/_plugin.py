@@ -52,7 +52,7 @@ class WorkerOptions(TypedDict, total=False):
     hostname: str | None
     metadata: Mapping[str, Any] | None
     transport: Literal["auto", "httpx", "aiohttp"]
-    wakeups: bool
+    wakeups: bool | Literal["auto"]
 
 
 class Spooled(JobRouter):

@@ -59,6 +59,7 @@ class EmbeddedServer:
             Default: what the plan says, else 30.
         allow_private_webhooks: Whether webhooks may call this machine and private networks. Default: public addresses
             only, because whoever may create a webhook can make the server send requests.
+        ack_batches: Whether workers are told that they may send acks in batches (`POST /jobs/settle`). Default: yes.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class EmbeddedServer:
         metrics_token: str | None = None,
         retention_days: float | None = None,
         allow_private_webhooks: bool = False,
+        ack_batches: bool = True,
     ) -> None:
         self._options: dict[str, Any] = {
             "host": host,
@@ -96,6 +98,7 @@ class EmbeddedServer:
             "metrics_token": metrics_token,
             "retention_days": retention_days,
             "allow_private_webhooks": allow_private_webhooks,
+            "ack_batches": ack_batches,
         }
         self._port = port
         self._clock: Clock = clock or SystemClock()

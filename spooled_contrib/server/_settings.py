@@ -45,6 +45,7 @@ class ServerSettings:
     plan: Plan | None = None
     retention_days: float | None = None
     allow_private_webhooks: bool = False
+    ack_batches: bool = True
 
     @property
     def shown_db(self) -> str:

@@ -73,6 +73,12 @@ def add_server(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="let anybody who reaches the server create an organization with a key of its own (default: no)",
     )
     parser.add_argument(
+        "--ack-batches",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="tell workers that they may send acks in batches (default: yes)",
+    )
+    parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -173,6 +179,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_token=os.environ.get("SPOOLED_SERVER_METRICS_TOKEN") or None,
         admin_key=os.environ.get("SPOOLED_SERVER_ADMIN_KEY") or None,
         allow_private_webhooks=args.allow_private_webhooks,
+        ack_batches=args.ack_batches,
         limits=Limits(requests_per_second=args.requests_per_second, active_jobs=args.active_jobs),
     )
     return serve(settings)

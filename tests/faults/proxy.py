@@ -99,7 +99,7 @@ class FaultProxy:
 
     Attributes:
         seen: Requests that arrived here, by kind: `claim`, `complete`, `fail`, `heartbeat`, `register`,
-            `worker-heartbeat`, `deregister`, or `other`.
+            `worker-heartbeat`, `deregister`, `events`, or `other`.
     """
 
     def __init__(self, target: str) -> None:
@@ -163,6 +163,7 @@ class FaultProxy:
         for task in tuple(self._serving):
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.sleep(0)  # transports close a turn of the loop later
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -191,6 +192,10 @@ class FaultProxy:
                     )
                     writer.write(head.encode() + body)
                     continue
+                if request.kind == "events" and fault is None:
+                    server.write(message)
+                    await _stream(answers, writer)
+                    return
                 if not isinstance(fault, Hang | Reset) or fault.forward:
                     server.write(message)
                     answer = await _read(answers)
@@ -241,7 +246,16 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     return head + (await reader.readexactly(int(length[1])) if length else b"")
 
 
+async def _stream(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Pass on an answer that has no end, as it comes."""
+    while data := await source.read(2**16):
+        sink.write(data)
+        await sink.drain()
+
+
 def _kind(path: str) -> str:
+    if path.partition("?")[0] == "/api/v1/events":
+        return "events"
     if path in ("/api/v1/jobs/claim", "/api/v1/workers/register"):
         return path.rpartition("/")[2]
     if job := _JOB.match(path):

@@ -21,12 +21,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from spooled.errors import NetworkError, RateLimitError, SpooledError, create_error_from_response
 from spooled.worker._backoff import Backoff
 from spooled.worker._lease_table import SHORTEST_RETRY_DELAY, Lease, LeaseState, LeaseTable
-from spooled.worker._pacing import ClaimPacer, claim_size
+from spooled.worker._pacing import ClaimPacer, Load, claim_size
 from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived, was_ours
 
 LEASE = 30.0
 ACK_TIMEOUT = 10.0
 CONCURRENCY = 3
+AHEAD = 2
+"""Jobs that begin during a claim, at most; twice as many may wait for a slot."""
 ROUND_TRIP = 0.005
 US, RIVAL = "us", "rival"
 
@@ -180,6 +182,9 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         self.pacer = ClaimPacer(1.0, random=lambda: 0.5)
         self.executions: dict[Lease, Execution] = {}
         self.slots: list[Execution] = []
+        self.waiting: list[Execution] = []
+        self.again: set[Execution] = set()
+        self.ahead = 0
         self.unanswered: set[Lease] = set()
         self.claiming = self.stopping = False
         self.not_before = 0.0
@@ -215,7 +220,8 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         return sum(execution.settling for execution in self.executions.values())
 
     def claim(self) -> None:
-        asked = claim_size(CONCURRENCY, len(self.slots), self.unsettled())
+        load = Load(len(self.slots), len(self.waiting), self.unsettled(), failing=len(self.again))
+        asked = claim_size(CONCURRENCY, load, ahead=self.ahead)
         if self.claiming or self.stopping or not asked or self.now < self.not_before:
             return
         self.claiming = True
@@ -241,8 +247,12 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         lease = Lease(job_id, lease_id, US, LEASE, sent_at + LEASE)
         self.table.hold(lease, since=sent_at)
         execution = self.executions[lease] = Execution(lease)
-        self.slots.append(execution)
-        assert len(self.slots) <= CONCURRENCY
+        self.waiting.append(execution)
+        self.begin_waiting()
+
+    def begin_waiting(self) -> None:
+        while self.waiting and len(self.slots) < CONCURRENCY:
+            self.slots.append(self.waiting.pop(0))
 
     def keep_leases(self) -> None:
         for lease in self.table.over(self.now):
@@ -275,6 +285,8 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
     def lose(self, lease: Lease) -> None:
         execution = self.executions.get(lease)
         if self.table.lose(lease) and execution is not None and not execution.settling:
+            if execution in self.waiting:
+                self.waiting.remove(execution)
             self.settled(execution, "lost")
 
     def settle(self, execution: Execution, operation: Operation) -> None:
@@ -304,6 +316,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
                 self.settled(execution, "lost")
                 return
             replay = replay or may_have_arrived(answer)
+            self.again.add(execution)
             self.at(self.now + max(backoff.next(), answer.server_wait or 0.0), attempt)
 
         attempt()
@@ -340,6 +353,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
 
     def settled(self, execution: Execution, how: str) -> None:
         self.table.release(execution.lease)
+        self.again.discard(execution)
         del self.executions[execution.lease]
         execution.told.append(how)
         assert len(execution.told) == 1, f"told twice: {execution}"
@@ -357,6 +371,10 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         self.network.state = state
         self.claims.state = state if claims == "the same" else claims
 
+    @rule(ahead=st.integers(0, AHEAD))
+    def the_tempo_becomes(self, ahead: int) -> None:
+        self.ahead = ahead
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 10.0, 16.0, 31.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.move(seconds)
@@ -368,6 +386,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
         execution.running = False
         if execution.lease in self.executions:
             self.settle(execution, operation)
+        self.begin_waiting()
         self.claim()
 
     @precondition(lambda self: len(self.table))
@@ -467,7 +486,10 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
     @invariant()
     def no_more_is_taken_on_than_there_is_room_for(self) -> None:
         assert len(self.slots) <= CONCURRENCY
-        assert len(self.slots) + self.unsettled() <= 2 * CONCURRENCY
+        assert len(self.waiting) <= 2 * AHEAD
+        held = len(self.slots) + len(self.waiting) + self.unsettled()
+        assert held <= 2 * (CONCURRENCY + 2 * AHEAD)
+        assert not self.waiting or len(self.slots) == CONCURRENCY, "no slot is free while a job waits for one"
 
     def teardown(self) -> None:
         """On a good network everything comes to its end."""

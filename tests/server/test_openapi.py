@@ -138,6 +138,12 @@ def use_jobs_and_queues(api):
     api.complete(first, "w1", result=[1])
     api.complete(first, "w1")
     api.fail(api.claim_one(worker="w1"), "w1")
+    api.create("mail")
+    settled = {"job_id": first["id"], "lease_id": first["lease_id"]}
+    claim = {"queue_name": "mail", "limit": 5}
+    api.post("/jobs/settle", {"worker_id": "w2", "completes": [settled], "fails": [{}], "claim": claim})
+    api.post("/jobs/settle", {"worker_id": "w2", "claim": {"queue_name": ""}})
+    api.post("/jobs/settle", {})
     api.post("/workers/w1/deregister")
     buried = api.bury("mail")
     for path in ("/jobs", "/jobs/dlq", "/jobs/stats", f"/jobs/{job_id}", f"/jobs/{job_id}/history"):

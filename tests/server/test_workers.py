@@ -26,6 +26,7 @@ def test_registering_tells_the_lease_and_the_beat(api):
     response = api.post("/workers/register", {"queue_name": "mail", "hostname": "h"})
     body = response.json()
     assert len(body.pop("id")) == 36
+    assert body.pop("settle") == {"max": 100}  # beyond the contract; other clients ignore it
     assert body == {"queue_name": "mail", "lease_duration_secs": 30, "heartbeat_interval_secs": 10}
 
 

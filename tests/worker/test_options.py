@@ -36,6 +36,9 @@ def offline() -> SpooledClient:
         ("worker_id", "a/b", ValueError),
         ("worker_type", "x" * 51, ValueError),
         ("version", 1, ValueError),
+        ("wakeups", "yes", ValueError),
+        ("wakeups", None, TypeError),
+        ("wakeups", 1, TypeError),
         ("metadata", {"a": object()}, ValueError),
         ("metadata", {"a": "x" * 70_000}, ValueError),
     ],
@@ -71,6 +74,7 @@ def test_the_client_comes_first():
 def test_defaults_are_those_of_the_guide(offline: SpooledClient):
     options = WorkerOptions("q")
     assert (options.concurrency, options.poll_interval, options.lease_duration) == (5, 1.0, 30)
+    assert options.wakeups == "auto"
     assert (options.heartbeat_fraction, options.shutdown_timeout, options.worker_type) == (
         0.5,
         30.0,

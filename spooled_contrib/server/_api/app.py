@@ -7,9 +7,7 @@ and the WebSocket do.
 
 from __future__ import annotations
 
-import logging
 import re
-import sqlite3
 import time
 from collections.abc import Iterable
 
@@ -17,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spooled_contrib.server import _refusals as refuse
+from spooled_contrib.server._api import failures
 from spooled_contrib.server._api.admin_key import require_admin_key
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.hosts import Hosts, require_own_page
@@ -28,19 +27,8 @@ from spooled_contrib.server._api.services import Services
 from spooled_contrib.server._ids import new_id
 from spooled_contrib.server._rate import ADMIN_PER_MINUTE, MINUTE, RateState
 from spooled_contrib.server._settings import ServerSettings
-from spooled_contrib.server._storage.errors import (
-    DatabaseOutageError,
-    OperationTimeoutError,
-    StorageFailedError,
-    UncertainCommitError,
-)
-
-logger = logging.getLogger("spooled.server")
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,200}")
-OUTAGE_RETRY_SECONDS = 2
-"""What a client is told to wait while the database cannot be used. It is probed each second."""
-
 _RATE_HEADERS = (b"x-ratelimit-limit", b"x-ratelimit-remaining", b"x-ratelimit-reset", b"x-ratelimit-scope")
 _API_VERSION: Header = (b"x-api-version", b"1")
 
@@ -65,27 +53,9 @@ class SpooledApp:
             headers.append(_API_VERSION)
         try:
             response = await self._answer(scope, receive, raw_path, headers)
-        except refuse.RefusalError as refusal:
-            response = refusal_reply(refusal)
-        except RecursionError:
-            response = refusal_reply(refuse.invalid_json("nested too deeply"))
-        except DatabaseOutageError as outage:
-            # Said once, when it begins, by `DatabaseHealth`.
-            self._services.health.refused(outage)
-            response = refusal_reply(refuse.unavailable(outage.reason, retry_after=OUTAGE_RETRY_SECONDS))
-        except OperationTimeoutError as error:
-            logger.info("%s %s: %s", scope["method"], raw_path, error)
-            response = refusal_reply(refuse.unavailable(error.reason, retry_after=None))
-        except UncertainCommitError as error:
-            self._services.health.refused(error)
-            # Not 503 and no Retry-After: sent again, it may be done twice.
-            response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", error.reason.capitalize()))
-        except (sqlite3.Error, StorageFailedError):
-            logger.exception("the database failed on %s %s", scope["method"], raw_path)
-            response = refusal_reply(refuse.RefusalError(500, "DATABASE_ERROR", "The database failed"))
-        except Exception:
-            logger.exception("%s %s failed", scope["method"], raw_path)
-            response = refusal_reply(refuse.RefusalError(500, "INTERNAL_ERROR", "The server failed"))
+        except Exception as error:
+            what = f"{scope['method']} {raw_path!r}"
+            response = refusal_reply(failures.refusal_of(self._services.health, error, what))
         status = response.status if isinstance(response, Reply) else response.status_code
         if isinstance(response, Reply):
             await _send(response, headers, scope, send)

@@ -71,36 +71,54 @@ async def claim_jobs(call: Call) -> Reply:
 
 async def complete_job(call: Call) -> Reply:
     body = await call.json(_complete)
-    _check_lease(body)
-    result = bodies.json_text(body.result, "result", bodies.MAX_BODY)
-    text = None if result is None else result[0]
-    principal, job_id = call.principal, call.parameters[0]
-    await call.write(lambda tx: acks.complete(tx, principal, job_id, body.worker_id, body.lease_id, text))
+    await complete_one(call, call.parameters[0], body.worker_id, body.lease_id, body.result)
     return success()
+
+
+async def complete_one(call: Call, job_id: str, worker_id: str, lease_id: str, result: Raw) -> None:
+    """Settle a job as done.
+
+    Raises:
+        RefusalError: It is not the worker's under that lease, or the result is not JSON.
+    """
+    _check_lease(worker_id, lease_id)
+    found = bodies.json_text(result, "result", bodies.MAX_BODY)
+    text = None if found is None else found[0]
+    principal = call.principal
+    await call.write(lambda tx: acks.complete(tx, principal, job_id, worker_id, lease_id, text))
 
 
 async def fail_job(call: Call) -> Reply:
     body = await call.json(_fail)
-    _check_lease(body)
-    # Refusing an error text would leave the job leased, so what cannot be stored everywhere is replaced.
-    error = body.error.replace("\0", "\ufffd")
-    principal, job_id = call.principal, call.parameters[0]
-    await call.write(lambda tx: acks.fail(tx, principal, job_id, body.worker_id, body.lease_id, error))
+    await fail_one(call, call.parameters[0], body.worker_id, body.lease_id, body.error)
     return success()
+
+
+async def fail_one(call: Call, job_id: str, worker_id: str, lease_id: str, error: str) -> None:
+    """Report a job's failure.
+
+    Raises:
+        RefusalError: It is not the worker's under that lease.
+    """
+    _check_lease(worker_id, lease_id)
+    # Refusing an error text would leave the job leased, so what cannot be stored everywhere is replaced.
+    text = error.replace("\0", "\ufffd")
+    principal = call.principal
+    await call.write(lambda tx: acks.fail(tx, principal, job_id, worker_id, lease_id, text))
 
 
 async def heartbeat_job(call: Call) -> Reply:
     body = await call.json(_heartbeat)
-    _check_lease(body)
+    _check_lease(body.worker_id, body.lease_id)
     seconds = body.lease_duration_secs or DEFAULT_LEASE_SECONDS
     principal, job_id = call.principal, call.parameters[0]
     await call.write(lambda tx: acks.heartbeat(tx, principal, job_id, body.worker_id, body.lease_id, seconds))
     return success()
 
 
-def _check_lease(body: CompleteBody | FailBody | JobHeartbeatBody) -> None:
-    bodies.check_text(body.worker_id, "worker_id")
-    bodies.check_text(body.lease_id, "lease_id")
+def _check_lease(worker_id: str, lease_id: str) -> None:
+    bodies.check_text(worker_id, "worker_id")
+    bodies.check_text(lease_id, "lease_id")
 
 
 ROUTES = [

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder
 
-from spooled_contrib.server._api import bodies
+from spooled_contrib.server._api import bodies, job_settling
 from spooled_contrib.server._api.call import Call
 from spooled_contrib.server._api.job_objects import raw
 from spooled_contrib.server._api.reply import NO_CONTENT, Reply, json_reply
@@ -78,15 +78,15 @@ async def register(call: Call) -> Reply:
     )
     principal, limits = call.principal, call.limits
     worker_id = await call.write(lambda tx: workers.register(tx, principal, limits, worker))
-    return json_reply(
-        {
-            "id": worker_id,
-            "queue_name": body.queue_name,
-            "lease_duration_secs": LEASE_SECONDS,
-            "heartbeat_interval_secs": HEARTBEAT_SECONDS,
-        },
-        201,
-    )
+    answer: dict[str, Any] = {
+        "id": worker_id,
+        "queue_name": body.queue_name,
+        "lease_duration_secs": LEASE_SECONDS,
+        "heartbeat_interval_secs": HEARTBEAT_SECONDS,
+    }
+    if call.services.settings.ack_batches:
+        answer["settle"] = {"max": job_settling.MAX_ITEMS}
+    return json_reply(answer, 201)
 
 
 async def heartbeat(call: Call) -> Reply:

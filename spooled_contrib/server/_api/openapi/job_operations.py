@@ -6,7 +6,14 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from spooled_contrib.server._api import bodies, dead_letter_routes, job_control, job_creation, job_leases
+from spooled_contrib.server._api import (
+    bodies,
+    dead_letter_routes,
+    job_control,
+    job_creation,
+    job_leases,
+    job_settling,
+)
 from spooled_contrib.server._api.job_objects import Job
 from spooled_contrib.server._api.openapi import replies
 from spooled_contrib.server._api.openapi.operation import Empty, Link, Operation, Query, returns
@@ -84,6 +91,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
         replies.SuccessReply,
         body=job_leases.FailBody,
         errors=_ACK_ERRORS,
+    ),
+    "POST /api/v1/jobs/settle": returns(
+        "Acks in batches: settle many leased jobs, each by itself and with an answer of its own, and claim more",
+        job_settling.SettleReply,
+        body=job_settling.SettleBody,
     ),
     "POST /api/v1/jobs/{id}/heartbeat": returns(
         "Set a lease's end anew, counted from now",

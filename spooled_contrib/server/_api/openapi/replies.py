@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from spooled_contrib.server._api.job_objects import JobSummary
 
@@ -148,11 +148,18 @@ class QueueResumed(Struct):
     paused_duration_secs: Count
 
 
+class SettleOffer(Struct):
+    """The server takes `POST /api/v1/jobs/settle`; `max` completes and fails in one request."""
+
+    max: Count
+
+
 class WorkerRegistered(Struct):
     id: str
     queue_name: str
     lease_duration_secs: Count
     heartbeat_interval_secs: Count
+    settle: SettleOffer | UnsetType = UNSET
 
 
 class WorkerSummary(Struct):

@@ -1,0 +1,277 @@
+"""Single attempts of acks and claims: each in a request of its own, or many in one where the server offers that.
+
+In batches, one request is under way at a time, so that what ends meanwhile goes together in the next. A claim that is
+made while acks are about to go rides on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from spooled.errors import SpooledError, create_error_from_response
+from spooled.models import ClaimedJob
+from spooled.worker._api import Ack, ClaimAnswer, ItemAnswer, SettleAnswer, WorkerApi
+from spooled.worker._lease_table import Lease
+from spooled.worker._log import WorkerLogger
+from spooled.worker._pacing import BatchPacer, Tempo
+
+logger = WorkerLogger("spooled.worker")
+
+T = TypeVar("T")
+
+ATTEMPT_TIMEOUT = 10.0
+"""Seconds for one attempt. Short, because the lease is renewed meanwhile and another attempt follows."""
+
+BATCH_BYTES = 2**20
+"""Bytes of results and errors in one request; the server takes twice as much."""
+
+_NO_ENDPOINT = frozenset({404, 405, 501})
+_UNREADABLE = frozenset({400, 413, 422})
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """An ack that waits for the next request."""
+
+    ack: Ack
+    answer: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+@dataclass(slots=True, eq=False)
+class _Claim:
+    """A claim that rides on the next request."""
+
+    limit: int
+    answer: asyncio.Future[list[ClaimedJob]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class AckRequests:
+    """Makes single attempts. When to try again, and what an answer means, is decided elsewhere.
+
+    Args:
+        api: Sends the requests.
+        tempo: Says how many may be under way, and learns how long they take.
+    """
+
+    def __init__(self, api: WorkerApi, tempo: Tempo) -> None:
+        self._api = api
+        self._tempo = tempo
+        self._under_way = 0
+        self._places: deque[asyncio.Future[None]] = deque()
+        self._pacer = BatchPacer()
+        self._gathered: deque[_Item] = deque()
+        self._claim: _Claim | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._batches: set[asyncio.Task[None]] = set()
+
+    async def send(self, lease: Lease, content: bytes | str) -> None:
+        """Make one attempt: a complete with a result as JSON, or a fail with an error text.
+
+        Raises:
+            SpooledError: The server has not accepted it, or has not answered.
+        """
+        ack = Ack(lease.job_id, lease.lease_id, content)
+        if not self._api.settle_max or len(content) > BATCH_BYTES:
+            await self._send_alone(ack)
+            return
+        item = _Item(ack)
+        self._gathered.append(item)
+        self._flush_soon()
+        await item.answer
+
+    async def claim(self, limit: int) -> list[ClaimedJob]:
+        """Ask for jobs: with the next acks, when those are about to be sent, else at once.
+
+        Raises:
+            SpooledError: The server has not given any, or has not answered.
+        """
+        now = asyncio.get_running_loop().time()
+        if (
+            not self._gathered
+            or self._claim is not None
+            or not self._pacer.may_send(now, len(self._gathered))
+        ):
+            return await self._api.claim(limit)
+        self._claim = claim = _Claim(limit)
+        self._flush_soon()
+        return await claim.answer
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        for task in tuple(self._batches):
+            task.cancel()
+        await asyncio.gather(*self._batches, return_exceptions=True)
+
+    # --- one in a request -----------------------------------------------------------------------------------
+
+    async def _send_alone(self, ack: Ack) -> None:
+        loop = asyncio.get_running_loop()
+        await self._enter()
+        try:
+            sent_at = loop.time()
+            if isinstance(ack.content, str):
+                await self._api.fail(ack.job_id, ack.lease_id, ack.content, ATTEMPT_TIMEOUT)
+            else:
+                await self._api.complete(ack.job_id, ack.lease_id, ack.content, ATTEMPT_TIMEOUT)
+            self._tempo.acked(loop.time() - sent_at)
+        finally:
+            self._under_way -= 1
+            self._let_in()
+
+    async def _enter(self) -> None:
+        """Wait for a place, in the order of the calls."""
+        if not self._places and self._under_way < self._tempo.acks_at_once():
+            self._under_way += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._places.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._under_way -= 1
+                self._let_in()
+            raise
+
+    def _let_in(self) -> None:
+        while self._places and self._under_way < self._tempo.acks_at_once():
+            place = self._places.popleft()
+            if not place.done():
+                self._under_way += 1
+                place.set_result(None)
+
+    # --- many in a request ----------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        """Send what has gathered at the end of this turn of the loop: what ends together goes together."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._gathered and self._pacer.may_send(now, len(self._gathered)):
+            items = self._take()
+            claim, self._claim = self._claim, None
+            self._pacer.sent(now)
+            task = loop.create_task(self._send_together(items, claim))
+            self._batches.add(task)
+            task.add_done_callback(self._batches.discard)
+        if self._gathered:
+            # One that is not answered holds up nothing: the next follows it after a while.
+            self._flushing = loop.call_later(self._pacer.patience(now), self._flush)
+
+    def _take(self) -> list[_Item]:
+        """Take as many of the gathered acks as fit into a request, in their order."""
+        items: list[_Item] = []
+        size = 0
+        while self._gathered and len(items) < max(1, self._api.settle_max):
+            size += len(self._gathered[0].ack.content)
+            if items and size > BATCH_BYTES:
+                break
+            items.append(self._gathered.popleft())
+        return items
+
+    async def _send_together(self, items: list[_Item], claim: _Claim | None) -> None:
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
+        try:
+            acks = [item.ack for item in items]
+            answer = await self._api.settle(acks, 0 if claim is None else claim.limit, ATTEMPT_TIMEOUT)
+            _hand_out(answer, items, claim)
+            self._tempo.acked(loop.time() - sent_at)
+        except SpooledError as error:
+            if error.status_code in _NO_ENDPOINT or (error.status_code in _UNREADABLE and not error.foreign):
+                await self._send_each_alone(error, items, claim)
+            else:
+                _fail_all(error, items, claim)
+        except BaseException as error:
+            _fail_all(error, items, claim)
+            raise
+        finally:
+            self._pacer.answered()
+            if self._gathered:
+                if self._flushing is not None:
+                    self._flushing.cancel()
+                self._flush()
+
+    async def _send_each_alone(self, error: SpooledError, items: list[_Item], claim: _Claim | None) -> None:
+        """Send what a server refuses as a batch: it knows none, or something in it makes the whole unreadable."""
+        if error.status_code in _NO_ENDPOINT and not error.foreign and self._api.settle_max:
+            self._api.settle_max = 0
+            logger.info("the server takes no acks in batches any more (%s); sending each by itself", error)
+        attempts = [_resolve(item.answer, self._send_alone(item.ack)) for item in items]
+        if claim is not None:
+            attempts.append(_resolve(claim.answer, self._api.claim(claim.limit)))
+        await asyncio.gather(*attempts)
+
+
+def _hand_out(answer: SettleAnswer, items: list[_Item], claim: _Claim | None) -> None:
+    """Give each its own answer.
+
+    Raises:
+        SpooledError: These are not the answers to what was asked.
+    """
+    completes = [item for item in items if isinstance(item.ack.content, bytes)]
+    fails = [item for item in items if isinstance(item.ack.content, str)]
+    if (len(answer.completes), len(answer.fails)) != (len(completes), len(fails)):
+        raise _no_answer("the answer to acks in batches has another number of items than the request")
+    for item, one in (*zip(completes, answer.completes, strict=True), *zip(fails, answer.fails, strict=True)):
+        _settle(item.answer, None, one)
+    if claim is not None:
+        given = answer.claim or ClaimAnswer(0)
+        _settle(claim.answer, given.jobs, given)
+
+
+def _settle(future: asyncio.Future[T], result: T, answer: ItemAnswer) -> None:
+    if future.done():
+        return
+    if answer.status == 200:
+        future.set_result(result)
+    elif answer.status < 400:
+        future.set_exception(_no_answer(f"the answer to one of several acks has the status {answer.status}"))
+    else:
+        wait = answer.retry_after_secs
+        headers = {} if wait is None else {"retry-after": str(wait)}
+        body = {"code": answer.code, "message": answer.message, "details": answer.details}
+        future.set_exception(create_error_from_response(answer.status, body, headers=headers))
+
+
+def _no_answer(text: str) -> SpooledError:
+    """Return an error that decides nothing: the same may be sent again."""
+    error = SpooledError(text, 200, "not_accepted")
+    error.foreign = True
+    return error
+
+
+def _fail_all(error: BaseException, items: Sequence[_Item], claim: _Claim | None) -> None:
+    futures: list[asyncio.Future[Any]] = [item.answer for item in items]
+    if claim is not None:
+        futures.append(claim.answer)
+    for future in futures:
+        if future.done():
+            continue
+        if isinstance(error, asyncio.CancelledError):
+            future.cancel()
+        else:
+            future.set_exception(error)
+
+
+async def _resolve(future: asyncio.Future[T], attempt: Coroutine[Any, Any, T]) -> None:
+    try:
+        result = await attempt
+    except SpooledError as error:
+        if not future.done():
+            future.set_exception(error)
+    else:
+        if not future.done():
+            future.set_result(result)
