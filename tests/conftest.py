@@ -42,7 +42,8 @@ def _loggers() -> dict[str, logging.Logger]:
 
 
 @pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     """A fresh embedded server in memory, on a port of its own."""
-    with EmbeddedServer() as running:
+    single = request.node.get_closest_marker("single_acks") is not None
+    with EmbeddedServer(ack_batches=not single) as running:
         yield running

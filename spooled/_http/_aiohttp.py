@@ -138,6 +138,8 @@ class AiohttpConnections:
             return
         if self._loop is asyncio.get_running_loop() or (self._loop is not None and self._loop.is_closed()):
             await session.close()
+            # Sockets close in the next turn of the loop, which may be the last.
+            await asyncio.sleep(0)
         else:
             session.detach()
 

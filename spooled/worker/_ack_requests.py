@@ -30,7 +30,10 @@ BATCH_BYTES = 2**20
 """Bytes of results and errors in one request; the server takes twice as much."""
 
 _NO_ENDPOINT = frozenset({404, 405, 501})
-_UNREADABLE = frozenset({400, 413, 422})
+"""Statuses that say that there is no such endpoint (any more)."""
+
+_ABOUT_NOW = frozenset({408, 425, 429})
+"""Statuses below 500 that say nothing about the request."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +193,8 @@ class AckRequests:
             _hand_out(answer, items, claim)
             self._tempo.acked(loop.time() - sent_at)
         except SpooledError as error:
-            if error.status_code in _NO_ENDPOINT or (error.status_code in _UNREADABLE and not error.foreign):
+            refused = 400 <= error.status_code < 500 and error.status_code not in _ABOUT_NOW
+            if refused or error.status_code in _NO_ENDPOINT:
                 await self._send_each_alone(error, items, claim)
             else:
                 _fail_all(error, items, claim)
@@ -205,7 +209,10 @@ class AckRequests:
                 self._flush()
 
     async def _send_each_alone(self, error: SpooledError, items: list[_Item], claim: _Claim | None) -> None:
-        """Send what a server refuses as a batch: it knows none, or something in it makes the whole unreadable."""
+        """Send what is refused as a batch: the server knows none, or something in it makes the whole unreadable.
+
+        No answer to the whole says what becomes of one of them.
+        """
         if error.status_code in _NO_ENDPOINT and not error.foreign and self._api.settle_max:
             self._api.settle_max = 0
             logger.info("the server takes no acks in batches any more (%s); sending each by itself", error)

@@ -75,7 +75,7 @@ def test_a_worker_talks_through_them(library: Any, shared_server: EmbeddedServer
         worker = SpooledWorker(client, queue)
         worker.process(lambda ctx: None)
         worker.start(burst=True)
-    assert {"register", "claim", "complete"} <= paths
+    assert {"register", "claim", "settle"} <= paths
 
 
 @both_libraries

@@ -17,9 +17,15 @@ Connect = Callable[..., SpooledClient]
 
 
 @pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
+def ack_batches() -> bool:
+    """Whether the server takes many acks in one request. A module may ask for both."""
+    return False
+
+
+@pytest.fixture
+def server(ack_batches: bool) -> Iterator[EmbeddedServer]:
     """No lease ends by itself: only a test that says `advance` can take a job from its worker."""
-    with EmbeddedServer(clock=ManualClock()) as running:
+    with EmbeddedServer(clock=ManualClock(), ack_batches=ack_batches) as running:
         yield running
 
 

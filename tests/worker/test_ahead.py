@@ -26,9 +26,9 @@ FAR = 0.25
 """Seconds of a round trip: far more than a handler that does nothing takes, also on a busy machine."""
 
 
-@pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(clock=ManualClock()) as running:
+@pytest.fixture(params=[True, False], ids=["batches", "single"])
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(clock=ManualClock(), ack_batches=request.param) as running:
         yield running
 
 
@@ -216,7 +216,7 @@ def test_a_server_that_takes_no_acks_is_not_asked_for_more_and_more_jobs(
     broken = proxy.on("complete", Answer(503, body='{"code":"INTERNAL_ERROR","message":"down"}'))
     handler = Gated()
     with Running(kind, far, handler, concurrency=4) as running:
-        wait_until(lambda: broken.hits >= 60)
+        wait_until(lambda: broken.hits >= 10)
         assert running.worker.active_job_count <= 2 * 4
         assert sum(handler.runs.values()) <= 2 * 4
         proxy.off(broken)
@@ -224,6 +224,7 @@ def test_a_server_that_takes_no_acks_is_not_asked_for_more_and_more_jobs(
     assert set(handler.runs.values()) == {1}
 
 
+@pytest.mark.parametrize("server", [False], indirect=True, ids=["single"])
 def test_acks_that_nothing_answers_hold_no_slot(proxy: FaultProxy, far: SpooledClient, outside: Outside):
     silent = proxy.on("complete", Hang(forward=True), times=1)
     first = outside.enqueue()

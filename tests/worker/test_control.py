@@ -118,6 +118,7 @@ def losing(server: EmbeddedServer, path_end: str, times: int) -> SpooledClient:
     return SpooledClient(api_key=server.api_key, base_url=server.url, transport=Losing())
 
 
+@pytest.mark.single_acks
 @pytest.mark.parametrize("path_end", ["/api/v1/jobs", "/complete"])
 def test_answers_that_get_lost_do_not_make_a_second_copy(
     server: EmbeddedServer, outside: Outside, path_end: str
@@ -129,6 +130,7 @@ def test_answers_that_get_lost_do_not_make_a_second_copy(
     assert outside.counts() == {**outside.counts(), "completed": 1, "scheduled": 1, "total": 2}
 
 
+@pytest.mark.single_acks
 def test_a_copy_is_withdrawn_when_the_original_was_lost_meanwhile(server: EmbeddedServer, outside: Outside):
     job_id = outside.enqueue()
 

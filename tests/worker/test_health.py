@@ -108,6 +108,7 @@ def test_draining_is_reported_at_once(client: SpooledClient, outside: Outside):
         running.join()
 
 
+@pytest.mark.single_acks
 def test_acks_go_before_claims_while_the_server_limits_rates(server: EmbeddedServer, outside: Outside):
     outside.enqueue_many(3)
     limits = [2]

@@ -293,6 +293,7 @@ def test_a_coroutine_handler_is_sent_to_the_async_worker(client: SpooledClient):
         SpooledWorker(client, "q").process(handle)
 
 
+@pytest.mark.single_acks
 def test_a_transport_of_the_users_is_always_used(server: EmbeddedServer, outside: Outside):
     class Counting(httpx.HTTPTransport):
         paths: list[str] = []
