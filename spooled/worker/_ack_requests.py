@@ -32,8 +32,8 @@ BATCH_BYTES = 2**20
 _NO_ENDPOINT = frozenset({404, 405, 501})
 """Statuses that say that there is no such endpoint (any more)."""
 
-_ABOUT_NOW = frozenset({408, 425, 429})
-"""Statuses below 500 that say nothing about the request."""
+_UNREADABLE = frozenset({400, 409, 413, 422})
+"""Statuses that say that something in a batch makes the whole unreadable."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +71,8 @@ class AckRequests:
         self._gathered: deque[_Item] = deque()
         self._claim: _Claim | None = None
         self._flushing: asyncio.Handle | None = None
+        self._flushing_soon = False
+        self._closed = False
         self._batches: set[asyncio.Task[None]] = set()
 
     async def send(self, lease: Lease, content: bytes | str) -> None:
@@ -106,9 +108,16 @@ class AckRequests:
         return await claim.answer
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way and what has gathered."""
+        self._closed = True
         if self._flushing is not None:
             self._flushing.cancel()
+        for item in self._gathered:
+            item.answer.cancel()
+        self._gathered.clear()
+        if self._claim is not None:
+            self._claim.answer.cancel()
+            self._claim = None
         for task in tuple(self._batches):
             task.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
@@ -155,29 +164,43 @@ class AckRequests:
 
     def _flush_soon(self) -> None:
         """Send what has gathered at the end of this turn of the loop: what ends together goes together."""
-        if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+        loop = asyncio.get_running_loop()
+        if self._flushing_soon:
+            return
+        if self._pacer.may_send(loop.time(), len(self._gathered)):
+            if self._flushing is not None:
+                self._flushing.cancel()
+            self._flushing = loop.call_soon(self._flush)
+            self._flushing_soon = True
+        elif self._flushing is None:
+            # A batch that is not answered holds up nothing: the next follows it after a while.
+            self._flushing = loop.call_later(self._pacer.patience(loop.time()), self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
+        self._flushing_soon = False
         loop = asyncio.get_running_loop()
         now = loop.time()
         while self._gathered and self._pacer.may_send(now, len(self._gathered)):
             items = self._take()
+            if not items:
+                break
             claim, self._claim = self._claim, None
             self._pacer.sent(now)
             task = loop.create_task(self._send_together(items, claim))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
         if self._gathered:
-            # One that is not answered holds up nothing: the next follows it after a while.
-            self._flushing = loop.call_later(self._pacer.patience(now), self._flush)
+            self._flush_soon()
 
     def _take(self) -> list[_Item]:
         """Take as many of the gathered acks as fit into a request, in their order."""
         items: list[_Item] = []
         size = 0
         while self._gathered and len(items) < max(1, self._api.settle_max):
+            if self._gathered[0].answer.done():
+                self._gathered.popleft()  # its sender has given up
+                continue
             size += len(self._gathered[0].ack.content)
             if items and size > BATCH_BYTES:
                 break
@@ -193,33 +216,38 @@ class AckRequests:
             _hand_out(answer, items, claim)
             self._tempo.acked(loop.time() - sent_at)
         except SpooledError as error:
-            refused = 400 <= error.status_code < 500 and error.status_code not in _ABOUT_NOW
-            if refused or error.status_code in _NO_ENDPOINT:
-                await self._send_each_alone(error, items, claim)
-            else:
+            if not self._is_about_the_batch(error):
                 _fail_all(error, items, claim)
+            else:
+                await self._send_each_alone(error, items, claim)
         except BaseException as error:
             _fail_all(error, items, claim)
             raise
         finally:
             self._pacer.answered()
-            if self._gathered:
-                if self._flushing is not None:
-                    self._flushing.cancel()
-                self._flush()
+            if self._gathered and not self._closed:
+                self._flush_soon()
+
+    def _is_about_the_batch(self, error: SpooledError) -> bool:
+        """Tell whether the same acks may be taken one by one, each with an answer that is about it.
+
+        A key that is refused is refused for each of them too, and an outage is one for all.
+        """
+        return error.status_code in _NO_ENDPOINT or (error.status_code in _UNREADABLE and not error.foreign)
 
     async def _send_each_alone(self, error: SpooledError, items: list[_Item], claim: _Claim | None) -> None:
         """Send what is refused as a batch: the server knows none, or something in it makes the whole unreadable.
 
         No answer to the whole says what becomes of one of them.
         """
-        if error.status_code in _NO_ENDPOINT and not error.foreign and self._api.settle_max:
+        if error.status_code in _NO_ENDPOINT and self._api.settle_max:
+            # Until the next registration, whoever said so: a server of another kind may answer without a word.
             self._api.settle_max = 0
             logger.info("the server takes no acks in batches any more (%s); sending each by itself", error)
         attempts = [_resolve(item.answer, self._send_alone(item.ack)) for item in items]
         if claim is not None:
             attempts.append(_resolve(claim.answer, self._api.claim(claim.limit)))
-        await asyncio.gather(*attempts)
+        await asyncio.gather(*attempts, return_exceptions=True)
 
 
 def _hand_out(answer: SettleAnswer, items: list[_Item], claim: _Claim | None) -> None:
@@ -276,7 +304,10 @@ def _fail_all(error: BaseException, items: Sequence[_Item], claim: _Claim | None
 async def _resolve(future: asyncio.Future[T], attempt: Coroutine[Any, Any, T]) -> None:
     try:
         result = await attempt
-    except SpooledError as error:
+    except asyncio.CancelledError:
+        future.cancel()
+        raise
+    except BaseException as error:
         if not future.done():
             future.set_exception(error)
     else:

@@ -502,8 +502,12 @@ class Engine:
         if not execution.abandoned:
             execution.abandoned = True
             execution.aborted_at = asyncio.get_running_loop().time()
-            self._timeouts.ring_at(execution.aborted_at + self._options.timeout_grace)
+            self._timeouts.ring_at(execution.aborted_at + self._grace_of(execution))
             self._runner.abort(execution)
+
+    def _grace_of(self, execution: Execution) -> float:
+        """Return the seconds after its abort after which a handler is stuck: one that will be killed is not."""
+        return max(self._options.timeout_grace, self._runner.time_to_force(execution))
 
     def _settled(self, execution: Execution) -> None:
         if self._executions.pop(execution.lease, None) is not None:
@@ -538,7 +542,7 @@ class Engine:
         """Return the time by which a running handler should have ended; None when nothing more follows."""
         if execution.aborted_at is None:
             return execution.deadline
-        return None if execution.stuck or self._cut else execution.aborted_at + self._options.timeout_grace
+        return None if execution.stuck or self._cut else execution.aborted_at + self._grace_of(execution)
 
     async def _watch_threads(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from spooled.worker._bridge import Bridge, Client
 from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
+from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._process_pool import ProcessRunner
 from spooled.worker._process_references import check_not_loading, dump_handlers
@@ -32,6 +33,8 @@ from spooled.worker.middleware import Middleware, check_middlewares, wrap_async_
 from spooled.worker.state import WorkerState
 
 E = TypeVar("E", bound=EventHandler)
+
+logger = WorkerLogger("spooled.worker")
 
 
 class WorkerKeywords(TypedDict, total=False):
@@ -195,7 +198,13 @@ class FrontDoor:
             RuntimeError: They are to run in child processes, which could not find them.
         """
         options = self._options
-        if options.isolation == "thread" or not any(is_plain(handler) for handler in self._routes):
+        plain = any(is_plain(handler) for handler in self._routes)
+        if options.isolation == "process" and not plain:
+            logger.warning(
+                "worker of queue %s: isolation='process' is for plain functions; its coroutines run on the event loop",
+                options.queue_name,
+            )
+        if options.isolation == "thread" or not plain:
             return ThreadRunner(options.concurrency, label)
         return ProcessRunner(
             options.concurrency,

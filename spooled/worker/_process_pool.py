@@ -48,7 +48,7 @@ START_TRIES = 3
 """Children that end before they are ready, one after the other, until jobs that wait for one fail."""
 
 START_TIME = 60.0
-"""Seconds by which the time-out of a job is put off while it waits for a child that is being started."""
+"""Seconds that a child has to load the handlers; by as much the time-out of a job is put off that waits for one."""
 
 END_GRACE = 5.0
 """Seconds that children have for their own end, such as what is registered with `atexit`."""
@@ -65,8 +65,9 @@ class _Child:
         state: `starting`: it loads the handlers. `ending`: it takes no more jobs.
         run: The number of its job.
         execution: Its job, or None.
-        killer: Kills it when its aborted job does not end.
+        killer: Kills it when it does not get ready, or its aborted job does not end.
         killed: Whether we have killed it while it ran a job.
+        slow: Whether we have killed it because it did not get ready.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class _Child:
         self.execution: Execution | None = None
         self.killer: asyncio.TimerHandle | None = None
         self.killed = False
+        self.slow = False
         self.load_error: LoadFailed | None = None
 
 
@@ -169,6 +171,9 @@ class ProcessRunner:
             self._waiting.remove(execution)
             self._loop.call_soon(self._deliver, (execution, Failure("aborted: it had not begun")))
 
+    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+        return self._grace + KILL_TIME
+
     def replace_dead_threads(self) -> int:
         return 1 if self._failures else 0
 
@@ -217,6 +222,11 @@ class ProcessRunner:
             self._name, self._setup, lambda message: self._heard(child, message), lambda: self._gone(child)
         )
         self._children.append(child)
+        child.killer = self._loop.call_later(START_TIME, self._kill_slow, child)
+
+    def _kill_slow(self, child: _Child) -> None:
+        child.slow = True
+        child.process.kill()
 
     def _assign(self, child: _Child, execution: Execution) -> None:
         self._runs += 1
@@ -250,6 +260,9 @@ class ProcessRunner:
     def _heard(self, child: _Child, message: FromChild) -> None:
         match message:
             case Ready():
+                if child.killer is not None:
+                    child.killer.cancel()
+                    child.killer = None
                 self._feed(child)
                 self._started()
             case LoadFailed():
@@ -296,7 +309,11 @@ class ProcessRunner:
             self._idle.remove(child)
         if child.killer is not None:
             child.killer.cancel()
-        how = _how_ended(child.process)
+        how = (
+            f"was not ready after {START_TIME:g} s, and was killed"
+            if child.slow
+            else _how_ended(child.process)
+        )
         logger.debug("child process %s of the worker %s", child.process.pid, how)
         if child.state == "starting":
             self._start_failed(child, how)
@@ -336,7 +353,7 @@ class ProcessRunner:
         text = (
             f"a child process cannot load the worker's handlers: {loading.error}"
             if loading
-            else f"a child process of the worker {how} before it was ready"
+            else f"a child process of the worker {how}{'' if child.slow else ' before it was ready'}"
         )
         if text != self._last_failure:
             self._last_failure = text

@@ -61,6 +61,9 @@ class Runner(Protocol):
     def abort(self, execution: Execution) -> None:
         """Set the signal, and cancel what can be cancelled. The outcome is delivered all the same."""
 
+    def time_to_force(self, execution: Execution) -> float:
+        """Return the seconds after an abort within which the handler is ended by force; 0 when it never is."""
+
     def replace_dead_threads(self) -> int:
         """Start a new thread for each that has died, and report its job as failed.
 
@@ -125,6 +128,9 @@ class CallerRunner:
     def abort(self, execution: Execution) -> None:
         execution.context.signal.set()
         self.decline(execution)
+
+    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+        return 0.0
 
     def replace_dead_threads(self) -> int:
         return 0
@@ -251,6 +257,9 @@ class LoopRunner:
             # A closed loop has nothing left to cancel, and will not say how the handler ended.
             self._report(execution, Failure("the worker's event loop was closed while the job ran"))
 
+    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+        return 0.0
+
     def replace_dead_threads(self) -> int:
         return 0
 
@@ -337,6 +346,9 @@ class MixedRunner:
 
     def abort(self, execution: Execution) -> None:
         self._for(execution.route).abort(execution)
+
+    def time_to_force(self, execution: Execution) -> float:
+        return self._for(execution.route).time_to_force(execution)
 
     def replace_dead_threads(self) -> int:
         return self._plain.replace_dead_threads()

@@ -104,6 +104,9 @@ class ThreadRunner:
     def abort(self, execution: Execution) -> None:
         execution.context.signal.set()
 
+    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+        return 0.0
+
     def replace_dead_threads(self) -> int:
         dead = 0
         for slot in self._slots:

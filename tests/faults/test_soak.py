@@ -53,7 +53,8 @@ Run = dict[str, Any]
 class Site:
     """The processes, and the three things that are known about them: journal, times of death, the server's word."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, *server_options: str) -> None:
+        self.server_options = server_options
         self.chance = random.Random(seed)
         self.seed = seed
         self.journal = directory / "journal"
@@ -67,7 +68,9 @@ class Site:
         self._read, self._offset = [], 0
 
     def _start_server(self, port: int) -> tuple[subprocess.Popen[bytes], int]:
-        process = self._spawn("spooled", "server", "--port", str(port), "--db", str(self.db))
+        process = self._spawn(
+            "spooled", "server", "--port", str(port), "--db", str(self.db), *self.server_options
+        )
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, "the server did not start"
@@ -181,12 +184,12 @@ class Api:
         self._connection.close()
 
 
-@pytest.fixture
+@pytest.fixture(params=["--ack-batches", "--no-ack-batches"])
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     # A seed gives the same kills at the same points of the work again; what the processes make of it may differ.
     seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
     print(f"SOAK_SEED={seed}")
-    made = Site(tmp_path, seed)
+    made = Site(tmp_path, seed, request.param)
     yield made
     made.kill()
 

@@ -287,3 +287,8 @@ class Locked(Tag):
 
 def say_tenant(ctx: JobContext[Any]) -> list[Any]:
     return [tenant.get(), os.getpid()]
+
+
+def hang() -> None:
+    """Set a child process up for ever."""
+    time.sleep(3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from typing import Any
 import pytest
 
 from spooled import SpooledClient
+from spooled.errors import PayloadTooLargeError
+from spooled.worker._ack_requests import AckRequests
+from spooled.worker._api import ItemAnswer, SettleAnswer
+from spooled.worker._lease_table import Lease
+from spooled.worker._pacing import BatchPacer, Tempo
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.proxy import Answer, FaultProxy, Request
 from tests.waiting import HOPELESS, wait_until
@@ -100,7 +106,7 @@ def test_large_results_go_alone_and_too_large_ones_fail_alone(
     ("answer", "lines"),
     [
         pytest.param(Answer(404, body='{"code":"NOT_FOUND","message":"No route"}'), 1, id="no such endpoint"),
-        pytest.param(Answer(405, body="<html>"), 0, id="the page of a proxy"),
+        pytest.param(Answer(405, body="<html>"), 1, id="the page of a proxy"),
         pytest.param(Answer(400, body='{"code":"VALIDATION_ERROR","message":"no"}'), 0, id="unreadable"),
     ],
 )
@@ -143,3 +149,99 @@ def test_what_is_no_answer_is_tried_again(
         assert not running.of("job:lease_lost")
     assert broken.hits == 2
     assert sorted(runs) == sorted(ids)
+
+
+# --- the requests by themselves -----------------------------------------------------------------------------
+
+
+class Api:
+    """Answers when it is told to."""
+
+    def __init__(self, *, alone: Exception | None = None) -> None:
+        self.settle_max = 100
+        self.batches: list[int] = []
+        self.open = asyncio.Event()
+        self.refuse: Exception | None = None
+        self._alone = alone
+
+    async def settle(self, acks: Any, claim: int, timeout: float) -> SettleAnswer:
+        self.batches.append(len(acks))
+        await self.open.wait()
+        if self.refuse is not None:
+            raise self.refuse
+        return SettleAnswer([ItemAnswer(200)] * len(acks))
+
+    async def complete(self, *_: object) -> None:
+        if self._alone is not None:
+            raise self._alone
+
+
+def begin(requests: AckRequests, count: int) -> list[asyncio.Task[None]]:
+    leases = [Lease(f"j{n}", "l", "w", 30.0, 30.0) for n in range(count)]
+    return [asyncio.create_task(requests.send(lease, b"null")) for lease in leases]
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def of(api: Api) -> AckRequests:
+    return AckRequests(api, Tempo(10, 30.0))  # type: ignore[arg-type]
+
+
+async def test_a_full_batch_goes_out_while_another_is_under_way():
+    api = Api()
+    requests = of(api)
+    first = begin(requests, 1)
+    await turns()
+    more = begin(requests, 60)
+    await turns()
+    assert api.batches == [1]
+    more += begin(requests, 69)
+    await turns()
+    assert api.batches == [1, 100]
+    api.open.set()
+    await asyncio.gather(*first, *more)
+    assert sum(api.batches) == 130
+
+
+async def test_closing_sends_nothing_more_and_leaves_nothing_behind():
+    api = Api()
+    requests = of(api)
+    tasks = begin(requests, 3)
+    await turns()
+    tasks += begin(requests, 3)
+    await turns()
+    for task in tasks:
+        task.cancel()
+    await requests.close()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await turns()
+    assert api.batches == [3]
+    assert not [one for one in asyncio.all_tasks() if "_send_together" in repr(one)]
+
+
+async def test_whatever_an_attempt_raises_reaches_who_has_sent_it():
+    api = Api(alone=RuntimeError("a bug"))
+    api.refuse = PayloadTooLargeError("too large", 413)
+    requests = of(api)
+    tasks = begin(requests, 3)
+    api.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(one) for one in results] == ["a bug"] * 3
+
+
+def test_the_pace_of_batches():
+    pacer = BatchPacer(full=5, patience=1.0)
+    assert pacer.may_send(0.0, 1)
+    pacer.sent(0.0)
+    assert not pacer.may_send(0.5, 4)
+    assert pacer.may_send(0.5, 5)
+    assert pacer.patience(0.4) == pytest.approx(0.6)
+    assert pacer.may_send(1.0, 1)
+    pacer.sent(1.0)
+    pacer.answered()
+    assert not pacer.may_send(1.5, 1)
+    pacer.answered()
+    assert pacer.may_send(1.5, 1)

@@ -277,6 +277,34 @@ def test_a_job_that_ignores_its_time_out_is_killed_before_it_fails(
     assert watch.alive == {job_id: [] for job_id in ids}
 
 
+@pytest.mark.parametrize("on_stuck", ["fail", "exit"])
+def test_a_job_whose_process_will_be_killed_is_not_stuck(
+    on_stuck: str, client: SpooledClient, outside: Outside, notes: Path
+):
+    watch = DeadAtAck(notes)
+    job_id = outside.enqueue(payload={"notes": str(notes)}, timeout_seconds=1, max_retries=0)
+    options: dict[str, Any] = {"timeout_grace": 0, "cleanup_grace": 0.5, "on_stuck": on_stuck}
+    with running(client, handlers.ignore_everything, middleware=[watch], **options) as worker:
+        wait_until(lambda: worker.of("job:failed"))
+        assert not worker.of("job:stuck")
+        assert worker.worker.state == "running"
+    assert watch.alive == {job_id: []}
+    assert outside.job(job_id)["last_error"].endswith("its process was killed")
+
+
+def test_a_process_that_does_not_get_ready_is_killed_and_said_so(
+    client: SpooledClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(process_pool, "START_TIME", 0.3)
+    monkeypatch.setattr(process_pool, "START_TRIES", 2)
+    worker = SpooledWorker(client, "q", isolation="process", concurrency=1)
+    worker.process(handlers.ignore_everything)
+    worker._override(handlers.hang)
+    with pytest.raises(RuntimeError, match=r"was not ready after 0.3 s, and was killed"):
+        worker.start()
+    assert pool_of() == []
+
+
 def test_a_job_that_ends_when_asked_keeps_its_process(client: SpooledClient, outside: Outside, notes: Path):
     job_id = outside.enqueue(payload={"notes": str(notes)}, timeout_seconds=1, max_retries=0)
     with running(client, handlers.stop_when_asked, concurrency=1, cleanup_grace=60):
