@@ -5,15 +5,16 @@ from __future__ import annotations
 from spooled.errors import ConflictError, NotFoundError, SpooledError
 
 
+def is_completed_already(error: SpooledError) -> bool:
+    """Tell whether the server says that the job is completed, under the assignment that was named."""
+    return isinstance(error, ConflictError) and "already completed" in error.message.lower()
+
+
 def complete_landed(error: SpooledError) -> bool:
-    """Whether an earlier attempt of this `complete` did it: the job is completed and still ours."""
-    return (
-        isinstance(error, ConflictError)
-        and error.attempts > 1
-        and "already completed" in error.message.lower()
-    )
+    """Tell whether an earlier attempt of this `complete` did it: the job is completed and still ours."""
+    return error.attempts > 1 and is_completed_already(error)
 
 
 def fail_landed(error: SpooledError) -> bool:
-    """Whether an earlier attempt of this `fail` did it: failing takes the job from us, so it is not found."""
+    """Tell whether an earlier attempt of this `fail` did it: failing takes the job from us, so it is not found."""
     return isinstance(error, NotFoundError) and error.attempts > 1

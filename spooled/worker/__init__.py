@@ -10,6 +10,7 @@ from spooled.worker._bridge import engine_client
 from spooled.worker._io_loop import engine_loop
 from spooled.worker._results import FallbackResult
 from spooled.worker._worker import SpooledWorker
+from spooled.worker.acker import Acked, Acker, AckSender
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 from spooled.worker.events import (
@@ -42,6 +43,9 @@ from spooled.worker.state import StuckWorkerError, WorkerState
 
 __all__ = [
     "AckInfo",
+    "AckSender",
+    "Acked",
+    "Acker",
     "AsyncJobContext",
     "AsyncSpooledWorker",
     "AsyncWorkerGroup",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from spooled.errors import SpooledError, create_error_from_response
-from spooled.models import ClaimedJob
+from spooled.models import ClaimedJob, Job
 from spooled.worker._api import Ack, ClaimAnswer, ItemAnswer, SettleAnswer, WorkerApi
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
@@ -89,6 +89,14 @@ class AckRequests:
         self._gathered.append(item)
         self._flush_soon()
         await item.answer
+
+    async def read_job(self, job_id: str) -> Job:
+        """Return the job as it is now.
+
+        Raises:
+            SpooledError: It is not there, or the server has not answered.
+        """
+        return await self._api.read_job(job_id, ATTEMPT_TIMEOUT)
 
     async def claim(self, limit: int) -> list[ClaimedJob]:
         """Ask for jobs: with the next acks, when those are about to be sent, else at once.

@@ -8,12 +8,10 @@ from typing import Literal
 
 import msgspec
 
-from spooled.errors import NotFoundError, RateLimitError, SpooledError
+from spooled.errors import SpooledError
 from spooled.worker._ack_requests import ATTEMPT_TIMEOUT, AckRequests
 from spooled.worker._api import WorkerApi
-from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
-from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import (
     Control,
@@ -25,9 +23,10 @@ from spooled.worker._outcome import (
     fit_error,
 )
 from spooled.worker._results import Success, encode_result
-from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
+from spooled.worker._settlement import Operation
 from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker._telling import Telling
+from spooled.worker.acker import Acker
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
 
@@ -38,7 +37,7 @@ REVIVALS = 5
 
 
 class AckLane:
-    """Sends complete and fail. The job's lease is renewed until its ack was accepted.
+    """Turns outcomes into acks. The job's lease is renewed until its ack was accepted.
 
     Args:
         api: Reads jobs, and makes copies.
@@ -57,16 +56,18 @@ class AckLane:
         settled: Callable[[Execution], None],
     ) -> None:
         self._api = api
-        self._requests = requests
         self._keeper = keeper
         self._telling = telling
         self._settled = settled
         self._tasks: set[asyncio.Task[None]] = set()
         self.results = 0
         """Bytes of results whose acks were not accepted yet."""
-        self._again: set[Execution] = set()
-        self.limited = 0
-        """Acks that wait because the server limits rates. Nothing else should be asked of it meanwhile."""
+        self._acker = Acker(
+            requests,
+            keeper,
+            on_trouble=lambda error, what: telling.trouble(error, what, of="ack"),
+            on_accepted=lambda: telling.recovered("ack"),
+        )
 
     def __len__(self) -> int:
         """Acks that were not accepted yet."""
@@ -75,7 +76,12 @@ class AckLane:
     @property
     def failing(self) -> int:
         """Acks that have failed and are tried again."""
-        return len(self._again)
+        return self._acker.failing
+
+    @property
+    def limited(self) -> bool:
+        """Whether acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
+        return self._acker.limited > 0
 
     def settle(self, execution: Execution, outcome: Outcome) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
@@ -107,7 +113,6 @@ class AckLane:
         except Exception:
             logger.exception("settling job %s failed; its lease will run out", execution.job.id)
         self._keeper.release(execution.lease)
-        self._again.discard(execution)
         # Out of the list before anyone counts: a callback of the task would come a turn of the loop later.
         task = asyncio.current_task()
         assert task is not None
@@ -196,99 +201,54 @@ class AckLane:
             told: The error to tell middleware, if the job was not done.
             control: Why the job was not done, if that was decided and not suffered.
         """
-        backoff = Backoff(0.1, 5.0)
-        lease = execution.lease
-        loop = asyncio.get_running_loop()
+        acked = await self._acker.ack(execution.lease, content)
+        if acked.outcome == "refused":
+            assert acked.error is not None
+            return acked.error
+        answer = None
+        if acked.outcome == "lost":
+            assert acked.error is not None
+            self._lost(execution, operation, acked.error)
+            answer, control = str(acked.error), None
         kind: Literal["complete", "fail"] = "complete" if operation is Operation.COMPLETE else "fail"
-        attempts = 0
-        replay = False
-        before: SpooledError | None = None
-        while True:
-            attempts += 1
-            error: SpooledError | None = None
-            try:
-                await self._requests.send(lease, content)
-            except SpooledError as failure:
-                error = failure
-                verdict = judge(operation, failure, replay=replay, before=before)
-                before = failure
-                replay = replay or may_have_arrived(failure)
-            else:
-                verdict = Verdict.DONE
-            if (
-                error is not None
-                and verdict is Verdict.DONE
-                and not await self._was_ours(lease, operation, content)
-            ):
-                verdict = Verdict.LOST
-            if error is None or verdict is Verdict.DONE:
-                self._keeper.release(lease)
-                self._telling.recovered("ack")
-                self._telling.acked(
-                    execution, loop.time(), kind, "accepted", attempts=attempts, error=told, control=control
-                )
-                return "accepted"
-            if verdict is Verdict.REFUSED:
-                return error
-            if verdict is Verdict.LOST or lease.expires_at <= loop.time():
-                self._lost(execution, operation, error)
-                answer = str(error)
-                self._telling.acked(
-                    execution, loop.time(), kind, "lost", attempts=attempts, error=told, answer=answer
-                )
-                return "lost"
-            self._again.add(execution)
-            await self._wait(error, backoff, f"{operation} of job {lease.job_id} failed")
-
-    async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:
-        """Look who has settled the job. When that cannot be found out, it was us: most likely it was."""
-        try:
-            job = await self._api.read_job(lease.job_id, ATTEMPT_TIMEOUT)
-        except SpooledError as error:
-            if isinstance(error, NotFoundError) and not error.foreign:
-                return False
-            self._telling.trouble(
-                error, f"looking at job {lease.job_id} failed; taking its {operation} as done"
-            )
-            return True
-        sent = content if isinstance(content, str) else None
-        return was_ours(operation, job, lease_id=lease.lease_id, error=sent)
+        self._telling.acked(
+            execution,
+            asyncio.get_running_loop().time(),
+            kind,
+            acked.outcome,
+            attempts=acked.attempts,
+            error=told,
+            answer=answer,
+            control=control,
+        )
+        return acked.outcome
 
     async def _make_successor(self, execution: Execution, wanted: Replace) -> str | None:
-        backoff = Backoff(0.1, 5.0)
-        lease = execution.lease
-        while True:
-            try:
-                payload = execution.context.reenqueue_payload
-                return await make_successor(self._api, execution.job, wanted, payload, ATTEMPT_TIMEOUT)
-            except SpooledError as error:
-                if not decides_nothing(error) or lease.expires_at <= asyncio.get_running_loop().time():
-                    self._telling.trouble(error, f"job {lease.job_id} cannot be copied, so it fails instead")
-                    return None
-                await self._wait(error, backoff, f"copying job {lease.job_id} failed")
+        job, lease = execution.job, execution.lease
+        payload = execution.context.reenqueue_payload
+        loop = asyncio.get_running_loop()
+        try:
+            return await self._acker.repeat(
+                lambda: make_successor(self._api, job, wanted, payload, ATTEMPT_TIMEOUT),
+                f"copying job {job.id}",
+                give_up=lambda: lease.expires_at <= loop.time(),
+            )
+        except SpooledError as error:
+            self._telling.trouble(error, f"job {job.id} cannot be copied, so it fails instead")
+            return None
 
     async def _revive(self, execution: Execution) -> None:
-        """A job that was cut off by a shutdown must not stay dead for it."""
-        backoff = Backoff(0.1, 5.0)
-        for _ in range(REVIVALS):
-            try:
-                return await self._api.revive_job(execution.job.id, ATTEMPT_TIMEOUT)
-            except SpooledError as error:
-                if not decides_nothing(error):
-                    self._telling.trouble(error, f"job {execution.job.id} is dead-lettered by this shutdown")
-                    return None
-                await self._wait(error, backoff, f"reviving job {execution.job.id} failed")
-        return None
-
-    async def _wait(self, error: SpooledError, backoff: Backoff, what: str) -> None:
-        delay = max(backoff.next(), error.server_wait or 0.0)
-        self._telling.trouble(error, f"{what}; trying again in {delay:.1f} s", of="ack")
-        limited = isinstance(error, RateLimitError)
-        self.limited += limited
+        """Take a job out of the dead-letter queue that was cut off by a shutdown."""
+        job_id = execution.job.id
+        tries = iter(range(REVIVALS - 1))
         try:
-            await asyncio.sleep(delay)
-        finally:
-            self.limited -= limited
+            await self._acker.repeat(
+                lambda: self._api.revive_job(job_id, ATTEMPT_TIMEOUT),
+                f"reviving job {job_id}",
+                give_up=lambda: next(tries, None) is None,
+            )
+        except SpooledError as error:
+            self._telling.trouble(error, f"job {job_id} is dead-lettered by this shutdown")
 
     # --- telling --------------------------------------------------------------------------------------------
 

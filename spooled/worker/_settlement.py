@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 
+from spooled._http._acks import is_completed_already
 from spooled.errors import (
     AuthenticationError,
     AuthorizationError,
@@ -85,7 +86,7 @@ def _read(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict
             return Verdict.LOST
         case ConflictError():
             # "Job is already completed", and still assigned to this worker: by an earlier attempt, if there was one.
-            completed = operation is Operation.COMPLETE and "already completed" in error.message.lower()
+            completed = operation is Operation.COMPLETE and is_completed_already(error)
             return Verdict.DONE if replay and completed else Verdict.LOST
         case ValidationError() | PayloadTooLargeError() | AuthenticationError() | AuthorizationError():
             return Verdict.REFUSED

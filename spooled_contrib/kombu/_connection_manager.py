@@ -15,8 +15,11 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import Lease, LeaseKeeper, LeaseState
+from spooled.models import Job
+from spooled.worker import Acked, Acker, Lease, LeaseKeeper, LeaseState
 from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._client_thread import ClientThread
@@ -65,6 +68,7 @@ class ConnectionManager:
         self._settled = _threads.new_condition()
         self._flushing_since: float | None = None
         self._in_trouble = False
+        self._acks_fail = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
         self.thread = ClientThread(address)
@@ -73,6 +77,7 @@ class ConnectionManager:
         self.bindings = Bindings(self.thread)
         self.events = Events(self.thread, self.bindings)
         self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
+        self._acker = Acker(self, self._keeper, on_trouble=self._ack_failed, on_accepted=self._ack_accepted)
         for work in (self._keeper.run, self._sweep, self.bindings.keep, *[self.events.send] * SENDERS):
             self.thread.start(work)
 
@@ -279,53 +284,86 @@ class ConnectionManager:
         result: object,
         instead: Callable[[SpooledError], object] | None,
     ) -> bool:
-        async def attempt() -> None:
-            nonlocal result, instead
-            try:
-                await self._client.jobs.complete(
-                    delivery.job.id,
-                    worker_id=self.worker_id,
-                    lease_id=delivery.lease.lease_id,
-                    result=result,
-                )
-            except SpooledError as error:
-                if instead is None or not is_refusal(error):
-                    raise
-                logger.error("the result of job %s is refused: %s", delivery.job.id, error)
-                result, instead = instead(error), None
-                await attempt()
-
-        return await self._until_accepted(delivery, attempt)
+        """Complete a message's job; False when its message may come back here."""
+        acked = await self._ack(delivery, msgspec.json.encode(result))
+        if instead is not None and acked.error is not None and is_refusal(acked.error):
+            logger.error("the result of job %s is refused: %s", delivery.job.id, acked.error)
+            acked = await self._ack(delivery, msgspec.json.encode(instead(acked.error)))
+        return self._is_over(delivery, acked)
 
     async def _replace(self, delivery: Delivery, *, ran: bool) -> bool:
+        """Put a copy in a message's place; False when its message may come back here."""
+        if delivery.lost:
+            return True  # the server has given it back
+        job_id = delivery.job.id
+        try:
+            content = await self._acker.repeat(
+                lambda: self._copy(delivery, ran=ran), f"giving message {job_id} back", give_up=lambda: False
+            )
+        except SpooledError as error:
+            logger.error("message %s cannot be given back; its lease will run out: %s", job_id, error)
+            return False
+        return self._is_over(delivery, await self._ack(delivery, content))
+
+    async def _copy(self, delivery: Delivery, *, ran: bool) -> bytes | str:
+        """Make a copy of a message and return the result of the original; for a dead letter, its error text."""
         job, lease_id = delivery.job, delivery.lease.lease_id
         message = job.payload.get("kombu") if isinstance(job.payload, dict) else None
         limit = _redelivery.limit_of(job)
+        begun = 0 if limit is None else ran + await _redelivery.count_begun(self._client, self._marks, job)
+        is_poison = limit is not None and begun > limit
+        if is_poison and job.retry_count >= job.max_retries:
+            text = f"begun {begun} times, and its worker died each time; it may come back {limit} times"
+            logger.error("message %s becomes a dead letter: %s", job.id, text)
+            return text
+        # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
+        retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
+        if isinstance(message, dict) and "properties" in message:
+            copy = job_of(delivery.queue_name, _redelivery.copied(message, begun), retries)
+            copy.pop("scheduled_at", None)
+        else:
+            copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
+        copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
+        made = await self._client.jobs.create(**copy)
+        return msgspec.json.encode({"spooled": {"outcome": "requeued", "successor": made.id}})
 
-        async def attempt() -> None:
-            begun = (
-                0 if limit is None else ran + await _redelivery.count_begun(self._client, self._marks, job)
-            )
-            is_poison = limit is not None and begun > limit
-            if is_poison and job.retry_count >= job.max_retries:
-                text = f"begun {begun} times, and its worker died each time; it may come back {limit} times"
-                logger.error("message %s becomes a dead letter: %s", job.id, text)
-                await self._client.jobs.fail(job.id, worker_id=self.worker_id, lease_id=lease_id, error=text)
-                return
-            # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
-            retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
-            if isinstance(message, dict) and "properties" in message:
-                copy = job_of(delivery.queue_name, _redelivery.copied(message, begun), retries)
-                copy.pop("scheduled_at", None)
+    async def _ack(self, delivery: Delivery, content: bytes | str) -> Acked:
+        # A lease that ended while the server was away may still be good there: only the server knows.
+        return await self._acker.ack(delivery.lease, content, beyond_lease=True)
+
+    def _is_over(self, delivery: Delivery, acked: Acked) -> bool:
+        match acked.outcome:
+            case "accepted":
+                return True
+            case "lost":
+                # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
+                logger.log(
+                    logging.DEBUG if delivery.awaiting_result else logging.WARNING,
+                    "message %s was acked too late; it was, or will be, delivered again: %s",
+                    delivery.job.id,
+                    acked.error,
+                )
+                return delivery.awaiting_result
+            case _:
+                logger.error("the ack of message %s is not accepted: %s", delivery.job.id, acked.error)
+                return False
+
+    async def send(self, lease: Lease, content: bytes | str) -> None:
+        """Make one attempt at an ack, for the `Acker`."""
+        job_id, ids = lease.job_id, {"worker_id": self.worker_id, "lease_id": lease.lease_id}
+        try:
+            if isinstance(content, str):
+                await self._client.jobs.fail(job_id, **ids, error=content)
             else:
-                copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
-            copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
-            made = await self._client.jobs.create(**copy)
-            told = {"spooled": {"outcome": "requeued", "successor": made.id}}
-            await self._client.jobs.complete(job.id, worker_id=self.worker_id, lease_id=lease_id, result=told)
+                await self._client.jobs.complete(job_id, **ids, result=msgspec.Raw(content))
+        except SpooledError as error:
+            if error.server_wait is not None:
+                error.server_wait = min(error.server_wait, self.thread.config.max_retry_after)
+            raise
 
-        # A lost one has been given back by the server.
-        return True if delivery.lost else await self._until_accepted(delivery, attempt)
+    async def read_job(self, job_id: str) -> Job:
+        """Return a job as it is now, for the `Acker`."""
+        return await self._client.jobs.get(job_id)
 
     @property
     def _marks(self) -> str:
@@ -344,40 +382,6 @@ class ConnectionManager:
                 if delivery.idle or at_once:
                     self.complete(delivery, delivery.ending)
                 delivery.idle = True
-
-    async def _until_accepted(
-        self, delivery: Delivery, attempt: Callable[[], Coroutine[Any, Any, None]]
-    ) -> bool:
-        """Try until the server takes it (True), or the message is not this process' any more."""
-        delay = 0.1
-        while True:
-            try:
-                await attempt()
-                return True
-            except SpooledError as error:
-                # The page of a proxy says nothing about the lease.
-                final = not error.foreign
-                if final and isinstance(error, errors.NotFoundError | errors.ConflictError):
-                    # The lease is over, or somebody has completed the job since: with its result, a child of the pool.
-                    logger.log(
-                        logging.DEBUG if delivery.awaiting_result else logging.WARNING,
-                        "message %s was acked too late; it was, or will be, delivered again: %s",
-                        delivery.job.id,
-                        error,
-                    )
-                    return delivery.awaiting_result
-                # A lease that ended while the server was away may still be good there: only the server knows.
-                if final and not error.is_retryable():
-                    logger.error("the ack of message %s is not accepted: %s", delivery.job.id, error)
-                    return False
-                logger.warning("the ack of message %s failed; trying again: %s", delivery.job.id, error)
-                pause = max(delay, self.wait_asked_by(error))
-            await asyncio.sleep(pause)
-            delay = min(5.0, delay * 2)
-
-    def wait_asked_by(self, error: SpooledError) -> float:
-        """Return the seconds that the server asks to wait (`Retry-After`), at most the client's `max_retry_after`."""
-        return min(error.server_wait or 0.0, self.thread.config.max_retry_after)
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         try:
@@ -435,3 +439,13 @@ class ConnectionManager:
         logger.log(
             level, "renewing the lease of message %s failed; all are tried again: %s", lease.job_id, error
         )
+
+    def _ack_failed(self, error: SpooledError, what: str) -> None:
+        level = logging.DEBUG if self._acks_fail else logging.WARNING
+        self._acks_fail = True
+        logger.log(level, "%s: %s", what, error)
+
+    def _ack_accepted(self) -> None:
+        if self._acks_fail:
+            self._acks_fail = False
+            logger.info("acks are accepted again")

@@ -1,0 +1,173 @@
+"""The ack loop: an ack is sent again and again until the server has accepted it, or the lease is gone.
+
+Workers and the kombu transport ack through one of these, so there is one rule for what an answer means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from spooled.errors import NotFoundError, RateLimitError, SpooledError
+from spooled.models import Job
+from spooled.worker._backoff import Backoff
+from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
+from spooled.worker.leases import Lease, LeaseKeeper
+
+T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two attempts, growing."""
+
+
+class AckSender(Protocol):
+    """Makes single attempts."""
+
+    async def send(self, lease: Lease, content: bytes | str) -> None:
+        """Complete a job with a result as JSON, or fail it with an error text.
+
+        Raises:
+            SpooledError: The server has not accepted it, or has not answered.
+        """
+
+    async def read_job(self, job_id: str) -> Job:
+        """Return the job as it is now.
+
+        Raises:
+            SpooledError: It is not there, or the server has not answered.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """What became of an ack.
+
+    Attributes:
+        outcome: `accepted`; `lost`: the lease is gone, so the job is run again or is done; or `refused`: the server
+            will never take this one, but may take another.
+        attempts: Requests that were sent.
+        error: The answer when it is not accepted.
+    """
+
+    outcome: Literal["accepted", "lost", "refused"]
+    attempts: int
+    error: SpooledError | None = None
+
+
+class Acker:
+    """Sends acks until they are decided. Lives on one event loop.
+
+    Args:
+        sender: Makes single attempts.
+        keeper: Renews the leases; one whose ack is accepted is released.
+        on_trouble: Called with what failed and is tried again, and a text that says what and when.
+        on_accepted: Called when the server has taken an ack.
+    """
+
+    def __init__(
+        self,
+        sender: AckSender,
+        keeper: LeaseKeeper,
+        *,
+        on_trouble: Callable[[SpooledError, str], None],
+        on_accepted: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._sender = sender
+        self._keeper = keeper
+        self._on_trouble = on_trouble
+        self._on_accepted = on_accepted
+        self._waiting: set[object] = set()
+        self.limited = 0
+        """Attempts that wait because the server limits rates. Nothing else should be asked of it meanwhile."""
+
+    @property
+    def failing(self) -> int:
+        """Acks that have failed and are tried again."""
+        return len(self._waiting)
+
+    async def ack(self, lease: Lease, content: bytes | str, *, beyond_lease: bool = False) -> Acked:
+        """Send an ack until it is decided.
+
+        Args:
+            lease: Of the job.
+            content: The result as JSON to complete it with, or the error text to fail it with.
+            beyond_lease: Go on when the lease has run out without an answer: the server may have been away itself, and
+                still take it. Default: give up then.
+        """
+        operation = Operation.FAIL if isinstance(content, str) else Operation.COMPLETE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        attempts = 0
+        replay = False
+        before: SpooledError | None = None
+        mark = object()
+        try:
+            while True:
+                attempts += 1
+                try:
+                    await self._sender.send(lease, content)
+                except SpooledError as error:
+                    verdict = judge(operation, error, replay=replay, before=before)
+                    if verdict is Verdict.DONE and not await self._was_ours(lease, operation, content):
+                        verdict = Verdict.LOST
+                    before, replay = error, replay or may_have_arrived(error)
+                    expired = not beyond_lease and lease.expires_at <= asyncio.get_running_loop().time()
+                    if verdict is Verdict.REFUSED:
+                        return Acked("refused", attempts, error)
+                    if verdict is Verdict.LOST or (verdict is Verdict.AGAIN and expired):
+                        return Acked("lost", attempts, error)
+                    if verdict is Verdict.AGAIN:
+                        self._waiting.add(mark)
+                        await self.wait(error, backoff, f"{operation} of job {lease.job_id} failed")
+                        continue
+                self._keeper.release(lease)
+                self._on_accepted()
+                return Acked("accepted", attempts)
+        finally:
+            self._waiting.discard(mark)
+
+    async def repeat(
+        self, attempt: Callable[[], Coroutine[Any, Any, T]], what: str, *, give_up: Callable[[], bool]
+    ) -> T:
+        """Make attempts at something else until one succeeds or is decided.
+
+        Args:
+            attempt: Called for each.
+            what: What it is, for the log.
+            give_up: Asked after each attempt that decided nothing.
+
+        Raises:
+            SpooledError: The server has refused it, or it was given up.
+        """
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                return await attempt()
+            except SpooledError as error:
+                if not decides_nothing(error) or give_up():
+                    raise
+                await self.wait(error, backoff, f"{what} failed")
+
+    async def wait(self, error: SpooledError, backoff: Backoff, what: str) -> None:
+        """Sit out the pause after a failed attempt, and what the server asks to wait."""
+        delay = max(backoff.next(), error.server_wait or 0.0)
+        self._on_trouble(error, f"{what}; trying again in {delay:.1f} s")
+        limited = isinstance(error, RateLimitError)
+        self.limited += limited
+        try:
+            await asyncio.sleep(delay)
+        finally:
+            self.limited -= limited
+
+    async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:
+        """Look who has settled the job. When that cannot be found out, it was us: most likely it was."""
+        try:
+            job = await self._sender.read_job(lease.job_id)
+        except SpooledError as error:
+            if isinstance(error, NotFoundError) and not error.foreign:
+                return False
+            self._on_trouble(error, f"looking at job {lease.job_id} failed; taking its {operation} as done")
+            return True
+        sent = content if isinstance(content, str) else None
+        return was_ours(operation, job, lease_id=lease.lease_id, error=sent)
