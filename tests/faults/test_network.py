@@ -37,9 +37,8 @@ LONGER = 2.0
 QUICK_BEATS: dict[str, Any] = {"lease_duration": 5, "heartbeat_fraction": 0.05}
 
 
-@pytest.fixture(params=[False, True], ids=["single", "batches"])
-def ack_batches(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+both_ways = pytest.mark.parametrize("ack_batches", [False, True], ids=["single", "batches"])
+"""With single acks and in batches, for tests that do not depend on a claim being a request of its own."""
 
 
 class Counting:
@@ -96,6 +95,7 @@ LOST_ANSWERS = [
 ]
 
 
+@both_ways
 @both
 @pytest.mark.parametrize("fault", LOST_ANSWERS)
 def test_a_complete_whose_answer_was_lost_is_told_once(
@@ -111,6 +111,7 @@ def test_a_complete_whose_answer_was_lost_is_told_once(
     assert (outside.status(job_id), handler.runs[job_id]) == ("completed", 1)
 
 
+@both_ways
 @both
 @pytest.mark.parametrize("fault", [Cut(), Hang(forward=True)])
 def test_a_fail_whose_answer_was_lost_is_told_once_and_costs_one_retry(
@@ -127,6 +128,7 @@ def test_a_fail_whose_answer_was_lost_is_told_once_and_costs_one_retry(
     assert (job["status"], job["retry_count"], job["last_error"]) == ("pending", 1, "RuntimeError: boom")
 
 
+@both_ways
 @both
 def test_the_last_fail_whose_answer_was_lost_dead_letters_once(
     kind: str, proxy: FaultProxy, connect: Connect, outside: Outside
@@ -158,6 +160,7 @@ def test_a_late_fail_does_not_touch_the_run_that_came_after_it(
     assert (job["status"], job["retry_count"], job["result"]) == ("completed", 1, handler.leases[1])
 
 
+@both_ways
 @both
 def test_acks_wait_for_a_server_that_is_away_and_leases_are_kept(
     kind: str, proxy: FaultProxy, connect: Connect, outside: Outside
@@ -360,6 +363,7 @@ def test_slow_answers_change_nothing_but_the_time(
     assert not running.of("error")
 
 
+@both_ways
 @both
 def test_no_job_is_lost_when_connections_are_reset_all_the_time(
     kind: str,
