@@ -7,6 +7,7 @@ here, on a loop of its own. Connections take messages from a prefetcher and hand
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -322,7 +323,16 @@ class ConnectionManager:
             copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
             made = await self._client.jobs.create(**copy)
             told = {"spooled": {"outcome": "requeued", "successor": made.id}}
-            await self._client.jobs.complete(job.id, worker_id=self.worker_id, lease_id=lease_id, result=told)
+            try:
+                await self._client.jobs.complete(
+                    job.id, worker_id=self.worker_id, lease_id=lease_id, result=told
+                )
+            except (errors.NotFoundError, errors.ConflictError) as error:
+                # It is not ours any more: its child has stored the result before it died, for example.
+                if not error.foreign:
+                    with contextlib.suppress(SpooledError):
+                        await self._client.jobs.cancel(made.id)
+                raise
 
         # A lost one has been given back by the server.
         return True if delivery.lost else await self._until_accepted(delivery, attempt)

@@ -60,9 +60,9 @@ class SettleBody(Struct):
     """The request as it is described. It is read item by item, so that a wrong one harms no other."""
 
     worker_id: Text
-    completes: Annotated[list[SettledComplete], Meta(max_length=MAX_ITEMS)] = []
-    fails: Annotated[list[SettledFail], Meta(max_length=MAX_ITEMS)] = []
-    claim: RidingClaim | None = None
+    completes: Annotated[list[SettledComplete], Meta(max_length=MAX_ITEMS)] | UnsetType = UNSET
+    fails: Annotated[list[SettledFail], Meta(max_length=MAX_ITEMS)] | UnsetType = UNSET
+    claim: RidingClaim | UnsetType | None = UNSET
 
 
 class _ReadBody(Struct):
