@@ -149,6 +149,7 @@ async def _answer(call: Call, item: Awaitable[ItemReply]) -> ItemReply:
 
 async def _complete_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
     item = bodies.decode(_complete, bytes(raw))
+    bodies.check_text(item.job_id, "job_id")
     result = bodies.NULL if item.result is UNSET else item.result
     await complete_one(call, item.job_id, worker_id, item.lease_id, result)
     return _DONE
@@ -156,6 +157,7 @@ async def _complete_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
 
 async def _fail_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
     item = bodies.decode(_fail, bytes(raw))
+    bodies.check_text(item.job_id, "job_id")
     await fail_one(call, item.job_id, worker_id, item.lease_id, item.error)
     return _DONE
 
