@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Hundreds of tests start processes, each of which would compile this project anew.
 unexport PYTHONDONTWRITEBYTECODE
 # More than there are cores: most tests wait for something.
-TESTS := -n 4
+SUITE = $(BIN)/python scripts/run_suite.py -n 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fastapi test-pythons test-postgres test-readme fuzz check bench bench-fastapi bench-django bench-server bench-storage fix constraints wheel clean
@@ -27,7 +27,7 @@ demo: $(STAMP) ## Watch a thousand real jobs run against the embedded server
 	@$(BIN)/spooled demo
 
 test: $(STAMP) ## Run the whole test suite
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(SUITE)
 
 # FastAPI's insides are used, so its previous minor release is kept working too. Raise it with the pinned one.
 FASTAPI_PREVIOUS := 0.164.*
@@ -36,7 +36,7 @@ FASTAPI_OLD := $(VENV)/fastapi-previous
 test-fastapi: $(STAMP) ## Run FastAPI's part of the suite on FastAPI's previous minor release
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(FASTAPI_OLD) 'fastapi==$(FASTAPI_PREVIOUS)'
 	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -c 'import fastapi; print("FastAPI", fastapi.__version__)'
-	@PYTHONPATH=$(FASTAPI_OLD) $(BIN)/python -m pytest $(TESTS) tests/fastapi
+	@PYTHONPATH=$(FASTAPI_OLD) $(SUITE) tests/fastapi
 
 test-pythons: ## Run the whole suite on the oldest and on the newest Python that this machine has
 	@pythons=$$($(PYTHON) scripts/find_pythons.py --ends) && echo "$$pythons" | while read -r version python; do \
@@ -45,10 +45,10 @@ test-pythons: ## Run the whole suite on the oldest and on the newest Python that
 	done
 
 test-postgres: $(STAMP) ## Run the server's part of the suite with its jobs in PostgreSQL instead of SQLite
-	@SPOOLED_TEST_STORAGE=postgresql $(BIN)/python -m pytest $(TESTS) tests/server
+	@SPOOLED_TEST_STORAGE=postgresql $(SUITE) tests/server
 
 test-readme: $(STAMP) ## Run each block of the README as pasted, in empty virtual environments (needs the package index)
-	@SPOOLED_TEST_INSTALLS=1 $(BIN)/python -m pytest $(TESTS) tests/readme
+	@SPOOLED_TEST_INSTALLS=1 $(SUITE) tests/readme
 
 fuzz: $(STAMP) ## Let Schemathesis loose on the server for ten minutes (FUZZ="--seconds 60 --seed 1")
 	@$(BIN)/python -m tests.server.fuzzing $(FUZZ)

@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from typing import Self
 
 from django.db import DatabaseError, connections
 
@@ -40,7 +39,7 @@ AFTER_SHUTDOWN = 8.0
 
 
 class Relays:
-    """Send the outboxes of several databases until the block ends. None of them waits for another.
+    """Send the outboxes of several databases, from `start` to `finish`. None of them waits for another.
 
     Args:
         client: Its options are used, with a client of this object's own.
@@ -54,13 +53,12 @@ class Relays:
         self._relays = [Relay(self._client, alias) for alias in using]
         self._end_by = math.inf
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         """Start, without waiting for any database or the server."""
         for relay in self._relays:
             relay.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def finish(self) -> None:
         """Send what is left and end, within `LAST_PASS` + `LAST_REQUESTS` seconds, whatever can be reached."""
         for relay in self._relays:
             relay.stop()

@@ -7,6 +7,7 @@ here, on a loop of its own. Connections take messages from a prefetcher and hand
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -297,16 +298,32 @@ class ConnectionManager:
             return True  # the server has given it back
         job_id = delivery.job.id
         try:
-            content = await self._acker.repeat(
+            copy_id, text = await self._acker.repeat(
                 lambda: self._copy(delivery, ran=ran), f"giving message {job_id} back", give_up=lambda: False
             )
         except SpooledError as error:
             logger.error("message %s cannot be given back; its lease will run out: %s", job_id, error)
             return False
-        return self._is_over(delivery, await self._ack(delivery, content))
+        if copy_id is None:
+            return self._is_over(delivery, await self._ack(delivery, text))
+        result = {"spooled": {"outcome": "requeued", "successor": copy_id}}
+        acked = await self._ack(delivery, msgspec.json.encode(result))
+        if acked.outcome == "lost" or acked.attempts > 1:
+            await self._cancel_needless_copy(job_id, copy_id, result)
+        return self._is_over(delivery, acked)
 
-    async def _copy(self, delivery: Delivery, *, ran: bool) -> bytes | str:
-        """Make a copy of a message and return the result of the original; for a dead letter, its error text."""
+    async def _cancel_needless_copy(self, job_id: str, copy_id: str, result: object) -> None:
+        """Cancel a copy unless the original was completed for it.
+
+        It was not when its lease had ended, or when somebody else completed it: a child of the pool that stored its
+        result and then died, for example. When that cannot be found out, the copy stays.
+        """
+        with contextlib.suppress(SpooledError):
+            if (await self._client.jobs.get(job_id)).result != result:
+                await self._client.jobs.cancel(copy_id)
+
+    async def _copy(self, delivery: Delivery, *, ran: bool) -> tuple[str | None, str]:
+        """Make a copy of a message and return its id; or no id and the error text of a message that gets none."""
         job, lease_id = delivery.job, delivery.lease.lease_id
         message = job.payload.get("kombu") if isinstance(job.payload, dict) else None
         limit = _redelivery.limit_of(job)
@@ -315,7 +332,7 @@ class ConnectionManager:
         if is_poison and job.retry_count >= job.max_retries:
             text = f"begun {begun} times, and its worker died each time; it may come back {limit} times"
             logger.error("message %s becomes a dead letter: %s", job.id, text)
-            return text
+            return None, text
         # Only a job that has no retries left can be made a dead letter, so a poison message is copied as such.
         retries = job.max_retries if limit is None else 0 if is_poison else _redelivery.allowance(limit)
         if isinstance(message, dict) and "properties" in message:
@@ -324,8 +341,7 @@ class ConnectionManager:
         else:
             copy = {"queue_name": delivery.queue_name, "payload": job.payload, "max_retries": retries}
         copy["idempotency_key"] = f"requeued-{job.id}-{lease_id}"[:255]
-        made = await self._client.jobs.create(**copy)
-        return msgspec.json.encode({"spooled": {"outcome": "requeued", "successor": made.id}})
+        return (await self._client.jobs.create(**copy)).id, ""
 
     async def _ack(self, delivery: Delivery, content: bytes | str) -> Acked:
         # A lease that ended while the server was away may still be good there: only the server knows.

@@ -299,7 +299,7 @@ def test_a_stop_is_heard_while_the_first_child_starts(spawn: Spawn, tmp_path: Pa
 
 
 def test_children_that_start_no_more_make_the_worker_unready_until_they_do(
-    connected: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    connected: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The code on disk is broken for a while, as in the middle of a deployment."""
     broken = tmp_path / "broken"
@@ -315,6 +315,7 @@ def test_children_that_start_no_more_make_the_worker_unready_until_they_do(
         for pid in children_of(os.getpid()):
             if b"_process_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "while it had no job" in caplog.text)
         job_id = connected.enqueue(max_retries=0)
         wait_until(lambda: connected.job(job_id)["status"] == "deadletter")
         assert "No module named 'no_such_module'" in connected.job(job_id)["last_error"]

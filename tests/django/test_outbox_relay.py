@@ -81,6 +81,41 @@ def test_sigterm_while_a_silent_server_keeps_a_row_waiting(
     assert _count(manage) == 1
 
 
+SIGNALLED = """
+import django, os, signal, sys
+from django.core.management import execute_from_command_line
+django.setup()
+from spooled_contrib.django import _outbox_relay
+
+def signal_itself(method):
+    def signalled(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return method(self, *arguments)
+    return signalled
+
+moment, *argv = sys.argv[1:]
+setattr(_outbox_relay.Relays, moment, signal_itself(getattr(_outbox_relay.Relays, moment)))
+execute_from_command_line(["manage.py", *argv])
+"""
+
+
+@pytest.mark.parametrize("argv", [[], ["--burst"]])
+@pytest.mark.parametrize("moment", ["start", "finish"])
+def test_sigterm_when_the_outbox_begins_and_ends(
+    manage: Databases, outside: Outside, moment: str, argv: list[str]
+) -> None:
+    manage("migrate", "-v0")
+    write(manage)
+    ending = ["--max-jobs", "1"] if moment == "finish" else []
+    environment = {**manage.environment, "DJANGO_SETTINGS_MODULE": "settings"}
+    command = ["spooled_worker", "--queue", "invoices", *argv, *ending]
+    with Process("-c", SIGNALLED, moment, *command, environment=environment) as process:
+        assert process.wait() == 0, process.log
+        assert "Traceback" not in process.log
+    assert _count(manage) == 0
+    assert outside.counts("invoices")["total"] == 1
+
+
 def test_sigterm_while_the_server_is_frozen(manage: Databases, tmp_path: Path) -> None:
     port = free_port()
     database = tmp_path / "spooled.db"

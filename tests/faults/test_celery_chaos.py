@@ -266,16 +266,19 @@ def assert_explained(
     ]
     leases: list[str] = []
     parents: set[str | None] = set()
-    reasons = 0
+    reasons = given_back = copies = 0
     for job in jobs:
         history = api.call("GET", f"/jobs/{job['id']}/history?limit=500")
         claims = [event["details"]["lease_id"] for event in history if event["event_type"] == "claimed"]
         leases += claims
         assert len(claims) == job["retry_count"] + 1, f"a lease ended that was not lost: {history}"
         reasons += job["retry_count"]
-        reasons += (job["result"] or {}).get("spooled", {}).get("outcome") == "requeued"
+        given_back += (job["result"] or {}).get("spooled", {}).get("outcome") == "requeued"
+        copies += "spooled_begun" in job["payload"]["kombu"]["properties"]
         # A step of a chain is sent by each run of the step before, the body of a chord by each run that saw its end.
         parents.add(job["payload"]["kombu"]["headers"].get("parent_id"))
+    # A copy whose original was completed meanwhile, by a child that then died, is cancelled unless it has begun.
+    reasons += max(given_back, copies)
     sendings = sum(len(all_runs.get(parent, ())) for parent in parents)
     reasons += max(0, sendings - 1)
     seen = [run["lease"] for run in runs]

@@ -37,9 +37,8 @@ LONGER = 2.0
 QUICK_BEATS: dict[str, Any] = {"lease_duration": 5, "heartbeat_fraction": 0.05}
 
 
-@pytest.fixture(params=[False, True], ids=["single", "batches"])
-def ack_batches(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
+both_ways = pytest.mark.parametrize("ack_batches", [False, True], ids=["single", "batches"])
+"""With single acks and in batches, for tests that do not depend on a claim being a request of its own."""
 
 
 class Counting:
@@ -92,10 +91,11 @@ LOST_ANSWERS = [
     pytest.param(Cut(after=-5), id="cut in its body"),
     pytest.param(Reset(forward=True), id="reset"),
     pytest.param(Hang(forward=True), id="silence"),
-    pytest.param(Delay(4 * PATIENCE), id="too late"),
+    pytest.param(Delay(1.5 * LONGER), id="too late"),
 ]
 
 
+@both_ways
 @both
 @pytest.mark.parametrize("fault", LOST_ANSWERS)
 def test_a_complete_whose_answer_was_lost_is_told_once(
@@ -103,7 +103,7 @@ def test_a_complete_whose_answer_was_lost_is_told_once(
 ):
     lost = proxy.on("complete", fault, times=1)
     handler, job_id = Counting(kind), outside.enqueue()
-    with Running(kind, connect(timeout=PATIENCE), handler) as running:
+    with Running(kind, connect(timeout=LONGER), handler) as running:
         wait_until(lambda: told(running, job_id))
     assert lost.hits == 1
     assert proxy.seen["complete"] == 2, "the ack was sent again, and then no more"
@@ -111,6 +111,7 @@ def test_a_complete_whose_answer_was_lost_is_told_once(
     assert (outside.status(job_id), handler.runs[job_id]) == ("completed", 1)
 
 
+@both_ways
 @both
 @pytest.mark.parametrize("fault", [Cut(), Hang(forward=True)])
 def test_a_fail_whose_answer_was_lost_is_told_once_and_costs_one_retry(
@@ -118,7 +119,7 @@ def test_a_fail_whose_answer_was_lost_is_told_once_and_costs_one_retry(
 ):
     proxy.on("fail", fault, times=1)
     handler, job_id = Counting(kind, errors=9), outside.enqueue(max_retries=3)
-    with Running(kind, connect(timeout=PATIENCE), handler) as running:
+    with Running(kind, connect(timeout=LONGER), handler) as running:
         wait_until(lambda: told(running, job_id))
     assert proxy.seen["fail"] == 2
     assert told(running, job_id) == ["job:failed"]
@@ -127,6 +128,7 @@ def test_a_fail_whose_answer_was_lost_is_told_once_and_costs_one_retry(
     assert (job["status"], job["retry_count"], job["last_error"]) == ("pending", 1, "RuntimeError: boom")
 
 
+@both_ways
 @both
 def test_the_last_fail_whose_answer_was_lost_dead_letters_once(
     kind: str, proxy: FaultProxy, connect: Connect, outside: Outside
@@ -158,6 +160,7 @@ def test_a_late_fail_does_not_touch_the_run_that_came_after_it(
     assert (job["status"], job["retry_count"], job["result"]) == ("completed", 1, handler.leases[1])
 
 
+@both_ways
 @both
 def test_acks_wait_for_a_server_that_is_away_and_leases_are_kept(
     kind: str, proxy: FaultProxy, connect: Connect, outside: Outside
@@ -362,25 +365,19 @@ def test_slow_answers_change_nothing_but_the_time(
 
 @both
 def test_no_job_is_lost_when_connections_are_reset_all_the_time(
-    kind: str,
-    ack_batches: bool,
-    server: EmbeddedServer,
-    proxy: FaultProxy,
-    connect: Connect,
-    outside: Outside,
+    kind: str, server: EmbeddedServer, proxy: FaultProxy, connect: Connect, outside: Outside
 ):
     # Of twelve requests one dies before the server saw it and one after; so each kind of request loses its way
-    # there and its way back, whatever the number of connections. In batches there are far fewer.
+    # there and its way back, whatever the number of connections.
     seen = {"there": 0, "back": 0}
-    every = 4 if ack_batches else 12
 
-    def is_struck(way: str) -> bool:
+    def each_twelfth(way: str) -> bool:
         seen[way] += 1
-        return seen[way] % every == 0
+        return seen[way] % 12 == 0
 
     rules = [
-        proxy.on(lambda request: is_struck("there"), Reset()),
-        proxy.on(lambda request: is_struck("back"), Reset(forward=True)),
+        proxy.on(lambda request: each_twelfth("there"), Reset()),
+        proxy.on(lambda request: each_twelfth("back"), Reset(forward=True)),
     ]
     handler = Counting(kind)
     ids = outside.enqueue_many(200)

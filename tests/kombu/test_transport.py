@@ -133,6 +133,23 @@ def test_queues_have_equal_shares(connection: Connection, outside: Outside) -> N
     channel.close()
 
 
+def test_a_message_whose_job_was_completed_meanwhile_is_not_given_back(
+    connection: Connection, outside: Outside
+) -> None:
+    """As by a child of a pool that has stored the result and died before it could say so."""
+    with connection.SimpleQueue("rejects") as queue:
+        queue.put("x")
+        message = queue.get(timeout=HOPELESS)
+        (job_id,) = [job["id"] for job in outside.http.get("/jobs?queue_name=rejects").json()]
+        job = outside.job(job_id)
+        ack = {"worker_id": job["assigned_worker_id"], "lease_id": job["lease_id"], "result": "done"}
+        assert outside.http.post(f"/jobs/{job_id}/complete", json=ack).status_code == 200
+        message.requeue()
+        wait_until(lambda: outside.counts("rejects")["cancelled"] == 1, "the copy is taken back")
+    assert outside.job(job_id)["result"] == "done"
+    assert outside.counts("rejects")["pending"] == 0
+
+
 def test_reject_and_requeue(connection: Connection, outside: Outside) -> None:
     with connection.SimpleQueue("rejects") as queue:
         queue.put("x", priority=3)

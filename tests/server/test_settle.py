@@ -84,10 +84,10 @@ def test_the_answers_are_those_of_the_endpoint_for_one(timed, verb, before):
 POISON = [
     pytest.param({}, 422, id="nothing"),
     pytest.param({"job_id": 1, "lease_id": "l"}, 422, id="a number for an id"),
-    pytest.param({"job_id": "", "lease_id": "l"}, 400, id="an empty id"),
-    pytest.param({"job_id": "x", "lease_id": "l\0"}, 400, id="NUL"),
+    pytest.param({"job_id": "", "lease_id": "l", "error": "e"}, 400, id="an empty id"),
+    pytest.param({"job_id": "x", "lease_id": "l\0", "error": "e"}, 400, id="NUL"),
     pytest.param({"job_id": "no such job", "lease_id": "l", "error": "e"}, 404, id="unknown"),
-    pytest.param({"job_id": "x\0", "lease_id": "l", "error": "e"}, 404, id="NUL in the id"),
+    pytest.param({"job_id": "x\0", "lease_id": "l", "error": "e"}, 400, id="NUL in the id"),
     pytest.param([], 422, id="a list"),
     pytest.param(None, 422, id="null"),
 ]
@@ -101,12 +101,12 @@ def test_a_wrong_item_in_the_middle_harms_no_other(api, kind, item, status):
     answer = settle(api, **{kind: [good[0], item, good[1]]})
     first, middle, last = answer[kind]
     assert (first["status"], last["status"]) == (200, 200)
-    assert middle["status"] == status or (kind == "fails" and middle["status"] in (404, 422))
+    assert middle["status"] == status
     assert middle["code"]
     assert middle["message"]
 
 
-@pytest.mark.parametrize("result", ["[1,]", "01", "nul", '"\\x"', '"\\uD800"', "[" * 5000 + "]" * 5000])
+@pytest.mark.parametrize("result", ["[1,]", "01", "nul", '"\\x"', '"\\uD800"', "[" * 100_000 + "]" * 100_000])
 def test_a_body_that_is_no_json_settles_nothing(api, result):
     jobs = claim_many(api, 2)
     items = [f'{{"job_id":"{job["id"]}","lease_id":"{job["lease_id"]}","result":1}}' for job in jobs]

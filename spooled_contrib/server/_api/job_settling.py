@@ -60,9 +60,9 @@ class SettleBody(Struct):
     """The request as it is described. It is read item by item, so that a wrong one harms no other."""
 
     worker_id: Text
-    completes: Annotated[list[SettledComplete], Meta(max_length=MAX_ITEMS)] = []
-    fails: Annotated[list[SettledFail], Meta(max_length=MAX_ITEMS)] = []
-    claim: RidingClaim | None = None
+    completes: Annotated[list[SettledComplete], Meta(max_length=MAX_ITEMS)] | UnsetType = UNSET
+    fails: Annotated[list[SettledFail], Meta(max_length=MAX_ITEMS)] | UnsetType = UNSET
+    claim: RidingClaim | UnsetType | None = UNSET
 
 
 class _ReadBody(Struct):
@@ -149,6 +149,7 @@ async def _answer(call: Call, item: Awaitable[ItemReply]) -> ItemReply:
 
 async def _complete_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
     item = bodies.decode(_complete, bytes(raw))
+    bodies.check_text(item.job_id, "job_id")
     result = bodies.NULL if item.result is UNSET else item.result
     await complete_one(call, item.job_id, worker_id, item.lease_id, result)
     return _DONE
@@ -156,6 +157,7 @@ async def _complete_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
 
 async def _fail_item(call: Call, worker_id: str, raw: Raw) -> ItemReply:
     item = bodies.decode(_fail, bytes(raw))
+    bodies.check_text(item.job_id, "job_id")
     await fail_one(call, item.job_id, worker_id, item.lease_id, item.error)
     return _DONE
 

@@ -74,9 +74,22 @@ def _is_a_queue_after_all(case: Any, response: Any) -> bool:
     return is_queue_name((case.path_parameters or {}).get("name", ""))
 
 
+def _is_an_item_that_is_refused(case: Any, response: Any) -> bool:
+    """Acks in batches are answered one by one, and a wrong one is refused in its own answer."""
+    if case.operation.path != "/api/v1/jobs/settle":
+        return False
+    answer = response.json()
+    items = [*answer["completes"], *answer["fails"], answer["claim"] or {"status": 200}]
+    return any(item["status"] >= 400 for item in items)
+
+
+def _is_accepted_all_the_same(case: Any, response: Any) -> bool:
+    return _is_a_queue_after_all(case, response) or _is_an_item_that_is_refused(case, response)
+
+
 EXPECTED: dict[str, Callable[[Any, Any], bool]] = {
     "RejectedPositiveData": _refused_for_its_meaning,
-    "AcceptedNegativeData": _is_a_queue_after_all,
+    "AcceptedNegativeData": _is_accepted_all_the_same,
     "UseAfterFree": _is_a_soft_deletion,
     "EnsureResourceAvailability": _is_another_organization,
 }

@@ -135,9 +135,9 @@ class Command(BaseCommand):
             client = new_async_client()
         except (NothingToDoError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
-        with self._probes(options) as watched, _outbox() as outbox, _tidied():
+        with self._probes(options) as watched, _tidied():
             workers = make_async_workers(client, queues, options["concurrency"])
-            group = _Group(client, workers, outbox)
+            group = _Group(client, workers, _outbox())
             watched.append(group)
             try:
                 code = running.run(
@@ -229,7 +229,10 @@ class Command(BaseCommand):
 
 
 class _Group(AsyncWorkerGroup):
-    """The workers, with a client that belongs to their loop. A burst begins when the outbox has been sent."""
+    """The workers, with a client that belongs to their loop. A burst begins when the outbox has been sent.
+
+    The outbox is sent from `start` to its end, in which signals are heard.
+    """
 
     def __init__(self, client: AsyncSpooledClient, workers: list[Any], outbox: Relays | None) -> None:
         super().__init__(*workers)
@@ -245,15 +248,24 @@ class _Group(AsyncWorkerGroup):
 
     async def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         async with self._client:
-            self._waiting = burst and self._outbox is not None
-            while self._waiting and not self._stop_asked:
-                self._waiting = self._outbox is not None and not self._outbox.have_looked()
-                await asyncio.sleep(0.02 if self._waiting else 0)
-            if self._stop_asked:
-                return
-            await super().start(burst=burst, max_jobs=max_jobs)
-            # What handlers have left to asgiref's thread is finished before the loop is closed.
-            await asyncio.sleep(0)
+            if self._outbox is not None:
+                self._outbox.start()
+            try:
+                await self._run_workers(burst, max_jobs)
+            finally:
+                if self._outbox is not None:
+                    await asyncio.to_thread(self._outbox.finish)
+
+    async def _run_workers(self, burst: bool, max_jobs: int | None) -> None:
+        self._waiting = burst and self._outbox is not None
+        while self._waiting and not self._stop_asked:
+            self._waiting = self._outbox is not None and not self._outbox.have_looked()
+            await asyncio.sleep(0.02 if self._waiting else 0)
+        if self._stop_asked:
+            return
+        await super().start(burst=burst, max_jobs=max_jobs)
+        # What handlers have left to asgiref's thread is finished before the loop is closed.
+        await asyncio.sleep(0)
 
     def stop(self, timeout: float | None = None) -> Any:
         """As the base class."""
@@ -263,18 +275,16 @@ class _Group(AsyncWorkerGroup):
         return super().stop(timeout)
 
 
-@contextlib.contextmanager
-def _outbox() -> Iterator[Relays | None]:
-    """Send the outbox while the block runs, if the project has one."""
+def _outbox() -> Relays | None:
+    """Make the outbox's relays, if the project has one."""
     if not conf.current().outbox:
-        yield None
-        return
+        return None
     from spooled_contrib.django._outbox_relay import Relays
     from spooled_contrib.django.models import OutboxEntry
 
     using = [alias for alias in connections if router.allow_migrate_model(alias, OutboxEntry)]
-    with new_client() as client, Relays(client, using) as relays:
-        yield relays
+    with new_client() as client:
+        return Relays(client, using)
 
 
 @contextlib.contextmanager
