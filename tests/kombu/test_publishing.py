@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -130,3 +131,43 @@ def test_a_page_of_a_proxy_is_no_answer_to_an_ack(
         assert between.hits == 2
         # The lease was kept meanwhile: the message did not come back.
         assert outside.job(job_id)["retry_count"] == 0
+
+
+@pytest.mark.parametrize("lost", [1, 8])
+def test_giving_back_whose_answers_are_lost_loses_no_message(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy, lost: int
+) -> None:
+    """The original was completed for the copy by a request whose answer never came, however often it was sent."""
+    with Connection(through(proxy, server)) as connection:
+        message = only_message(connection)
+        rule = proxy.on("complete", Cut(), times=lost)
+        message.requeue()
+        wait_until(lambda: rule.hits == lost)
+    assert outside.counts("lossy") == {**outside.counts("lossy"), "completed": 1, "pending": 1, "cancelled": 0}
+
+
+def test_giving_back_what_a_child_has_completed_makes_no_second_run(
+    server: EmbeddedServer, outside: Outside, proxy: FaultProxy
+) -> None:
+    """Also when the answers that say so are lost."""
+    with Connection(through(proxy, server)) as connection:
+        message = only_message(connection)
+        (job_id,) = [job["id"] for job in outside.http.get("/jobs?queue_name=lossy").json()]
+        job = outside.job(job_id)
+        ack = {"worker_id": job["assigned_worker_id"], "lease_id": job["lease_id"], "result": "done"}
+        assert outside.http.post(f"/jobs/{job_id}/complete", json=ack).status_code == 200
+        rule = proxy.on("complete", Cut(), times=8)
+        message.requeue()
+        wait_until(lambda: rule.hits == 8)
+    assert outside.job(job_id)["result"] == "done"
+    assert outside.counts("lossy") == {**outside.counts("lossy"), "completed": 1, "pending": 0, "cancelled": 1}
+
+
+def only_message(connection: Connection) -> Any:
+    """Publish a message and fetch it, without a consumer that would fetch its copy."""
+    with connection.SimpleQueue("lossy") as queue:
+        queue.put("x")
+    channel = connection.channel()
+    got: list[Any] = []
+    wait_until(lambda: got.append(channel.basic_get("lossy")) or got[-1] is not None)
+    return got[-1]
