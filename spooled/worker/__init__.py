@@ -9,8 +9,10 @@ from spooled.worker._async_worker import AsyncSpooledWorker
 from spooled.worker._bridge import engine_client
 from spooled.worker._io_loop import engine_loop
 from spooled.worker._results import FallbackResult
+from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker import SpooledWorker
 from spooled.worker.acker import Acked, Acker, AckSender
+from spooled.worker.claimer import Claimer, ClaimSource
 from spooled.worker.context import AsyncJobContext, JobContext, JobLogFilter, current_job
 from spooled.worker.control import Discard, Fail, JobControl, Retry, Snooze
 from spooled.worker.events import (
@@ -50,6 +52,8 @@ __all__ = [
     "AsyncSpooledWorker",
     "AsyncWorkerGroup",
     "ClaimInfo",
+    "ClaimSource",
+    "Claimer",
     "Discard",
     "ErrorEvent",
     "ErrorEventData",
@@ -84,6 +88,7 @@ __all__ = [
     "StoppedEvent",
     "StoppedEventData",
     "StuckWorkerError",
+    "Wakeups",
     "WorkerEvent",
     "WorkerGroup",
     "WorkerHealth",

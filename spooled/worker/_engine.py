@@ -24,19 +24,20 @@ from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment
-from spooled.worker._claims import ClaimLoop
+from spooled.worker._claims import WorkerClaims
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
-from spooled.worker._pacing import ClaimPacer, Load, Tempo, claim_size, worth_lingering
+from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
 from spooled.worker._presence import Presence
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
 from spooled.worker._settlement import Operation
 from spooled.worker._telling import Telling
 from spooled.worker._wakeups import Wakeups
+from spooled.worker.claimer import Claimer
 from spooled.worker.events import (
     JobClaimedEvent,
     JobLeaseLostEvent,
@@ -51,7 +52,7 @@ from spooled.worker.state import StuckWorkerError, WorkerState
 
 logger = WorkerLogger("spooled.worker")
 
-OpenWakeups = Callable[[AsyncSession, Callable[[], None], Callable[[bool], None]], Wakeups]
+OpenWakeups = Callable[[AsyncSession, Callable[[str | None], None], Callable[[bool], None]], Wakeups]
 """Given the engine's session, what to call when there may be work, and what to tell the stream's state."""
 
 ACK_GRACE = 10.0
@@ -133,11 +134,10 @@ class Engine:
         self._tempo = Tempo(options.concurrency, options.lease_duration)
         self._requests = AckRequests(self._api, self._tempo)
         self._acks = AckLane(self._api, self._keeper, telling, self._requests, self._settled)
-        self._claims = ClaimLoop(
+        self._claims = WorkerClaims(
             self._requests.claim,
             lambda: self._api.worker_id,
             options.queue_name,
-            ClaimPacer(options.poll_interval),
             self._tempo,
             room=self._room,
             linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
@@ -147,6 +147,7 @@ class Engine:
             member=self,
             telling=telling,
         )
+        self._claimer = Claimer(self._claims, options.poll_interval)
         assignment.join(self)
 
     @property
@@ -167,7 +168,7 @@ class Engine:
             len(self._executions),
             moment(claims.last_answer_at),
             moment(presence.last_beat_at),
-            claims.failures,
+            self._claimer.failures,
             claims.last_error,
             self._dead_threads,
             self._count_stuck(),
@@ -183,7 +184,7 @@ class Engine:
             SpooledError: Going on was pointless: the key is refused, or the server refuses the arguments.
         """
         loop = asyncio.get_running_loop()
-        self._runner.bind(loop, self._finished, self._begun, self._claims.freed)
+        self._runner.bind(loop, self._finished, self._begun, self._claimer.freed)
         session = self._open_session()
         self._api.open(session)
         duties: list[asyncio.Task[None]] = []
@@ -201,8 +202,8 @@ class Engine:
                 self._started()
                 begin(self._presence.beat())
                 if self._open_wakeups is not None:
-                    begin(self._open_wakeups(session, self._claims.announced, self._listening).run())
-                await self._work(begin(self._claims.run()))
+                    begin(self._open_wakeups(session, self._announced, self._listening).run())
+                await self._work(begin(self._claimer.run()))
         finally:
             self._runner.close()
             for duty in duties:
@@ -228,14 +229,17 @@ class Engine:
             self.state = WorkerState.STOPPING
             logger.info("worker %s is stopping with %d active jobs", self.worker_id, len(self._executions))
         self._stopping.set()
-        self._claims.stop()
+        self._claimer.stop()
         self._presence.stop()
         self._changed.set()
+
+    def _announced(self, _queue_name: str | None) -> None:
+        self._claimer.announced()
 
     def _listening(self, healthy: bool) -> None:
         """New jobs are announced from now on, or not any more."""
         if self._options.wakeups is True:
-            self._claims.relax(healthy)
+            self._claimer.relax(healthy)
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
         """End a worker that has lost one of its parts: it would look alive, and keep leases, and not work."""
@@ -247,11 +251,11 @@ class Engine:
 
     def room_changed(self) -> None:
         """The assignment may allow more than before."""
-        self._claims.freed()
+        self._claimer.freed()
 
     def look_again(self) -> None:
         """The assignment wants to know whether the queue is still empty."""
-        self._claims.hint()
+        self._claimer.hint()
 
     async def _open_runner(self) -> bool:
         """Return whether handlers can run; False when a stop was requested first."""
@@ -480,7 +484,7 @@ class Engine:
         else:
             self._acks.settle(execution, outcome)
         self._begin_waiting()
-        self._claims.freed()
+        self._claimer.freed()
         self._changed.set()
 
     def _ended_late(self, execution: Execution, outcome: Outcome) -> None:
@@ -513,7 +517,7 @@ class Engine:
         if self._executions.pop(execution.lease, None) is not None:
             self._held.discard((execution.job.id, execution.job.lease_id))
             self._assignment.ended(execution.job.id, asyncio.get_running_loop().time())
-        self._claims.freed()
+        self._claimer.freed()
         self._changed.set()
 
     def _count(self) -> int:

@@ -280,7 +280,7 @@ class FrontDoor:
             return None
 
         def open_wakeups(
-            session: AsyncSession, hint: Callable[[], None], healthy: Callable[[bool], None]
+            session: AsyncSession, hint: Callable[[str | None], None], healthy: Callable[[bool], None]
         ) -> Wakeups:
             return Wakeups(
                 session.config,

@@ -112,20 +112,22 @@ class _Envelope(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Envelope).decode
 
 
-def claimable_in(announcement: bytes, queue_name: str) -> float | None:
-    """Seconds until the queue has a job to claim, by what an event says; None when it says nothing of the kind.
+def claimable_in(announcement: bytes) -> tuple[str, float] | None:
+    """Return which queue has a job to claim and in how many seconds, by what an event says; None for another event.
 
     Args:
         announcement: The event's envelope as JSON.
-        queue_name: The queue to claim from.
     """
     try:
         event = _decode(announcement)
     except ValueError:  # msgspec's errors are ValueErrors, and so is text that is not UTF-8
         return None
+    seconds = _claimable_in(event)
+    return None if seconds is None else (event.data.queue_name, seconds)
+
+
+def _claimable_in(event: _Envelope) -> float | None:
     data = event.data
-    if data.queue_name != queue_name:
-        return None
     if event.type == "JobCreated":
         return 0.0
     if event.type == "JobStatusChange":
@@ -154,12 +156,13 @@ def can_listen(transport: object, user_loop: asyncio.AbstractEventLoop | None) -
 
 
 class Wakeups:
-    """Listens for jobs of a queue.
+    """Listens for jobs of a queue, or of all queues that the key may see.
 
     Args:
         config: Address and credentials.
-        queue_name: The queue.
-        hint: Called when there may be a job to claim, and once whenever the stream opens.
+        queue_name: The queue; None for all.
+        hint: Called with the name of a queue that may have a job to claim, and with None, for whichever, whenever the
+            stream opens.
         healthy: Called with True when the stream opens, before the hint, and with False when it is gone.
         transport: A transport of the user's for which `can_listen` is true, or None.
         credentials: Those of a session, so that an access token it renews is used here too.
@@ -171,9 +174,9 @@ class Wakeups:
     def __init__(
         self,
         config: ClientConfig,
-        queue_name: str,
+        queue_name: str | None,
         *,
-        hint: Callable[[], None],
+        hint: Callable[[str | None], None],
         healthy: Callable[[bool], None],
         transport: AsyncUserTransport | None = None,
         credentials: Credentials | None = None,
@@ -189,7 +192,8 @@ class Wakeups:
         self._silence = silence
         self._reconnects = reconnects or Reconnects()
         self._phase = random.random()  # noqa: S311 - spreads workers, guards nothing
-        self._planned: dict[float, asyncio.TimerHandle] = {}
+        self._what = "all queues" if queue_name is None else f"queue {queue_name}"
+        self._planned: dict[tuple[float, str], asyncio.TimerHandle] = {}
         self._healthy = False
         self._said_lost = False
         self._opened_at = 0.0
@@ -206,8 +210,8 @@ class Wakeups:
         except Exception:
             # A bug of ours, or a transport of the user's that cannot be used. Polling does without.
             logger.warning(
-                "queue %s: listening for new jobs failed; polling from now on",
-                self._queue_name,
+                "%s: listening for new jobs failed; polling from now on",
+                self._what,
                 exc_info=True,
             )
         finally:
@@ -261,33 +265,38 @@ class Wakeups:
             "accept-encoding": "identity",  # a compressor may hold events back
             "cache-control": "no-store",
         }
-        query = (("queue", self._queue_name), ("events", _EVENTS))
+        queue = () if self._queue_name is None else (("queue", self._queue_name),)
+        query = (*queue, ("events", _EVENTS))
         # Each wait ends in `_read`, which knows better what to say; the request's own limit is for safety.
         return Request("GET", f"{API}/events", query, None, headers, self._silence + 5.0)
 
     async def _heard(self, announcements: list[bytes]) -> None:
         now = asyncio.get_running_loop().time()
-        at_once = False
+        at_once: dict[str, None] = {}
         for announcement in announcements:
-            seconds = claimable_in(announcement, self._queue_name)
-            if seconds == 0:
-                at_once = True
-            elif seconds is not None:
-                self._plan(now + seconds)
+            found = claimable_in(announcement)
+            if found is None or self._queue_name not in (None, found[0]):
+                continue
+            queue_name, seconds = found
+            if seconds:
+                self._plan(queue_name, now + seconds)
+            else:
+                at_once[queue_name] = None
         if at_once:
             # Not reading meanwhile makes one large chunk, cheaply read, out of many small ones.
             await asyncio.sleep(next_beat(now, BEAT, self._phase) - now)
-            self._hint()
+            for queue_name in at_once:
+                self._hint(queue_name)
 
-    def _plan(self, when: float) -> None:
+    def _plan(self, queue_name: str, when: float) -> None:
         moment = next_beat(when, RETRY_BEAT, self._phase)
-        if moment not in self._planned:
+        if (moment, queue_name) not in self._planned:
             loop = asyncio.get_running_loop()
-            self._planned[moment] = loop.call_at(moment, self._ring, moment)
+            self._planned[moment, queue_name] = loop.call_at(moment, self._ring, moment, queue_name)
 
-    def _ring(self, moment: float) -> None:
-        del self._planned[moment]
-        self._hint()
+    def _ring(self, moment: float, queue_name: str) -> None:
+        del self._planned[moment, queue_name]
+        self._hint(queue_name)
 
     # --- the state of the stream ----------------------------------------------------------------------------
 
@@ -296,9 +305,9 @@ class Wakeups:
         self._opened_at = asyncio.get_running_loop().time()
         if self._said_lost:
             self._said_lost = False
-            logger.info("queue %s: new jobs are announced again", self._queue_name)
+            logger.info("%s: new jobs are announced again", self._what)
         self._tell(True)
-        self._hint()
+        self._hint(None)
 
     def _lasted(self) -> float:
         return asyncio.get_running_loop().time() - self._opened_at if self._healthy else 0.0
@@ -313,8 +322,8 @@ class Wakeups:
         self._said_lost = True
         logger.log(
             level,
-            "queue %s: new jobs are not announced (%s); polling, next try in %.1f s",
-            self._queue_name,
+            "%s: new jobs are not announced (%s); polling, next try in %.1f s",
+            self._what,
             reason,
             delay,
         )

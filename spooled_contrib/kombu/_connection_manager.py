@@ -13,14 +13,14 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import msgspec
 
 from spooled import AsyncSpooledClient, SpooledError, errors
 from spooled.models import Job
-from spooled.worker import Acked, Acker, Lease, LeaseKeeper, LeaseState
+from spooled.worker import Acked, Acker, Lease, LeaseKeeper, LeaseState, Wakeups
 from spooled_contrib.kombu import _redelivery, _threads
 from spooled_contrib.kombu._bindings import Bindings
 from spooled_contrib.kombu._client_thread import ClientThread
@@ -72,8 +72,11 @@ class ConnectionManager:
         self._acks_fail = False
         self._held: dict[str, Delivery] = {}
         self._by_job: dict[str, Delivery] = {}
+        self._prefetchers: set[Prefetcher] = set()  # of the loop's thread alone
+        self._listens = False
         self.thread = ClientThread(address)
-        self.call, self.begin, self.soon = self.thread.call, self.thread.begin, self.thread.soon
+        self.call, self.begin = self.thread.call, self.thread.begin
+        self.soon, self.start = self.thread.soon, self.thread.start
         self.api_key = self.thread.config.api_key
         self.bindings = Bindings(self.thread)
         self.events = Events(self.thread, self.bindings)
@@ -95,11 +98,22 @@ class ConnectionManager:
 
     # --- from other threads -----------------------------------------------------------------------------------
 
-    def open_prefetcher(self) -> Prefetcher:
-        """Return a prefetcher that claims from now on."""
-        prefetcher = Prefetcher(self, self.options.poll, self.thread.config.max_retry_after)
-        self.thread.start(prefetcher.run)
+    def open_prefetcher(self, poll_interval: float | None = None) -> Prefetcher:
+        """Return a prefetcher, which claims once it knows its queues.
+
+        Args:
+            poll_interval: Look into empty queues at least so often, in seconds. Default: the option `poll`.
+        """
+        longest = self.options.poll if poll_interval is None else min(poll_interval, self.options.poll)
+        prefetcher = Prefetcher(self, longest)
+        self.soon(lambda: self._add_prefetcher(prefetcher))
         return prefetcher
+
+    def close_prefetcher(self, prefetcher: Prefetcher) -> None:
+        """End a prefetcher, and give back what it has fetched."""
+        for delivery in prefetcher.close():
+            self.requeue(delivery)
+        self.soon(lambda: self._prefetchers.discard(prefetcher))
 
     def fetch(self, queue_name: str) -> Delivery | None:
         """One message, if there is one now."""
@@ -210,15 +224,37 @@ class ConnectionManager:
 
     # --- on the loop ------------------------------------------------------------------------------------------
 
+    def _add_prefetcher(self, prefetcher: Prefetcher) -> None:
+        self._prefetchers.add(prefetcher)
+        if not self._listens and self.options.wakeups == "auto":
+            self._listens = True
+            wakeups = Wakeups(self.thread.config, None, hint=self._announced, healthy=lambda _: None)
+            self.start(wakeups.run)
+
+    def _announced(self, queue_name: str | None) -> None:
+        for prefetcher in self._prefetchers:
+            prefetcher.announced(queue_name)
+
+    @contextlib.contextmanager
+    def _bounded_wait(self) -> Iterator[None]:
+        """Bound what the server asks to wait, so that a wrong `Retry-After` does not silence this process."""
+        try:
+            yield
+        except SpooledError as error:
+            if error.server_wait is not None:
+                error.server_wait = min(error.server_wait, self.thread.config.max_retry_after)
+            raise
+
     async def claim(self, queue_name: str, limit: int) -> list[Delivery]:
         """Claim, and keep the leases from the moment the claim was sent."""
         sent_at = self.thread.time()
-        answer = await self._client.jobs.claim(
-            queue_name=queue_name,
-            worker_id=self.worker_id,
-            limit=limit,
-            lease_duration_secs=self.options.lease,
-        )
+        with self._bounded_wait():
+            answer = await self._client.jobs.claim(
+                queue_name=queue_name,
+                worker_id=self.worker_id,
+                limit=limit,
+                lease_duration_secs=self.options.lease,
+            )
         found = []
         for job in answer.jobs:
             lease = self._keeper.hold(
@@ -367,15 +403,11 @@ class ConnectionManager:
     async def send(self, lease: Lease, content: bytes | str) -> None:
         """Make one attempt at an ack, for the `Acker`."""
         job_id, ids = lease.job_id, {"worker_id": self.worker_id, "lease_id": lease.lease_id}
-        try:
+        with self._bounded_wait():
             if isinstance(content, str):
                 await self._client.jobs.fail(job_id, **ids, error=content)
             else:
                 await self._client.jobs.complete(job_id, **ids, result=msgspec.Raw(content))
-        except SpooledError as error:
-            if error.server_wait is not None:
-                error.server_wait = min(error.server_wait, self.thread.config.max_retry_after)
-            raise
 
     async def read_job(self, job_id: str) -> Job:
         """Return a job as it is now, for the `Acker`."""

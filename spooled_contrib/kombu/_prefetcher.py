@@ -1,22 +1,20 @@
-"""Claims messages ahead for one channel, as far as it has room."""
+"""Claims messages ahead for one channel, as far as it has room: a claimer for each queue, and one room for all."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
-from spooled import SpooledError
+from spooled.worker import Claimer
 from spooled_contrib.kombu._delivery import Delivery
 from spooled_contrib.kombu._threads import Condition
 
 logger = logging.getLogger("spooled.kombu")
 
 CLAIM_LIMIT = 100
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 15.0
+"""The most jobs that one claim may ask for (contract api-v1 §3.7)."""
 
 
 class Messages(Protocol):
@@ -43,6 +41,9 @@ class Messages(Protocol):
     def soon(self, callback: Callable[[], object]) -> None:
         """Call something on the loop. From any thread."""
 
+    def start(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Run a coroutine on the loop. From any thread."""
+
 
 class Prefetcher:
     """Fetch messages ahead for one channel, as far as it has room.
@@ -51,20 +52,18 @@ class Prefetcher:
 
     Args:
         messages: Claims them and takes them back.
-        longest: Seconds between two claims at most while there is room.
-        longest_wait: The longest time in seconds for which a server may silence it.
+        poll_interval: Seconds between two claims at most while there is room.
     """
 
-    def __init__(self, messages: Messages, longest: float, longest_wait: float) -> None:
+    def __init__(self, messages: Messages, poll_interval: float) -> None:
         self._messages = messages
-        self._longest = longest
-        self._longest_wait = longest_wait
+        self._poll_interval = poll_interval
         self._queues: list[str] = []
         self._room = 0
+        self._asked = 0
         self._inbox: deque[Delivery] = deque()
-        self._wake = asyncio.Event()
         self._closed = False
-        self._turn = 0
+        self._claimers: dict[str, Claimer] = {}  # of the loop's thread alone
 
     def set_demand(self, queues: Sequence[str], room: int) -> None:
         """Fetch up to so many messages from these queues."""
@@ -72,11 +71,7 @@ class Prefetcher:
             known = self._room == room and self._queues == list(queues)
             self._queues, self._room = list(queues), room
         if not known:
-            self._messages.soon(self._wake.set)
-
-    def set_max_interval(self, longest: float) -> None:
-        """Look at least so often, in seconds: somebody waits for an answer."""
-        self._longest = min(self._longest, longest)
+            self._messages.soon(self._follow_demand)
 
     def get(self) -> Delivery | None:
         """The next message, or None when there is none yet."""
@@ -97,9 +92,10 @@ class Prefetcher:
         """Fetch no more; returns what was not taken."""
         with self._messages.changed:
             self._closed = True
+            self._queues = []
             left = list(self._inbox)
             self._inbox.clear()
-        self._messages.soon(self._wake.set)
+        self._messages.soon(self._follow_demand)
         return left
 
     def discard(self, keep: Sequence[str]) -> list[Delivery]:
@@ -110,65 +106,84 @@ class Prefetcher:
                 self._inbox.remove(one)
         return left
 
-    async def run(self) -> None:
-        """Claim while there is room. On the loop."""
-        pause, empty, failures = FIRST_PAUSE, 0, 0
-        while True:
-            queue_name, limit, queues = self._next()
-            if self._closed:
-                return
-            if not limit:
-                self._wake.clear()
-                if not self._next()[1] and not self._closed:
-                    await self._wake.wait()
-                pause, empty = FIRST_PAUSE, 0
-                continue
-            try:
-                found = await self._messages.claim(queue_name, limit)
-            except SpooledError as error:
-                failures += 1
-                delay = max(
-                    min(LONGEST_PAUSE, 0.25 * 2**failures), min(error.server_wait or 0.0, self._longest_wait)
-                )
-                logger.warning("claiming from %s failed; next try in %.1f s: %s", queue_name, delay, error)
-                await self._sleep(delay)
-                continue
-            failures = 0
-            self._add(found)
-            if found:
-                pause, empty = FIRST_PAUSE, 0
-                continue
-            empty += 1
-            if empty >= queues:
-                await self._sleep(pause)
-                pause, empty = min(self._longest, pause * 2), 0
+    # --- on the loop ------------------------------------------------------------------------------------------
 
-    def _next(self) -> tuple[str, int, int]:
-        """The queue whose turn it is, how many messages to ask it for, and how many queues there are."""
+    def announced(self, queue_name: str | None) -> None:
+        """There may be new messages in this queue, or in any. On the loop."""
+        for name, claimer in self._claimers.items():
+            if queue_name in (None, name):
+                claimer.announced()
+
+    def share(self) -> int:
+        """Return how many messages one queue may be asked for now. On the loop."""
         with self._messages.changed:
-            room = self._room - len(self._inbox)
+            room = self._room - len(self._inbox) - self._asked
             if self._closed or room <= 0 or not self._queues:
-                return "", 0, 0
-            count = len(self._queues)
-            self._turn = (self._turn + 1) % count
+                return 0
             # A share for each, so that a full queue does not keep the others from their turn.
-            return self._queues[self._turn], min(CLAIM_LIMIT, max(1, room // count)), count
+            return min(CLAIM_LIMIT, max(1, room // len(self._queues)))
 
-    def _add(self, found: list[Delivery]) -> None:
+    async def fetch(self, queue_name: str, limit: int) -> int:
+        """Claim from one queue and keep what comes; return how many came. On the loop."""
+        self._asked += limit
+        try:
+            found = await self._messages.claim(queue_name, limit)
+        finally:
+            self._asked -= limit
         with self._messages.changed:
-            kept = not self._closed
+            kept = queue_name in self._queues
             if kept:
                 self._inbox.extend(found)
-        if kept:
+        if not kept:
+            for delivery in found:
+                self._messages.requeue(delivery)
+        elif found:
             self._messages.notify()
-            return
-        for delivery in found:
-            self._messages.requeue(delivery)
+        if len(found) < limit:
+            self._free()
+        return len(found)
 
-    async def _sleep(self, seconds: float) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+    def _follow_demand(self) -> None:
+        with self._messages.changed:
+            wanted = list(self._queues)
+        for name in [name for name in self._claimers if name not in wanted]:
+            self._claimers.pop(name).stop()
+        for name in wanted:
+            if name not in self._claimers:
+                claimer = self._claimers[name] = Claimer(_QueueClaims(self, name), self._poll_interval)
+                self._messages.start(claimer.run)
+        self._free()
+
+    def _free(self) -> None:
+        # Those that have waited longest wake first, so each gets its turn.
+        for claimer in self._claimers.values():
+            claimer.freed()
+
+
+class _QueueClaims:
+    """Claims from one queue, for its `Claimer`."""
+
+    def __init__(self, prefetcher: Prefetcher, queue_name: str) -> None:
+        self._prefetcher = prefetcher
+        self._queue_name = queue_name
+        self._failing = ""
+
+    def room(self) -> int:
+        return self._prefetcher.share()
+
+    async def gather(self) -> None:
+        """Nothing to wait for: Celery asks for more when it has room."""
+
+    async def claim(self, limit: int) -> int:
+        came = await self._prefetcher.fetch(self._queue_name, limit)
+        if self._failing:
+            self._failing = ""
+            logger.info("claiming from %s works again", self._queue_name)
+        return came
+
+    def claim_failed(self, error: Exception, pause: float, *, refused: bool) -> None:  # noqa: ARG002
+        # Also one that is refused goes on: a worker of Celery's does not end because its key is renewed.
+        kind = f"{type(error).__name__} {getattr(error, 'status_code', '')}"
+        level = logging.DEBUG if kind == self._failing else logging.WARNING
+        self._failing = kind
+        logger.log(level, "claiming from %s failed; next try in %.1f s: %s", self._queue_name, pause, error)

@@ -250,9 +250,8 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         if not self._consumers:
             return False
         if self._prefetcher is None:
-            self._prefetcher = self._manager.open_prefetcher()
-            if self._temporary.issuperset(self._active_queues):
-                self._prefetcher.set_max_interval(CONTROL_POLL)
+            is_control = self._temporary.issuperset(self._active_queues)
+            self._prefetcher = self._manager.open_prefetcher(CONTROL_POLL if is_control else None)
         estimate = self.qos.can_consume_max_estimate()
         names = {self._name(queue): queue for queue in self._active_queues}
         self._prefetcher.set_demand(list(names), UNLIMITED if estimate is None else estimate)
@@ -417,8 +416,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
         for queue in self._temporary:
             self._manager.bindings.forget(queue)
         if prefetcher is not None:
-            for delivery in prefetcher.close():
-                self._manager.requeue(delivery)
+            self._manager.close_prefetcher(prefetcher)
         while self._held:
             self._manager.requeue(self._held.popitem()[1])
         if self._qos is not None:

@@ -34,6 +34,8 @@ class Options:
         poll: Longest pause in seconds between two looks into empty queues.
         redeliveries: How often a message may come back because its worker died; then it is a dead letter. 0 to 100.
         prefix: In front of the name of every queue.
+        wakeups: `auto`: the server announces new messages, on one stream of events for each process that consumes;
+            `off`: they are found by looking.
         transport: `auto`, `httpx` or `aiohttp`, see `SpooledWorker`.
         timeout: Seconds that a request may take.
         connections: Requests that may be under way at the same time.
@@ -43,10 +45,13 @@ class Options:
     poll: float = 1.0
     redeliveries: int = 5
     prefix: str = ""
+    wakeups: str = "auto"
     transport: str = "auto"
     timeout: float = 30.0
     connections: int = 20
 
+
+_CHOICES = {"transport": ("auto", "httpx", "aiohttp"), "wakeups": ("auto", "off")}
 
 _RANGES: dict[str, tuple[float, float]] = {
     "lease": (5, 3600),
@@ -181,6 +186,8 @@ def _read(given: Mapping[str, Any], base: Options) -> Options:
         low, high = _RANGES.get(name, (0, 0))
         if name in _RANGES and not low <= values[name] <= high:
             raise ValueError(f"option {name!r} must be from {low:g} to {high:g}, got {value!r}")
-    if values.get("transport", "auto") not in ("auto", "httpx", "aiohttp"):
-        raise ValueError(f"option 'transport' must be auto, httpx or aiohttp, got {values['transport']!r}")
+        choices = _CHOICES.get(name, ())
+        if choices and values[name] not in choices:
+            shown = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise ValueError(f"option {name!r} must be {shown}, got {value!r}")
     return replace(base, **values)

@@ -143,7 +143,12 @@ def test_giving_back_whose_answers_are_lost_loses_no_message(
         rule = proxy.on("complete", Cut(), times=lost)
         message.requeue()
         wait_until(lambda: rule.hits == lost)
-    assert outside.counts("lossy") == {**outside.counts("lossy"), "completed": 1, "pending": 1, "cancelled": 0}
+    assert outside.counts("lossy") == {
+        **outside.counts("lossy"),
+        "completed": 1,
+        "pending": 1,
+        "cancelled": 0,
+    }
 
 
 def test_giving_back_what_a_child_has_completed_makes_no_second_run(
@@ -160,7 +165,12 @@ def test_giving_back_what_a_child_has_completed_makes_no_second_run(
         message.requeue()
         wait_until(lambda: rule.hits == 8)
     assert outside.job(job_id)["result"] == "done"
-    assert outside.counts("lossy") == {**outside.counts("lossy"), "completed": 1, "pending": 0, "cancelled": 1}
+    assert outside.counts("lossy") == {
+        **outside.counts("lossy"),
+        "completed": 1,
+        "pending": 0,
+        "cancelled": 1,
+    }
 
 
 def only_message(connection: Connection) -> Any:
