@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ class AsyncSession:
         config: Address, credentials, timeouts, retries.
         transport: Where requests go. Closed together with the session.
         clock: What tells when an access token ends.
+        resends: Whether to send once more, beside the retries, what met a connection that the server had closed.
 
     Attributes:
         config: The options in force.
@@ -47,8 +49,16 @@ class AsyncSession:
         credentials: What requests carry now.
     """
 
-    def __init__(self, config: ClientConfig, transport: AsyncTransport, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        transport: AsyncTransport,
+        clock: Clock | None = None,
+        *,
+        resends: bool = True,
+    ) -> None:
         self.config = config
+        self._resends = resends
         self._clock = clock or SystemClock()
         self.rate_limit: RateLimitInfo | None = None
         self._transport = transport
@@ -143,7 +153,13 @@ class AsyncSession:
             except SpooledError as failed:
                 error = failed
             error.attempts = attempt + resent
-            if replays and not resent and isinstance(error, NetworkError) and error.stale_connection:
+            if (
+                self._resends
+                and replays
+                and not resent
+                and isinstance(error, NetworkError)
+                and error.stale_connection
+            ):
                 resent = True  # no sign of trouble: the server closes what is idle
                 continue
             delay = delay_before_retry(
@@ -159,6 +175,12 @@ class AsyncSession:
             _log.info("%s %s: retry %d in %.2f s after %s", method, path, attempt, delay, error)
             await async_sleep(delay)
             attempt += 1
+
+    def with_timeout(self, seconds: float) -> AsyncSession:
+        """Return this session with a shorter time-out, sharing credentials and connections; it is not closed."""
+        other = copy.copy(self)
+        other.config = self.config.replace(timeout=min(seconds, self.config.timeout))
+        return other
 
     async def page(self, path: str, item: type[T], query: Query = ()) -> Page[T]:
         """GET a list of `item`, and whether there is more of it."""

@@ -1,8 +1,22 @@
-"""What a refused ack means when it was sent before: the first attempt may have landed without its answer."""
+"""What the answer to an ack means: accepted, or refused because an earlier attempt landed without its answer."""
 
 from __future__ import annotations
 
 from spooled.errors import ConflictError, NotFoundError, SpooledError
+from spooled.models import AckResponse
+
+
+def accepted(answer: AckResponse, what: str) -> AckResponse:
+    """Return an answer that says that it was a success.
+
+    Raises:
+        SpooledError: It does not. Nothing is decided: the same may be sent again.
+    """
+    if answer.success:
+        return answer
+    error = SpooledError(f"the answer to the {what} is no success", 200, "not_accepted")
+    error.foreign = True
+    raise error
 
 
 def is_completed_already(error: SpooledError) -> bool:

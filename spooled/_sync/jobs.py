@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from spooled._http import _fields as fields
-from spooled._http._acks import complete_landed, fail_landed
+from spooled._http._acks import accepted, complete_landed, fail_landed
 from spooled._http._json import list_of
 from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
@@ -21,11 +21,15 @@ from spooled.models import (
     AckResponse,
     BoostPriorityResponse,
     BulkEnqueueResponse,
+    ClaimItem,
     ClaimJobsResponse,
+    CompleteItem,
     CreateJobResponse,
+    FailItem,
     Job,
     JobStats,
     JobStatusInfo,
+    SettleResponse,
 )
 
 # In the class, `list` is the method.
@@ -319,11 +323,14 @@ class Jobs(JobLists):
             result=result,
         )
         try:
-            return self._session.call("POST", f"{_of(job_id)}/complete", AckResponse, body=sent, replay=True)
+            answer = self._session.call(
+                "POST", f"{_of(job_id)}/complete", AckResponse, body=sent, replay=True
+            )
         except ConflictError as error:
             if complete_landed(error):
                 return AckResponse()
             raise
+        return accepted(answer, f"complete of job {job_id}")
 
     @takes_id_and_mapping
     def fail(self, job_id: str, *, worker_id: str, lease_id: str, error: str) -> AckResponse:
@@ -350,11 +357,12 @@ class Jobs(JobLists):
             error=error,
         )
         try:
-            return self._session.call("POST", f"{_of(job_id)}/fail", AckResponse, body=sent, replay=True)
+            answer = self._session.call("POST", f"{_of(job_id)}/fail", AckResponse, body=sent, replay=True)
         except NotFoundError as refused:
             if fail_landed(refused):
                 return AckResponse()
             raise
+        return accepted(answer, f"fail of job {job_id}")
 
     @takes_id_and_mapping
     def heartbeat(
@@ -380,7 +388,37 @@ class Jobs(JobLists):
             lease_id=lease_id,
             lease_duration_secs=lease_duration_secs,
         )
-        self._session.call("POST", f"{_of(job_id)}/heartbeat", type(None), body=sent, replay=True)
+        answer = self._session.call("POST", f"{_of(job_id)}/heartbeat", AckResponse, body=sent, replay=True)
+        accepted(answer, f"heartbeat of job {job_id}")
+
+    @accepts_dict
+    def settle(
+        self,
+        *,
+        worker_id: str,
+        completes: Sequence[CompleteItem] = (),
+        fails: Sequence[FailItem] = (),
+        claim: ClaimItem | None = None,
+    ) -> SettleResponse:
+        """Complete and fail many jobs in one request, each under its own lease and with its own answer.
+
+        Beyond the contract: only for servers that offered it when the worker was registered
+        (`WorkerRegistration.settle_max`). See docs/acks-in-batches.md. Never replayed.
+
+        Args:
+            worker_id: Who claimed the jobs.
+            completes: Jobs that are done; at most `settle_max` together with `fails`.
+            fails: Jobs that failed.
+            claim: A claim to make after them.
+
+        Raises:
+            NotFoundError: The server knows no such request.
+            SpooledError: As every call. What is wrong with one item is in its answer.
+        """
+        sent: dict[str, object] = {"worker_id": worker_id, "completes": completes, "fails": fails}
+        if claim is not None:
+            sent["claim"] = claim
+        return self._session.call("POST", f"{API}/jobs/settle", SettleResponse, body=sent)
 
 
 def _of(job_id: str) -> str:

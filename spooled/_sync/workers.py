@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from spooled._http import _fields as fields
-from spooled._http._json import list_of
+from spooled._http._acks import accepted
+from spooled._http._json import decode, list_of
 from spooled._http._parameters import accepts_dict, takes_id_and_mapping
 from spooled._http._paths import API, segment
 from spooled._http._rules import body
 from spooled._sync._session import Session
-from spooled.models import Worker, WorkerRegistration, WorkerSummary
+from spooled.models import AckResponse, Worker, WorkerRegistration, WorkerSummary
 
 # In the class, `list` is the method.
 _Workers = list[WorkerSummary]
@@ -102,7 +103,10 @@ class Workers:
             status=status,
             metadata=metadata,
         )
-        self._session.call("POST", f"{_of(worker_id)}/heartbeat", type(None), body=sent, replay=True)
+        answer = self._session.exchange("POST", f"{_of(worker_id)}/heartbeat", body=sent, replay=True)
+        # By the contract there is no body. The page of a proxy is no heartbeat, whatever its status.
+        if answer.body.strip():
+            accepted(decode(answer, AckResponse), f"heartbeat of worker {worker_id}")
 
     def deregister(self, worker_id: str) -> None:
         """Sign a worker off. Ack its jobs first.

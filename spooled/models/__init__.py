@@ -74,6 +74,14 @@ from spooled.models._queues import (
     ResumeQueueResponse,
 )
 from spooled.models._schedules import CreateScheduleResponse, Schedule, ScheduleRun, TriggerScheduleResponse
+from spooled.models._settling import (
+    ClaimItem,
+    CompleteItem,
+    FailItem,
+    SettledClaim,
+    SettledItem,
+    SettleResponse,
+)
 from spooled.models._webhooks import (
     InboundDelivery,
     IngestResponse,
@@ -117,8 +125,10 @@ __all__ = [
     "BulkJobSuccess",
     "CheckEmailResponse",
     "CheckSlugResponse",
+    "ClaimItem",
     "ClaimJobsResponse",
     "ClaimedJob",
+    "CompleteItem",
     "CreateJobResponse",
     "CreateOrganizationResponse",
     "CreateScheduleResponse",
@@ -126,6 +136,7 @@ __all__ = [
     "CreatedApiKey",
     "DashboardResponse",
     "DependentJob",
+    "FailItem",
     "GenerateSlugResponse",
     "HealthResponse",
     "InboundDelivery",
@@ -159,6 +170,9 @@ __all__ = [
     "RetryDlqResponse",
     "Schedule",
     "ScheduleRun",
+    "SettleResponse",
+    "SettledClaim",
+    "SettledItem",
     "StartEmailLoginResponse",
     "SystemInfo",
     "TestWebhookResponse",

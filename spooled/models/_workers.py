@@ -11,12 +11,22 @@ from spooled.models._model import Model
 
 
 class WorkerRegistration(Model, frozen=True):
-    """Answer to `workers.register`: the worker's id and how often it should report."""
+    """Answer to `workers.register`: the worker's id and how often it should report.
+
+    `settle` is a server's offer to take acks in batches; what a server of another kind means by it is ignored.
+    """
 
     id: str
     queue_name: str = ""
     lease_duration_secs: int = 30
     heartbeat_interval_secs: int = 10
+    settle: object = None
+
+    @property
+    def settle_max(self) -> int:
+        """How many acks the server takes in one request; 0 when it takes single ones only."""
+        most = self.settle.get("max") if isinstance(self.settle, dict) else None
+        return max(0, most) if isinstance(most, int) else 0
 
 
 class WorkerSummary(Model, frozen=True):

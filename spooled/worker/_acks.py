@@ -9,8 +9,6 @@ from typing import Literal
 import msgspec
 
 from spooled.errors import SpooledError
-from spooled.worker._ack_requests import ATTEMPT_TIMEOUT, AckRequests
-from spooled.worker._api import WorkerApi
 from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import (
@@ -22,6 +20,7 @@ from spooled.worker._outcome import (
     describe_error,
     fit_error,
 )
+from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
 from spooled.worker._settlement import Operation
 from spooled.worker._successor import drop_successor, make_successor, note
@@ -40,22 +39,22 @@ class AckLane:
     """Turns outcomes into acks. The job's lease is renewed until its ack was accepted.
 
     Args:
-        api: Reads jobs, and makes copies.
+        requests: Makes single attempts.
         keeper: Renews the leases.
         telling: Told about settled jobs and about attempts that are repeated.
-        requests: Makes single attempts.
         settled: Told once about each execution that needs nothing more, however it ended.
+        longest_wait: Bound in seconds for what the server asks to wait.
     """
 
     def __init__(
         self,
-        api: WorkerApi,
+        requests: WorkerRequests,
         keeper: LeaseKeeper,
         telling: Telling,
-        requests: AckRequests,
         settled: Callable[[Execution], None],
+        longest_wait: float,
     ) -> None:
-        self._api = api
+        self._requests = requests
         self._keeper = keeper
         self._telling = telling
         self._settled = settled
@@ -65,6 +64,7 @@ class AckLane:
         self._acker = Acker(
             requests,
             keeper,
+            longest_wait=longest_wait,
             on_trouble=lambda error, what: telling.trouble(error, what, of="ack"),
             on_accepted=lambda: telling.recovered("ack"),
         )
@@ -162,7 +162,7 @@ class AckLane:
             if await self._close_with(execution, result, wanted.error, wanted.outcome):
                 return
             # The original belongs to somebody else now, and will be run by them.
-            error = await drop_successor(self._api, successor, ATTEMPT_TIMEOUT)
+            error = await drop_successor(self._requests, successor)
             if error is not None:
                 self._telling.trouble(
                     error, f"job {successor}, a copy of {execution.job.id}, is one too many"
@@ -229,7 +229,7 @@ class AckLane:
         loop = asyncio.get_running_loop()
         try:
             return await self._acker.repeat(
-                lambda: make_successor(self._api, job, wanted, payload, ATTEMPT_TIMEOUT),
+                lambda: make_successor(self._requests, job, wanted, payload),
                 f"copying job {job.id}",
                 give_up=lambda: lease.expires_at <= loop.time(),
             )
@@ -243,7 +243,7 @@ class AckLane:
         tries = iter(range(REVIVALS - 1))
         try:
             await self._acker.repeat(
-                lambda: self._api.revive_job(job_id, ATTEMPT_TIMEOUT),
+                lambda: self._requests.jobs.retry(job_id),
                 f"reviving job {job_id}",
                 give_up=lambda: next(tries, None) is None,
             )

@@ -14,7 +14,7 @@ from spooled._async._session import AsyncSession
 from spooled._http._messages import Request, Response
 from spooled._http._transport import AsyncTransport, Transport
 from spooled.client import AsyncSpooledClient, SpooledClient
-from spooled.config import ClientConfig
+from spooled.config import ClientConfig, RetryConfig
 from spooled.worker._pacing import ACKS_AT_ONCE
 
 SPARE_CONNECTIONS = 8
@@ -98,7 +98,9 @@ class Bridge:
         """A session for one more engine. Called on the I/O loop."""
         if self._shared is None:
             self._shared = SharedTransport(self._make(), self._users)
-        return AsyncSession(self._client.config, self._shared)
+        # When to try again is the engine's decision, and so is what an answer to a second attempt means.
+        config = self._client.config.replace(retry=RetryConfig(max_retries=0))
+        return AsyncSession(config, self._shared, resends=False)
 
     def _make(self) -> AsyncTransport:
         client, config = self._client, self._client.config

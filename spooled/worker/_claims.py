@@ -102,7 +102,7 @@ class WorkerClaims:
         self._assignment.answered(self._member, limit, begun, sent_at)
         return len(jobs)
 
-    def claim_failed(self, error: Exception, pause: float, *, refused: bool) -> None:
+    def claim_failed(self, error: Exception, when: str, *, refused: bool) -> None:
         """See `ClaimSource`."""
         if not isinstance(error, SpooledError):
             self._telling.emit(ErrorEvent(error))
@@ -114,7 +114,7 @@ class WorkerClaims:
             self._refused(error)
             return
         self._telling.trouble(
-            error, f"claiming from {self._queue_name} failed; next try in {pause:.1f} s", of=Operation.CLAIM
+            error, f"claiming from {self._queue_name} failed; next try in {when}", of=Operation.CLAIM
         )
 
     def _tell(self, asked: int, got: int, seconds: float, failure: Exception | None) -> None:

@@ -19,10 +19,8 @@ from typing import Any
 from spooled._async._session import AsyncSession
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
-from spooled.worker._ack_requests import AckRequests
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
-from spooled.worker._api import WorkerApi
 from spooled.worker._assignment import Assignment
 from spooled.worker._claims import WorkerClaims
 from spooled.worker._execution import Execution
@@ -32,6 +30,7 @@ from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
 from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
 from spooled.worker._presence import Presence
+from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
 from spooled.worker._settlement import Operation
@@ -87,6 +86,7 @@ class Engine:
         telling: Where events and infos go.
         assignment: How much there is to do.
         open_session: Makes the session for all requests; called on the I/O loop, closed at the end.
+        longest_wait: Bound in seconds for what the server asks to wait.
         open_wakeups: Makes what listens for new jobs, given what to call; None without wake-ups.
     """
 
@@ -99,6 +99,7 @@ class Engine:
         assignment: Assignment,
         *,
         open_session: Callable[[], AsyncSession],
+        longest_wait: float,
         open_wakeups: OpenWakeups | None = None,
     ) -> None:
         self.state = WorkerState.STARTING
@@ -123,20 +124,19 @@ class Engine:
         self._changed = asyncio.Event()
         self._timeouts = Alarm()
         self._fatal: BaseException | None = None
-        self._api = WorkerApi(options, options.new_worker_id())
-        self._presence = Presence(self._api, self._count, telling)
+        self._tempo = Tempo(options.concurrency, options.lease_duration)
+        self._requests = WorkerRequests(options, self._tempo)
+        self._presence = Presence(self._requests, self._count, telling, longest_wait)
         self._keeper = LeaseKeeper(
             self._beat,
             on_lost=self._lease_lost,
             on_trouble=self._beat_failed,
             fraction=options.heartbeat_fraction,
         )
-        self._tempo = Tempo(options.concurrency, options.lease_duration)
-        self._requests = AckRequests(self._api, self._tempo)
-        self._acks = AckLane(self._api, self._keeper, telling, self._requests, self._settled)
+        self._acks = AckLane(self._requests, self._keeper, telling, self._settled, longest_wait)
         self._claims = WorkerClaims(
             self._requests.claim,
-            lambda: self._api.worker_id,
+            lambda: self._requests.worker_id,
             options.queue_name,
             self._tempo,
             room=self._room,
@@ -147,12 +147,12 @@ class Engine:
             member=self,
             telling=telling,
         )
-        self._claimer = Claimer(self._claims, options.poll_interval)
+        self._claimer = Claimer(self._claims, options.poll_interval, longest_wait=longest_wait)
         assignment.join(self)
 
     @property
     def worker_id(self) -> str:
-        return self._api.worker_id
+        return self._requests.worker_id
 
     @property
     def active_job_count(self) -> int:
@@ -186,7 +186,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._runner.bind(loop, self._finished, self._begun, self._claimer.freed)
         session = self._open_session()
-        self._api.open(session)
+        self._requests.open(session)
         duties: list[asyncio.Task[None]] = []
 
         def begin(duty: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -212,7 +212,7 @@ class Engine:
             await self._runner.wait_closed()
             self._assignment.leave(self, len(self._executions), loop.time())
             await self._presence.deregister()
-            await self._api.close()
+            await self._requests.close_session()
             self._stopped()
         if self._fatal is not None:
             raise self._fatal
@@ -593,7 +593,7 @@ class Engine:
     # --- leases ---------------------------------------------------------------------------------------------
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
-        await self._api.heartbeat(lease.job_id, lease.lease_id, timeout)
+        await self._requests.heartbeat(lease, timeout)
         self._telling.recovered(Operation.HEARTBEAT)
 
     def _beat_failed(self, lease: Lease, error: SpooledError) -> None:

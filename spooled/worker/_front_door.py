@@ -252,6 +252,7 @@ class FrontDoor:
             telling,
             assignment,
             open_session=bridge.open,
+            longest_wait=self._client.config.max_retry_after,
             open_wakeups=self._wakeups_opener(user_loop, assignment),
         )
         run.runner, run.sink = runner, sink

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled.errors import SpooledError
-from spooled.worker._api import WorkerApi
 from spooled.worker._backoff import Backoff
 from spooled.worker._log import WorkerLogger
-from spooled.worker._settlement import Operation, Verdict, judge
+from spooled.worker._requests import WorkerRequests
+from spooled.worker._settlement import Operation, Verdict, judge, wait_for
 from spooled.worker._telling import Telling
 
 logger = WorkerLogger("spooled.worker")
@@ -31,15 +31,23 @@ class Presence:
     """Registers, beats and deregisters one worker id. Lives on the I/O loop.
 
     Args:
-        api: Sends the requests.
+        requests: Sends them.
         active_jobs: How many jobs to report.
         telling: Told about failures.
+        longest_wait: Bound in seconds for what the server asks to wait.
     """
 
-    def __init__(self, api: WorkerApi, active_jobs: Callable[[], int], telling: Telling) -> None:
-        self._api = api
+    def __init__(
+        self,
+        requests: WorkerRequests,
+        active_jobs: Callable[[], int],
+        telling: Telling,
+        longest_wait: float,
+    ) -> None:
+        self._requests = requests
         self._active_jobs = active_jobs
         self._telling = telling
+        self._longest_wait = longest_wait
         self._interval = 10.0
         self._stopping = asyncio.Event()
         self.last_beat_at: float | None = None
@@ -65,10 +73,10 @@ class Presence:
                 if judge(Operation.REGISTER, error, before=before) is Verdict.REFUSED:
                     raise
                 before = error
-                delay = max(retries.next(), error.server_wait or 0.0)
+                delay, when = wait_for(error, retries.next(), self._longest_wait)
                 self._telling.trouble(
                     error,
-                    f"registering worker {self._api.worker_id} failed; trying again in {delay:.1f} s",
+                    f"registering worker {self._requests.worker_id} failed; trying again in {when}",
                     of=Operation.REGISTER,
                 )
                 await self._pause(delay)
@@ -86,33 +94,33 @@ class Presence:
                 await self._pause(self._interval)
             status = "draining" if self._stopping.is_set() else "healthy"
             try:
-                await self._api.worker_heartbeat(status, self._active_jobs())
+                await self._requests.report(status, self._active_jobs())
                 self.last_beat_at = time.time()
                 self._telling.recovered(_WORKER_HEARTBEAT)
             except SpooledError as error:
                 if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
                     await self._register_again()
                 else:
-                    what = f"heartbeat of worker {self._api.worker_id} failed"
+                    what = f"heartbeat of worker {self._requests.worker_id} failed"
                     self._telling.trouble(error, what, of=_WORKER_HEARTBEAT)
             except Exception:
-                logger.exception("heartbeat of worker %s failed unexpectedly", self._api.worker_id)
+                logger.exception("heartbeat of worker %s failed unexpectedly", self._requests.worker_id)
 
     async def deregister(self) -> None:
         """Take the worker off the list; not worth an error when it fails, the server notices by itself."""
         with contextlib.suppress(SpooledError):
-            await self._api.deregister(DEREGISTER_TIMEOUT)
+            await self._requests.deregister(DEREGISTER_TIMEOUT)
 
     async def _register_again(self) -> None:
-        logger.warning("the server has forgotten worker %s; registering again", self._api.worker_id)
+        logger.warning("the server has forgotten worker %s; registering again", self._requests.worker_id)
         try:
             await self._register()
         except SpooledError as error:
-            what = f"registering worker {self._api.worker_id} again failed"
+            what = f"registering worker {self._requests.worker_id} again failed"
             self._telling.trouble(error, what, of=Operation.REGISTER)
 
     async def _register(self) -> bool:
-        registration = await self._api.register()
+        registration = await self._requests.register()
         self._telling.recovered(Operation.REGISTER)
         self._interval = min(max(1.0, float(registration.heartbeat_interval_secs)), LONGEST_INTERVAL)
         self.last_beat_at = time.time()

@@ -53,7 +53,7 @@ def judge(
 
     Only what the server itself says decides anything. The page of a proxy, whatever its status, is like an outage.
     And a refusal counts when it is repeated, because what stands between may have dropped the credentials of one
-    request.
+    request. What the client has refused to send counts at once.
 
     Args:
         operation: What was asked for.
@@ -62,8 +62,10 @@ def judge(
         before: What came back from the attempt before; None for the first, and after one that was accepted.
     """
     verdict = _read(operation, error, replay=replay)
-    if verdict is Verdict.REFUSED and (
-        before is None or _read(operation, before, replay=replay) is not Verdict.REFUSED
+    if (
+        verdict is Verdict.REFUSED
+        and error.status_code
+        and (before is None or _read(operation, before, replay=replay) is not Verdict.REFUSED)
     ):
         return Verdict.AGAIN
     return verdict
@@ -102,6 +104,24 @@ def _read(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict
 def decides_nothing(error: SpooledError) -> bool:
     """Return whether the same request may succeed when it is sent again."""
     return error.foreign or error.is_retryable()
+
+
+def wait_for(error: SpooledError, own: float, longest: float) -> tuple[float, str]:
+    """Return the seconds to wait after a failed attempt, and how to say it.
+
+    Args:
+        error: What failed.
+        own: Seconds to wait at least.
+        longest: Bound in seconds for what the server asks to wait, so that a wrong `Retry-After` silences nothing.
+    """
+    asked = error.server_wait or 0.0
+    seconds = max(own, min(asked, longest))
+    if asked <= longest:
+        return seconds, f"{seconds:.1f} s"
+    return (
+        seconds,
+        f"{seconds:.1f} s (max_retry_after), and not in the {asked:.0f} s that the server asks for",
+    )
 
 
 def was_ours(operation: Operation, job: Job, *, lease_id: str, error: str | None) -> bool:

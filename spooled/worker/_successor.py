@@ -8,8 +8,8 @@ import msgspec
 
 from spooled.errors import ConflictError, NotFoundError, SpooledError
 from spooled.models import ClaimedJob, Job
-from spooled.worker._api import WorkerApi
 from spooled.worker._outcome import Replace
+from spooled.worker._requests import WorkerRequests
 
 KEY_LIMIT = 255
 """The longest idempotency key in characters (contract api-v1 §3.2)."""
@@ -47,7 +47,7 @@ def note(replace: Replace, successor: str) -> dict[str, Any]:
 
 
 async def make_successor(
-    api: WorkerApi, job: ClaimedJob, replace: Replace, payload: object, timeout: float
+    requests: WorkerRequests, job: ClaimedJob, replace: Replace, payload: object
 ) -> str | None:
     """Create the copy and return its id; None when this job must not be replaced.
 
@@ -61,21 +61,23 @@ async def make_successor(
     retries = retries_left(job, replace)
     if retries < 0:
         return None
-    original = await api.read_job(job.id, timeout)
+    original = await requests.jobs.get(job.id)
     # The cheap answer first: most jobs have neither workflow nor webhook.
-    if not is_replaceable(original, has_dependents=False) or await api.has_dependents(job.id, timeout):
+    if not is_replaceable(original, has_dependents=False):
+        return None
+    if (await requests.dependencies.get_dependencies(job.id)).dependents:
         return None
     key = f"spooled:{job.lease_id}"[-KEY_LIMIT:]
     copy = copy_of(original, replace, key=key, retries=retries)
     if payload is not msgspec.UNSET:
         copy["payload"] = payload
-    return await api.create_job(copy, timeout)
+    return (await requests.jobs.create(**copy)).id
 
 
-async def drop_successor(api: WorkerApi, successor: str, timeout: float) -> SpooledError | None:
+async def drop_successor(requests: WorkerRequests, successor: str) -> SpooledError | None:
     """Cancel a copy whose original turned out to be somebody else's, so that the job does not run twice."""
     try:
-        await api.cancel_job(successor, timeout)
+        await requests.jobs.cancel(successor)
     except (NotFoundError, ConflictError):
         # It has run or is running; nothing can be done any more.
         return None

@@ -13,7 +13,15 @@ from typing import Any, Literal, Protocol, TypeVar
 from spooled.errors import NotFoundError, RateLimitError, SpooledError
 from spooled.models import Job
 from spooled.worker._backoff import Backoff
-from spooled.worker._settlement import Operation, Verdict, decides_nothing, judge, may_have_arrived, was_ours
+from spooled.worker._settlement import (
+    Operation,
+    Verdict,
+    decides_nothing,
+    judge,
+    may_have_arrived,
+    wait_for,
+    was_ours,
+)
 from spooled.worker.leases import Lease, LeaseKeeper
 
 T = TypeVar("T")
@@ -62,6 +70,7 @@ class Acker:
     Args:
         sender: Makes single attempts.
         keeper: Renews the leases; one whose ack is accepted is released.
+        longest_wait: Bound in seconds for what the server asks to wait.
         on_trouble: Called with what failed and is tried again, and a text that says what and when.
         on_accepted: Called when the server has taken an ack.
     """
@@ -71,11 +80,13 @@ class Acker:
         sender: AckSender,
         keeper: LeaseKeeper,
         *,
+        longest_wait: float,
         on_trouble: Callable[[SpooledError, str], None],
         on_accepted: Callable[[], None] = lambda: None,
     ) -> None:
         self._sender = sender
         self._keeper = keeper
+        self._longest_wait = longest_wait
         self._on_trouble = on_trouble
         self._on_accepted = on_accepted
         self._waiting: set[object] = set()
@@ -151,8 +162,8 @@ class Acker:
 
     async def wait(self, error: SpooledError, backoff: Backoff, what: str) -> None:
         """Sit out the pause after a failed attempt, and what the server asks to wait."""
-        delay = max(backoff.next(), error.server_wait or 0.0)
-        self._on_trouble(error, f"{what}; trying again in {delay:.1f} s")
+        delay, when = wait_for(error, backoff.next(), self._longest_wait)
+        self._on_trouble(error, f"{what}; trying again in {when}")
         limited = isinstance(error, RateLimitError)
         self.limited += limited
         try:

@@ -11,7 +11,7 @@ from typing import Protocol
 from spooled.errors import SpooledError
 from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import ClaimPacer
-from spooled.worker._settlement import Operation, Verdict, judge
+from spooled.worker._settlement import Operation, Verdict, judge, wait_for
 
 logger = WorkerLogger("spooled.worker")
 
@@ -32,12 +32,12 @@ class ClaimSource(Protocol):
             SpooledError: The claim was refused, or not answered.
         """
 
-    def claim_failed(self, error: Exception, pause: float, *, refused: bool) -> None:
+    def claim_failed(self, error: Exception, when: str, *, refused: bool) -> None:
         """Know of a claim that failed.
 
         Args:
             error: What failed.
-            pause: Seconds until the next one.
+            when: In how many seconds the next one follows, in words.
             refused: The server has said for the second time that it will not take claims like this one.
         """
 
@@ -48,10 +48,12 @@ class Claimer:
     Args:
         source: Makes the claims.
         poll_interval: The longest pause in seconds while the queue is empty.
+        longest_wait: Bound in seconds for what the server asks to wait.
     """
 
-    def __init__(self, source: ClaimSource, poll_interval: float) -> None:
+    def __init__(self, source: ClaimSource, poll_interval: float, *, longest_wait: float) -> None:
         self._source = source
+        self._longest_wait = longest_wait
         self._pacer = ClaimPacer(poll_interval)
         self._stopping = False
         self._freed = asyncio.Event()
@@ -102,8 +104,9 @@ class Claimer:
             except Exception as error:
                 # A bug of ours must not end the worker while its state says "running".
                 self._pacer.failed()
-                logger.exception("claiming failed unexpectedly; next try in %.1f s", self._pacer.pause)
-                self._source.claim_failed(error, self._pacer.pause, refused=False)
+                when = f"{self._pacer.pause:.1f} s"
+                logger.exception("claiming failed unexpectedly; next try in %s", when)
+                self._source.claim_failed(error, when, refused=False)
 
     async def _sit_out_the_pause(self) -> None:
         """Wait before the next claim, for as long as the pacer says or until a hint that it heeds."""
@@ -136,8 +139,10 @@ class Claimer:
         except SpooledError as error:
             refused = judge(Operation.CLAIM, error, before=self._last_failure) is Verdict.REFUSED
             self._last_failure = error
-            self._pacer.failed(error.server_wait)
-            self._source.claim_failed(error, self._pacer.pause, refused=refused)
+            wait = error.server_wait
+            self._pacer.failed(None if wait is None else min(wait, self._longest_wait))
+            _, when = wait_for(error, self._pacer.pause, self._longest_wait)
+            self._source.claim_failed(error, when, refused=refused)
         else:
             self._last_failure = None
             self._pacer.claimed(asked, got)

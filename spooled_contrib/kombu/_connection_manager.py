@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -81,7 +81,13 @@ class ConnectionManager:
         self.bindings = Bindings(self.thread)
         self.events = Events(self.thread, self.bindings)
         self._keeper = LeaseKeeper(self._beat, on_lost=self._lost, on_trouble=self._troubled)
-        self._acker = Acker(self, self._keeper, on_trouble=self._ack_failed, on_accepted=self._ack_accepted)
+        self._acker = Acker(
+            self,
+            self._keeper,
+            longest_wait=self.thread.config.max_retry_after,
+            on_trouble=self._ack_failed,
+            on_accepted=self._ack_accepted,
+        )
         for work in (self._keeper.run, self._sweep, self.bindings.keep, *[self.events.send] * SENDERS):
             self.thread.start(work)
 
@@ -105,7 +111,7 @@ class ConnectionManager:
             poll_interval: Look into empty queues at least so often, in seconds. Default: the option `poll`.
         """
         longest = self.options.poll if poll_interval is None else min(poll_interval, self.options.poll)
-        prefetcher = Prefetcher(self, longest)
+        prefetcher = Prefetcher(self, longest, self.thread.config.max_retry_after)
         self.soon(lambda: self._add_prefetcher(prefetcher))
         return prefetcher
 
@@ -235,26 +241,15 @@ class ConnectionManager:
         for prefetcher in self._prefetchers:
             prefetcher.announced(queue_name)
 
-    @contextlib.contextmanager
-    def _bounded_wait(self) -> Iterator[None]:
-        """Bound what the server asks to wait, so that a wrong `Retry-After` does not silence this process."""
-        try:
-            yield
-        except SpooledError as error:
-            if error.server_wait is not None:
-                error.server_wait = min(error.server_wait, self.thread.config.max_retry_after)
-            raise
-
     async def claim(self, queue_name: str, limit: int) -> list[Delivery]:
         """Claim, and keep the leases from the moment the claim was sent."""
         sent_at = self.thread.time()
-        with self._bounded_wait():
-            answer = await self._client.jobs.claim(
-                queue_name=queue_name,
-                worker_id=self.worker_id,
-                limit=limit,
-                lease_duration_secs=self.options.lease,
-            )
+        answer = await self._client.jobs.claim(
+            queue_name=queue_name,
+            worker_id=self.worker_id,
+            limit=limit,
+            lease_duration_secs=self.options.lease,
+        )
         found = []
         for job in answer.jobs:
             lease = self._keeper.hold(
@@ -403,11 +398,10 @@ class ConnectionManager:
     async def send(self, lease: Lease, content: bytes | str) -> None:
         """Make one attempt at an ack, for the `Acker`."""
         job_id, ids = lease.job_id, {"worker_id": self.worker_id, "lease_id": lease.lease_id}
-        with self._bounded_wait():
-            if isinstance(content, str):
-                await self._client.jobs.fail(job_id, **ids, error=content)
-            else:
-                await self._client.jobs.complete(job_id, **ids, result=msgspec.Raw(content))
+        if isinstance(content, str):
+            await self._client.jobs.fail(job_id, **ids, error=content)
+        else:
+            await self._client.jobs.complete(job_id, **ids, result=msgspec.Raw(content))
 
     async def read_job(self, job_id: str) -> Job:
         """Return a job as it is now, for the `Acker`."""

@@ -53,11 +53,13 @@ class Prefetcher:
     Args:
         messages: Claims them and takes them back.
         poll_interval: Seconds between two claims at most while there is room.
+        longest_wait: Bound in seconds for what the server asks to wait.
     """
 
-    def __init__(self, messages: Messages, poll_interval: float) -> None:
+    def __init__(self, messages: Messages, poll_interval: float, longest_wait: float) -> None:
         self._messages = messages
         self._poll_interval = poll_interval
+        self._longest_wait = longest_wait
         self._queues: list[str] = []
         self._room = 0
         self._asked = 0
@@ -150,7 +152,10 @@ class Prefetcher:
             self._claimers.pop(name).stop()
         for name in wanted:
             if name not in self._claimers:
-                claimer = self._claimers[name] = Claimer(_QueueClaims(self, name), self._poll_interval)
+                claimer = Claimer(
+                    _QueueClaims(self, name), self._poll_interval, longest_wait=self._longest_wait
+                )
+                self._claimers[name] = claimer
                 self._messages.start(claimer.run)
         self._free()
 
@@ -181,9 +186,9 @@ class _QueueClaims:
             logger.info("claiming from %s works again", self._queue_name)
         return came
 
-    def claim_failed(self, error: Exception, pause: float, *, refused: bool) -> None:  # noqa: ARG002
+    def claim_failed(self, error: Exception, when: str, *, refused: bool) -> None:  # noqa: ARG002
         # Also one that is refused goes on: a worker of Celery's does not end because its key is renewed.
         kind = f"{type(error).__name__} {getattr(error, 'status_code', '')}"
         level = logging.DEBUG if kind == self._failing else logging.WARNING
         self._failing = kind
-        logger.log(level, "claiming from %s failed; next try in %.1f s: %s", self._queue_name, pause, error)
+        logger.log(level, "claiming from %s failed; next try in %s: %s", self._queue_name, when, error)

@@ -1,7 +1,7 @@
 """The surface that code written for the official SDK uses: names, methods, parameters, in both clients.
 
 The table is the contract's part 2 in this file's own words: for each method what may be given by position, then what
-by keyword or in the mapping. A parameter that ends in `?` may be left out. `iterate` and `iterate_history` are ours.
+by keyword or in the mapping. A parameter that ends in `?` may be left out. `iterate`, `iterate_history` and `settle` are ours.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ SURFACE: dict[str, dict[str, tuple[str, str]]] = {
         "complete": ("job_id", "worker_id lease_id result?"),
         "fail": ("job_id", "worker_id lease_id error"),
         "heartbeat": ("job_id", "worker_id lease_id lease_duration_secs?"),
+        "settle": ("", "worker_id completes? fails? claim?"),
     },
     "jobs.dlq": {
         "list": ("", JOB_FILTER),

@@ -25,8 +25,8 @@ from tests.waiting import HOPELESS
         ("spooled://:sp_live_x@", "https://api.spooled.cloud", "sp_live_x"),
         ("spooled://", "https://api.spooled.cloud", None),
         ("spooled://:a%2Fb@h:8443/", "https://h:8443", "a/b"),
-        ("spooled+http://:k@127.0.0.1:8080", "http://127.0.0.1:8080", "k"),
-        ("http://:k@[::1]:8080", "http://[::1]:8080", "k"),
+        ("spooled+http://:K7@127.0.0.1:8080", "http://127.0.0.1:8080", "K7"),
+        ("http://:K7@[::1]:8080", "http://[::1]:8080", "K7"),
     ],
 )
 def test_addresses(url: str, base_url: str, key: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 
 from spooled import SpooledClient
-from spooled.errors import PayloadTooLargeError
-from spooled.worker._ack_requests import AckRequests
-from spooled.worker._api import ItemAnswer, SettleAnswer
+from spooled._async._session import AsyncSession
+from spooled._http._messages import Request as HttpRequest
+from spooled._http._messages import Response
+from spooled.config import ClientConfig
 from spooled.worker._lease_table import Lease
+from spooled.worker._options import WorkerOptions
 from spooled.worker._pacing import BatchPacer, Tempo
+from spooled.worker._requests import WorkerRequests
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.proxy import Answer, FaultProxy, Request
 from tests.waiting import HOPELESS, wait_until
@@ -155,28 +159,35 @@ def test_what_is_no_answer_is_tried_again(
 
 
 class Api:
-    """Answers when it is told to."""
+    """A transport that answers when it is told to."""
 
     def __init__(self, *, alone: Exception | None = None) -> None:
-        self.settle_max = 100
         self.batches: list[int] = []
         self.open = asyncio.Event()
-        self.refuse: Exception | None = None
+        self.refuse: bytes | None = None
         self._alone = alone
 
-    async def settle(self, acks: Any, claim: int, timeout: float) -> SettleAnswer:
-        self.batches.append(len(acks))
+    async def send(self, request: HttpRequest) -> Response:
+        if request.path.endswith("/register"):
+            return Response(200, {}, b'{"id":"w","settle":{"max":100}}')
+        if request.path.endswith("/complete"):
+            if self._alone is not None:
+                raise self._alone
+            return Response(200, {}, b"{}")
+        assert request.path.endswith("/settle")
+        assert request.body is not None
+        count = len(json.loads(request.body)["completes"])
+        self.batches.append(count)
         await self.open.wait()
         if self.refuse is not None:
-            raise self.refuse
-        return SettleAnswer([ItemAnswer(200)] * len(acks))
+            return Response(413, {}, self.refuse)
+        return Response(200, {}, json.dumps({"completes": [{"status": 200}] * count}).encode())
 
-    async def complete(self, *_: object) -> None:
-        if self._alone is not None:
-            raise self._alone
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
-def begin(requests: AckRequests, count: int) -> list[asyncio.Task[None]]:
+def begin(requests: WorkerRequests, count: int) -> list[asyncio.Task[None]]:
     leases = [Lease(f"j{n}", "l", "w", 30.0, 30.0) for n in range(count)]
     return [asyncio.create_task(requests.send(lease, b"null")) for lease in leases]
 
@@ -186,13 +197,16 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-def of(api: Api) -> AckRequests:
-    return AckRequests(api, Tempo(10, 30.0))  # type: ignore[arg-type]
+async def of(api: Api) -> WorkerRequests:
+    requests = WorkerRequests(WorkerOptions("q"), Tempo(10, 30.0))
+    requests.open(AsyncSession(ClientConfig(api_key="sp_test_0123456789"), api))
+    await requests.register()
+    return requests
 
 
 async def test_a_full_batch_goes_out_while_another_is_under_way():
     api = Api()
-    requests = of(api)
+    requests = await of(api)
     first = begin(requests, 1)
     await turns()
     more = begin(requests, 60)
@@ -208,7 +222,7 @@ async def test_a_full_batch_goes_out_while_another_is_under_way():
 
 async def test_closing_sends_nothing_more_and_leaves_nothing_behind():
     api = Api()
-    requests = of(api)
+    requests = await of(api)
     tasks = begin(requests, 3)
     await turns()
     tasks += begin(requests, 3)
@@ -224,8 +238,8 @@ async def test_closing_sends_nothing_more_and_leaves_nothing_behind():
 
 async def test_whatever_an_attempt_raises_reaches_who_has_sent_it():
     api = Api(alone=RuntimeError("a bug"))
-    api.refuse = PayloadTooLargeError("too large", 413)
-    requests = of(api)
+    api.refuse = b'{"code": "PAYLOAD_TOO_LARGE", "message": "too large"}'
+    requests = await of(api)
     tasks = begin(requests, 3)
     api.open.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)

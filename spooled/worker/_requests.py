@@ -1,4 +1,4 @@
-"""Single attempts of acks and claims: each in a request of its own, or many in one where the server offers that.
+"""The requests of a worker, one attempt each: acks and claims alone, or many in one where the server offers that.
 
 In batches, one request is under way at a time, so that what ends meanwhile goes together in the next. A claim that is
 made while acks are about to go rides on them.
@@ -12,11 +12,28 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
+from spooled._async._session import AsyncSession
+from spooled._async.jobs import AsyncJobs
+from spooled._async.workers import AsyncWorkers
+from spooled._async.workflow_jobs import AsyncWorkflowJobs
 from spooled.errors import SpooledError, create_error_from_response
-from spooled.models import ClaimedJob, Job
-from spooled.worker._api import Ack, ClaimAnswer, ItemAnswer, SettleAnswer, WorkerApi
+from spooled.errors import TimeoutError as NoAnswerError
+from spooled.models import (
+    ClaimedJob,
+    ClaimItem,
+    CompleteItem,
+    FailItem,
+    Job,
+    SettledClaim,
+    SettledItem,
+    SettleResponse,
+    WorkerRegistration,
+)
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
+from spooled.worker._options import WorkerOptions
 from spooled.worker._pacing import BatchPacer, Tempo
 
 logger = WorkerLogger("spooled.worker")
@@ -40,7 +57,8 @@ _UNREADABLE = frozenset({400, 409, 413, 422})
 class _Item:
     """An ack that waits for the next request."""
 
-    ack: Ack
+    ack: CompleteItem | FailItem
+    size: int
     answer: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -54,16 +72,29 @@ class _Claim:
     )
 
 
-class AckRequests:
-    """Makes single attempts. When to try again, and what an answer means, is decided elsewhere.
+class WorkerRequests:
+    """Makes single attempts through the client's resources. What an answer means, and what follows, others decide.
 
     Args:
-        api: Sends the requests.
-        tempo: Says how many may be under way, and learns how long they take.
+        options: The worker's options.
+        tempo: Says how many acks may be under way, and learns how long they take.
+
+    Attributes:
+        worker_id: The id to register and claim with; the server's word counts once it has registered.
+        jobs: For what is asked about single jobs; each attempt may take `ATTEMPT_TIMEOUT`.
+        dependencies: Of jobs on each other.
     """
 
-    def __init__(self, api: WorkerApi, tempo: Tempo) -> None:
-        self._api = api
+    jobs: AsyncJobs
+    dependencies: AsyncWorkflowJobs
+    _session: AsyncSession
+    _claims: AsyncJobs
+    _workers: AsyncWorkers
+
+    def __init__(self, options: WorkerOptions, tempo: Tempo) -> None:
+        self._options = options
+        self.worker_id = options.new_worker_id()
+        self._settle_max = 0
         self._tempo = tempo
         self._under_way = 0
         self._places: deque[asyncio.Future[None]] = deque()
@@ -75,17 +106,90 @@ class AckRequests:
         self._closed = False
         self._batches: set[asyncio.Task[None]] = set()
 
+    def open(self, session: AsyncSession) -> None:
+        """Say where requests go; called before any is made. The session is closed together with this."""
+        self._session = session
+        brief = session.with_timeout(ATTEMPT_TIMEOUT)
+        self.jobs, self.dependencies, self._workers = (
+            AsyncJobs(brief),
+            AsyncWorkflowJobs(brief),
+            AsyncWorkers(brief),
+        )
+        # An answer that takes longer than half a lease brings jobs that are as good as lost.
+        self._claims = AsyncJobs(session.with_timeout(self._options.lease_duration / 2))
+
+    # --- the worker -----------------------------------------------------------------------------------------
+
+    async def register(self) -> WorkerRegistration:
+        """Register, and take the server's word for the worker's id.
+
+        Raises:
+            SpooledError: The server has refused it, or has not answered.
+        """
+        options = self._options
+        registration = await self._workers.register(
+            queue_name=options.queue_name,
+            hostname=options.effective_hostname(),
+            worker_id=self.worker_id,
+            worker_type=options.worker_type,
+            max_concurrency=options.concurrency,
+            metadata=options.metadata,
+            version=options.version,
+        )
+        self.worker_id = registration.id
+        self._settle_max = registration.settle_max
+        return registration
+
+    async def report(self, status: str, current_jobs: int) -> None:
+        """Send a heartbeat of the worker.
+
+        Raises:
+            SpooledError: The server has refused it, or has not answered.
+        """
+        await self._workers.heartbeat(self.worker_id, status=status, current_jobs=current_jobs)
+
+    async def deregister(self, timeout: float) -> None:
+        """Take the worker off the server's list, within so many seconds.
+
+        Raises:
+            SpooledError: The server has refused it, or has not answered.
+        """
+        await AsyncWorkers(self._session.with_timeout(timeout)).deregister(self.worker_id)
+
+    # --- jobs -----------------------------------------------------------------------------------------------
+
+    async def heartbeat(self, lease: Lease, timeout: float) -> None:
+        """Renew a lease, within so many seconds.
+
+        Raises:
+            SpooledError: The server has refused it, or has not answered.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self.jobs.heartbeat(
+                    lease.job_id,
+                    worker_id=self.worker_id,
+                    lease_id=lease.lease_id,
+                    lease_duration_secs=self._options.lease_duration,
+                )
+        except TimeoutError:
+            raise NoAnswerError(f"no answer to a heartbeat within {timeout:.1f} s") from None
+
     async def send(self, lease: Lease, content: bytes | str) -> None:
-        """Make one attempt: a complete with a result as JSON, or a fail with an error text.
+        """Make one attempt at an ack: a complete with a result as JSON, or a fail with an error text.
 
         Raises:
             SpooledError: The server has not accepted it, or has not answered.
         """
-        ack = Ack(lease.job_id, lease.lease_id, content)
-        if not self._api.settle_max or len(content) > BATCH_BYTES:
+        ack: CompleteItem | FailItem
+        if isinstance(content, str):
+            ack = FailItem(lease.job_id, lease.lease_id, content)
+        else:
+            ack = CompleteItem(lease.job_id, lease.lease_id, msgspec.Raw(content))
+        if not self._settle_max or len(content) > BATCH_BYTES:
             await self._send_alone(ack)
             return
-        item = _Item(ack)
+        item = _Item(ack, len(content))
         self._gathered.append(item)
         self._flush_soon()
         await item.answer
@@ -96,7 +200,7 @@ class AckRequests:
         Raises:
             SpooledError: It is not there, or the server has not answered.
         """
-        return await self._api.read_job(job_id, ATTEMPT_TIMEOUT)
+        return await self.jobs.get(job_id)
 
     async def claim(self, limit: int) -> list[ClaimedJob]:
         """Ask for jobs: with the next acks, when those are about to be sent, else at once.
@@ -110,7 +214,7 @@ class AckRequests:
             or self._claim is not None
             or not self._pacer.may_send(now, len(self._gathered))
         ):
-            return await self._api.claim(limit)
+            return await self._claim_alone(limit)
         self._claim = claim = _Claim(limit)
         self._flush_soon()
         return await claim.answer
@@ -130,17 +234,33 @@ class AckRequests:
             task.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
 
+    async def close_session(self) -> None:
+        """Close the connections."""
+        await self._session.aclose()
+
     # --- one in a request -----------------------------------------------------------------------------------
 
-    async def _send_alone(self, ack: Ack) -> None:
+    async def _claim_alone(self, limit: int) -> list[ClaimedJob]:
+        answer = await self._claims.claim(
+            queue_name=self._options.queue_name,
+            worker_id=self.worker_id,
+            limit=limit,
+            lease_duration_secs=self._options.lease_duration,
+        )
+        return answer.jobs
+
+    async def _send_alone(self, ack: CompleteItem | FailItem) -> None:
         loop = asyncio.get_running_loop()
         await self._enter()
         try:
             sent_at = loop.time()
-            if isinstance(ack.content, str):
-                await self._api.fail(ack.job_id, ack.lease_id, ack.content, ATTEMPT_TIMEOUT)
+            worker_id, lease_id = self.worker_id, ack.lease_id
+            if isinstance(ack, FailItem):
+                await self.jobs.fail(ack.job_id, worker_id=worker_id, lease_id=lease_id, error=ack.error)
             else:
-                await self._api.complete(ack.job_id, ack.lease_id, ack.content, ATTEMPT_TIMEOUT)
+                await self.jobs.complete(
+                    ack.job_id, worker_id=worker_id, lease_id=lease_id, result=ack.result
+                )
             self._tempo.acked(loop.time() - sent_at)
         finally:
             self._under_way -= 1
@@ -205,11 +325,11 @@ class AckRequests:
         """Take as many of the gathered acks as fit into a request, in their order."""
         items: list[_Item] = []
         size = 0
-        while self._gathered and len(items) < max(1, self._api.settle_max):
+        while self._gathered and len(items) < max(1, self._settle_max):
             if self._gathered[0].answer.done():
                 self._gathered.popleft()  # its sender has given up
                 continue
-            size += len(self._gathered[0].ack.content)
+            size += self._gathered[0].size
             if items and size > BATCH_BYTES:
                 break
             items.append(self._gathered.popleft())
@@ -219,9 +339,7 @@ class AckRequests:
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
         try:
-            acks = [item.ack for item in items]
-            answer = await self._api.settle(acks, 0 if claim is None else claim.limit, ATTEMPT_TIMEOUT)
-            _hand_out(answer, items, claim)
+            _hand_out(await self._settle(items, claim), items, claim)
             self._tempo.acked(loop.time() - sent_at)
         except SpooledError as error:
             if not self._is_about_the_batch(error):
@@ -236,6 +354,21 @@ class AckRequests:
             if self._gathered and not self._closed:
                 self._flush_soon()
 
+    async def _settle(self, items: list[_Item], claim: _Claim | None) -> SettleResponse:
+        options = self._options
+        riding = None
+        resource = self.jobs
+        if claim is not None:
+            riding = ClaimItem(options.queue_name, claim.limit, options.lease_duration)
+            if options.lease_duration / 2 < ATTEMPT_TIMEOUT:
+                resource = self._claims
+        return await resource.settle(
+            worker_id=self.worker_id,
+            completes=[item.ack for item in items if isinstance(item.ack, CompleteItem)],
+            fails=[item.ack for item in items if isinstance(item.ack, FailItem)],
+            claim=riding,
+        )
+
     def _is_about_the_batch(self, error: SpooledError) -> bool:
         """Tell whether the same acks may be taken one by one, each with an answer that is about it.
 
@@ -248,34 +381,34 @@ class AckRequests:
 
         No answer to the whole says what becomes of one of them.
         """
-        if error.status_code in _NO_ENDPOINT and self._api.settle_max:
+        if error.status_code in _NO_ENDPOINT and self._settle_max:
             # Until the next registration, whoever said so: a server of another kind may answer without a word.
-            self._api.settle_max = 0
+            self._settle_max = 0
             logger.info("the server takes no acks in batches any more (%s); sending each by itself", error)
         attempts = [_resolve(item.answer, self._send_alone(item.ack)) for item in items]
         if claim is not None:
-            attempts.append(_resolve(claim.answer, self._api.claim(claim.limit)))
+            attempts.append(_resolve(claim.answer, self._claim_alone(claim.limit)))
         await asyncio.gather(*attempts, return_exceptions=True)
 
 
-def _hand_out(answer: SettleAnswer, items: list[_Item], claim: _Claim | None) -> None:
+def _hand_out(answer: SettleResponse, items: list[_Item], claim: _Claim | None) -> None:
     """Give each its own answer.
 
     Raises:
         SpooledError: These are not the answers to what was asked.
     """
-    completes = [item for item in items if isinstance(item.ack.content, bytes)]
-    fails = [item for item in items if isinstance(item.ack.content, str)]
+    completes = [item for item in items if isinstance(item.ack, CompleteItem)]
+    fails = [item for item in items if isinstance(item.ack, FailItem)]
     if (len(answer.completes), len(answer.fails)) != (len(completes), len(fails)):
         raise _no_answer("the answer to acks in batches has another number of items than the request")
     for item, one in (*zip(completes, answer.completes, strict=True), *zip(fails, answer.fails, strict=True)):
         _settle(item.answer, None, one)
     if claim is not None:
-        given = answer.claim or ClaimAnswer(0)
+        given = answer.claim or SettledClaim(0)
         _settle(claim.answer, given.jobs, given)
 
 
-def _settle(future: asyncio.Future[T], result: T, answer: ItemAnswer) -> None:
+def _settle(future: asyncio.Future[T], result: T, answer: SettledItem) -> None:
     if future.done():
         return
     if answer.status == 200:
