@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from kombu import Connection
 
 from spooled_contrib.kombu import _registry
 from spooled_contrib.server import EmbeddedServer
+from tests.faults.proxy import FaultProxy
+from tests.waiting import HOPELESS
 from tests.worker.conftest import Outside
 
 
@@ -53,6 +56,32 @@ def outside(server: EmbeddedServer) -> Iterator[Outside]:
 
 def url_of(server: EmbeddedServer, query: str = "poll=0.1") -> str:
     return f"spooled+{server.url.replace('http://', f'http://:{server.api_key}@')}?{query}"
+
+
+@pytest.fixture
+def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as running:
+        yield running
+
+
+def through(proxy: FaultProxy, server: EmbeddedServer, query: str = "poll=0.1") -> str:
+    """The URL of the server by way of the proxy."""
+    return url_of(server, query).replace(server.url.partition("://")[2], proxy.url.partition("://")[2])
+
+
+def drain_until(connection: Connection, condition: Callable[[], object]) -> None:
+    """Consume until the condition is true.
+
+    Raises:
+        AssertionError: It stayed false.
+    """
+    give_up_at = time.monotonic() + HOPELESS
+    while not condition():
+        assert time.monotonic() < give_up_at
+        try:
+            connection.drain_events(timeout=0.1)
+        except TimeoutError:
+            continue
 
 
 @pytest.fixture

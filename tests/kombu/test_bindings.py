@@ -18,8 +18,7 @@ from kombu.pools import reset as reset_pools
 from spooled.clock import ManualClock
 from spooled_contrib.kombu import _bindings
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
-from tests.kombu.test_transport import drain_until
+from tests.kombu.conftest import drain_until, url_of
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
 

@@ -13,9 +13,8 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.pools import reset as reset_pools
 
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
+from tests.kombu.conftest import drain_until, url_of
 from tests.kombu.test_celery import Project
-from tests.kombu.test_transport import drain_until
 from tests.processes import Process
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,19 +12,9 @@ from kombu.pools import reset as reset_pools
 from spooled.errors import RateLimitError
 from spooled_contrib.server import EmbeddedServer
 from tests.faults.proxy import Answer, Cut, Fault, FaultProxy, Request
-from tests.kombu.conftest import url_of
+from tests.kombu.conftest import through
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
-
-
-@pytest.fixture
-def proxy(server: EmbeddedServer) -> Iterator[FaultProxy]:
-    with FaultProxy(server.url) as running:
-        yield running
-
-
-def through(proxy: FaultProxy, server: EmbeddedServer) -> str:
-    return url_of(server).replace(server.url.partition("://")[2], proxy.url.partition("://")[2])
 
 
 def is_publish(request: Request) -> bool:

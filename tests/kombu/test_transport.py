@@ -16,19 +16,9 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from spooled.clock import ManualClock
 from spooled_contrib.server import EmbeddedServer
-from tests.kombu.conftest import url_of
+from tests.kombu.conftest import drain_until, url_of
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
-
-
-def drain_until(connection: Connection, condition: Callable[[], object]) -> None:
-    give_up_at = time.monotonic() + HOPELESS
-    while not condition():
-        assert time.monotonic() < give_up_at
-        try:
-            connection.drain_events(timeout=0.1)
-        except TimeoutError:
-            continue
 
 
 def test_a_simple_queue(connection: Connection, outside: Outside) -> None:
