@@ -128,6 +128,8 @@ class Prefetcher:
     async def fetch(self, queue_name: str, limit: int) -> int:
         """Claim from one queue and keep what comes; return how many came. On the loop."""
         self._asked += limit
+        if queue_name in self._claimers:
+            self._claimers[queue_name] = self._claimers.pop(queue_name)  # the last to have had its turn
         try:
             found = await self._messages.claim(queue_name, limit)
         finally:
@@ -160,7 +162,7 @@ class Prefetcher:
         self._free()
 
     def _free(self) -> None:
-        # Those that have waited longest wake first, so each gets its turn.
+        # The one that has not had its turn for longest wakes first.
         for claimer in self._claimers.values():
             claimer.freed()
 

@@ -1,8 +1,8 @@
 """The surface that code written for the official SDK uses: names, methods, parameters, in both clients.
 
 The table is the contract's part 2 in this file's own words: for each method what may be given by position, then what
-by keyword or in the mapping. A parameter that ends in `?` may be left out. `iterate`, `iterate_history` and `settle` are
-ours.
+by keyword or in the mapping. A parameter that ends in `?` may be left out. Of our own are `iterate`, `iterate_history`
+and `settle`.
 """
 
 from __future__ import annotations
