@@ -165,8 +165,14 @@ def _unencodable(field: str, problem: str) -> ValidationError:
     )
 
 
+_NO_NUMBERS = frozenset({type(None), bool, int, str, bytes, msgspec.Raw})
+"""Types in whose values there is neither NaN nor Infinity."""
+
+
 def _not_a_number(value: object, path: str) -> str | None:
     """Where in `value` there is a NaN or Infinity."""
+    if type(value) in _NO_NUMBERS:
+        return None
     if isinstance(value, float):
         return None if math.isfinite(value) else path
     if isinstance(value, Mapping):

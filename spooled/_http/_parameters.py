@@ -84,9 +84,12 @@ def _accepts_both(method: Callable[..., R], *, beside: str = "") -> Callable[...
     defaults = method.__kwdefaults__ or {}
     required = tuple(name for name in names if name not in defaults)
     label = f"{method.__qualname__}()"
+    known, needed = frozenset(names), frozenset(required)
 
     @functools.wraps(method)
     def call(self: object, *args: Any, **keywords: Any) -> R:
+        if len(args) == len(ids) and needed <= keywords.keys() <= known:
+            return method(self, *args, **keywords)
         expected = len(ids) - sum(name in keywords for name in ids)
         if len(args) == expected and "params" not in keywords:
             _check_names(label, keywords.keys() - set(ids), names, required)

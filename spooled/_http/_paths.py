@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
 from spooled.errors import ValidationError
 
 API = "/api/v1"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~-]*")
+"""Segments that are sent as they are, such as the ids that a server makes."""
 
 
 def segment(value: object, field: str) -> str:
@@ -18,6 +22,8 @@ def segment(value: object, field: str) -> str:
     if not isinstance(value, str) or not value:
         problem = f"{field} must be a non-empty string, got {value!r}"
         raise ValidationError(problem, details=[{"field": field, "message": problem, "code": "path"}])
+    if _PLAIN.fullmatch(value):
+        return value
     if value in {".", ".."}:
         return value.replace(".", "%2E")
     try:
