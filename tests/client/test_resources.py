@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from spooled import errors
+from spooled.models import ClaimItem, CompleteItem, FailItem, WorkerRegistration
 from spooled_contrib.server import EmbeddedServer
 
 from .conftest import Client, Kind, make_client, result
@@ -154,6 +155,45 @@ async def test_lists_page_and_filter(client: Client, queue: str) -> None:
         assert len(await result(client.jobs.list(queue_name=queue, **filters))) == expected, filters
     ordered = await result(client.jobs.list(queue_name=queue, order_by="priority", order_dir="asc"))
     assert [job.priority for job in ordered] == [0, 1, 2]
+
+
+async def test_acks_in_batches(client: Client, queue: str) -> None:
+    for _ in range(4):
+        await create(client, queue)
+    claimed = await result(client.jobs.claim(queue_name=queue, worker_id="w", limit=3))
+    done, failed, lost = claimed.jobs
+    answer = await result(
+        client.jobs.settle(
+            worker_id="w",
+            completes=[
+                CompleteItem(done.id, done.lease_id, {"n": 1}),
+                CompleteItem(lost.id, failed.lease_id),
+            ],
+            fails=[FailItem(failed.id, failed.lease_id, "no")],
+            claim=ClaimItem(queue, limit=5),
+        )
+    )
+    assert [item.status for item in answer.completes] == [200, 409]
+    assert answer.completes[1].code == "LEASE_EXPIRED"
+    assert [item.status for item in answer.fails] == [200]
+    assert answer.claim is not None
+    assert len(answer.claim.jobs) == 1
+    assert (await result(client.jobs.get(done.id))).result == {"n": 1}
+    assert (await result(client.jobs.get(failed.id))).last_error == "no"
+    nothing = await result(client.jobs.settle({"worker_id": "w"}))
+    assert (nothing.completes, nothing.fails, nothing.claim) == ([], [], None)
+
+
+async def test_a_registration_says_how_many_acks_go_together(client: Client) -> None:
+    registration = await result(client.workers.register(queue_name="q", hostname="h"))
+    assert registration.settle_max == 100
+
+
+@pytest.mark.parametrize(
+    "offer", [None, "yes", 5, {}, {"max": None}, {"max": "9"}, {"max": -1}, {"max": 1.5}]
+)
+def test_another_servers_idea_of_settle_is_no_offer(offer: object) -> None:
+    assert WorkerRegistration("w", settle=offer).settle_max == 0
 
 
 async def test_history_tells_the_story(client: Client, queue: str) -> None:

@@ -63,6 +63,14 @@ def test_the_client_page(monkeypatch: pytest.MonkeyPatch):
         exec(transported, {"__name__": "page"})
 
 
+def test_the_page_about_acks_in_batches():
+    (example,) = blocks("docs/acks-in-batches.md")
+    with EmbeddedServer() as server, SpooledClient(server.api_key, base_url=server.url) as client:
+        ids = [client.jobs.create(queue_name="emails", payload=number).id for number in range(2)]
+        exec(example, {"client": client})
+        assert [client.jobs.get(one).status for one in ids] == ["completed", "pending"]
+
+
 def test_the_client_page_lists_every_method():
     page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
     with SpooledClient(api_key="sp_test_never-used-0000") as client:
