@@ -20,7 +20,7 @@ from benchmarks._contenders import CONTENDERS, Contender
 from benchmarks._environments import build, packages
 from benchmarks._processes import MeasurementError
 from benchmarks._report import as_json, show, write
-from benchmarks._runs import Calm, Row, Setup, calm, drain
+from benchmarks._runs import Calm, Row, Setup, calm, drain, publish
 
 MEMORY_AFTER = (10_000, 100_000)
 
@@ -50,13 +50,21 @@ def main() -> int:
     ]
     if not chosen:
         parser.error(f"no worker is called that; there are: {', '.join(one.name for one in CONTENDERS)}")
-    if redis is None and any("redis" in one.targets for one in chosen):
+    uses_redis = any("redis" in one.targets for one in chosen)
+    if redis is None and uses_redis:
         _say("no redis-server: the Redis queues are left out (Debian: apt install redis-server)")
         chosen = [one for one in chosen if "redis" not in one.targets]
+        uses_redis = False
     pythons = build({one.environment for one in chosen})
     chosen = [one for one in chosen if one.environment in pythons]
     setup = Setup(pythons, redis)
-    rows = [Row(one, target) for one in chosen for target in one.targets]
+    rows = [
+        Row(one, target)
+        for one in chosen
+        if one.works
+        for target in (*one.targets, *(() if options.quick else one.further))
+    ]
+    producers = [Row(one, one.publishes) for one in chosen if one.publishes]
 
     _drain_all(setup, rows, options.repeat or (1 if options.quick else 3), 0.5 if options.quick else 1.0)
     how = Calm(4, 5, 8, (0.3, 1.0)) if options.quick else Calm(30, 40, 22)
@@ -67,26 +75,29 @@ def main() -> int:
             calm(setup, group, Calm(2, 5, how.jobs, how.interval) if alone else how)
     if options.full:
         _remember_all(setup, rows)
+    _publish_all(
+        setup, producers, options.repeat or (1 if options.quick else 3), 500 if options.quick else 2000
+    )
 
-    verdicts = bars(rows, steady=not options.quick)
+    verdicts = bars(rows, producers, steady=not options.quick)
     versions = {name: packages(name, python) for name, python in pythons.items()}
-    if any("redis" in one.targets for one in chosen):
+    if uses_redis:
         assert redis is not None
         shown = subprocess.run([redis, "--version"], capture_output=True, text=True).stdout
         versions["redis"] = {"redis-server": shown.partition("v=")[2].partition(" ")[0]}
     if options.json:
-        print(json.dumps(as_json(rows, verdicts, versions), indent=2))
+        print(json.dumps(as_json(rows + producers, verdicts, versions), indent=2))
     else:
-        show(rows, verdicts)
+        show(rows, producers, verdicts)
     if options.save:
-        write(rows, verdicts, versions, f"make bench{' BENCH=--full' if options.full else ''}")
+        write(rows, producers, verdicts, versions, f"make bench{' BENCH=--full' if options.full else ''}")
     broken = any(bar.decides and bar.value is not None and not bar.passed for bar in verdicts)
     return 1 if broken else 0
 
 
 def _is_calm(row: Row) -> bool:
     """One server each is enough, but for ours, whose wake-ups the embedded server should give as well."""
-    return row.target != "server" or row.contender.environment == "ours"
+    return row.target in ("stub", "redis") or (row.target == "server" and row.contender.environment == "ours")
 
 
 def _drain_all(setup: Setup, rows: list[Row], rounds: int, scale: float) -> None:
@@ -101,11 +112,23 @@ def _drain_all(setup: Setup, rows: list[Row], rounds: int, scale: float) -> None
 
 def _remember_all(setup: Setup, rows: list[Row]) -> None:
     for row in rows:
-        if row.contender.memory and row.target != "server":
+        if row.contender.memory and row.target in ("stub", "redis"):
             # In a row of its own, for the rate of a long run is another one than that of a short run.
             long = Row(row.contender, row.target)
             _attempt(setup, long, MEMORY_AFTER[-1], "memory", memory_after=MEMORY_AFTER, seconds=400)
             row.add(**{name: long.get(name) for name in long.values if name.startswith("memory_")})
+
+
+def _publish_all(setup: Setup, producers: list[Row], rounds: int, jobs: int) -> None:
+    for _ in range(rounds):
+        for row in producers:
+            try:
+                publish(setup, row, jobs)
+            except MeasurementError as error:
+                _say(f"producer: {row.contender.name} against {row.target}: {error}")
+            else:
+                rate = row.values["publish_rate"][-1]
+                _say(f"producer: {row.contender.name} against {row.target}: {rate:,.0f} jobs/s")
 
 
 def _attempt(setup: Setup, row: Row, jobs: int, what: str, **more: object) -> None:

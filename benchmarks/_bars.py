@@ -35,18 +35,19 @@ class Bar:
         return f"  {verdict} {self.text}: {self.value:.3g}{'' if self.decides else ' (shown only)'}"
 
 
-def bars(rows: list[Row], *, steady: bool) -> list[Bar]:
+def bars(rows: list[Row], producers: list[Row], *, steady: bool) -> list[Bar]:
     """All promises.
 
     Args:
-        rows: What was measured.
+        rows: What was measured of workers.
+        producers: What was measured of producers.
         steady: Whether workers were idle for long enough to have reached their slowest pace.
     """
 
     def best(prefix: str, target: str, name: str, pick: Callable[..., float] = max) -> float | None:
         found = [
             value
-            for row in rows
+            for row in (*rows, *producers)
             if row.contender.name.startswith(prefix) and row.target == target
             if (value := row.get(name)) is not None
         ]
@@ -55,7 +56,7 @@ def bars(rows: list[Row], *, steady: bool) -> list[Bar]:
     def ours(words: str, target: str, name: str, pick: Callable[..., float] = max) -> float | None:
         found = [
             value
-            for row in rows
+            for row in (*rows, *producers)
             if row.contender.name.startswith("ours") and row.target == target
             if set(words.split()) <= set(row.contender.name.split())
             if (value := row.get(name)) is not None
@@ -83,6 +84,26 @@ def bars(rows: list[Row], *, steady: bool) -> list[Bar]:
         result.append(
             at_least(text, ours("fast", "server", "rate"), best(peer, "redis", "rate"), 1, decides=False)
         )
+    dramatiq = best("dramatiq", "redis", "rate")
+    text = "plain, stub: jobs/s over dramatiq with Redis"
+    result.append(at_least(text, ours("plain", "stub", "rate"), dramatiq, 1, decides=False))
+    text = "fast, server: jobs/s over dramatiq with Redis"
+    result.append(at_least(text, ours("fast", "server", "rate"), dramatiq, 1.5, decides=False))
+    created = best("official best threaded", "stub", "publish_rate")
+    text = "jobs.create, one thread: jobs/s over the official SDK"
+    result.append(at_least(text, ours("threaded plain", "stub", "publish_rate"), created, 3))
+    for row in rows:
+        if row.target == "far" and row.contender.name.startswith("ours"):
+            rate = row.get("rate")
+            text = f"{row.contender.name}, 50 ms away: jobs/s >= 800"
+            result.append(Bar(text, rate, rate is not None and rate >= 800, decides=False))
+        if row.target == "batches":
+            text = f"{row.contender.name}, acks in batches: requests a job"
+            result.append(at_most(text, row.get("requests"), 0.3))
+        early, late = row.get("memory_10000"), row.get("memory_100000")
+        if row.contender.name.startswith("ours") and early is not None and late is not None:
+            text = f"{row.contender.name}: MB more after 100,000 jobs than after 10,000"
+            result.append(at_most(text, max(0.0, late - early), 5.3))
     for row in rows:
         if row.target != "stub" or not row.contender.name.startswith("ours"):
             continue

@@ -27,6 +27,10 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("memory", "RSS MB", ".0f"),
     ("memory_10000", "RSS MB @10k", ".0f"),
     ("memory_100000", "RSS MB @100k", ".0f"),
+    ("publish_rate", "jobs/s", ",.0f"),
+    ("publish_p50", "p50 ms", ",.2f"),
+    ("publish_p99", "p99 ms", ",.2f"),
+    ("publish_cpu", "CPU us/job", ",.0f"),
 )
 
 
@@ -54,18 +58,23 @@ def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
             for value, (_, _, form) in zip(values, shown, strict=True)
         ]
         lines.append([name, row.target, *texts])
-    return ["worker", "against", *(title for _, title, _ in shown)], lines
+    return ["", "against", *(title for _, title, _ in shown)], lines
 
 
-def show(rows: list[Row], bars: list[Bar]) -> None:
+def show(rows: list[Row], producers: list[Row], bars: list[Bar]) -> None:
     console = Console(width=None if Console().is_terminal else 160)
-    headings, lines = cells(rows)
-    table = Table(title="No-op jobs, medians")
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if index < 2 else "right")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    for title, some in (
+        ("Workers: no-op jobs, medians", rows),
+        ("Producers: one thread, medians", producers),
+    ):
+        headings, lines = cells(some)
+        table = Table(title=title)
+        for index, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if index < 2 else "right")
+        for line in lines:
+            table.add_row(*line)
+        if lines:
+            console.print(table)
     for bar in bars:
         colour = "dim" if bar.value is None else "green" if bar.passed else "red" if bar.decides else "yellow"
         console.print(str(bar), style=colour, highlight=False)
@@ -91,13 +100,23 @@ def as_json(rows: list[Row], bars: list[Bar], versions: dict[str, dict[str, str]
     }
 
 
-def write(rows: list[Row], bars: list[Bar], versions: dict[str, dict[str, str]], command: str) -> None:
-    """Keep this run in `RESULTS.md`."""
-    about = machine()
-    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+def _table(rows: list[Row]) -> list[str]:
     headings, lines = cells(rows)
     table = ["| " + " | ".join(line) + " |" for line in (headings, *lines)]
     table.insert(1, "|---|---|" + "---:|" * (len(headings) - 2))
+    return table
+
+
+def write(
+    rows: list[Row],
+    producers: list[Row],
+    bars: list[Bar],
+    versions: dict[str, dict[str, str]],
+    command: str,
+) -> None:
+    """Keep this run in `RESULTS.md`."""
+    about = machine()
+    today = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     peers = [
         f"- {name}: " + ", ".join(f"{package} {version}" for package, version in known.items())
         for name, known in sorted(versions.items())
@@ -114,10 +133,14 @@ def write(rows: list[Row], bars: list[Bar], versions: dict[str, dict[str, str]],
         f"{today}, {about['cores']} cores, {about['memory_gb']} GiB of memory, Python {about['python']},",
         f"{about['system']}. Worker and server share the cores.",
         "",
-        *table,
+        "## Workers",
+        "",
+        *_table(rows),
         "",
         "- *against*: `stub` answers from memory and counts requests, so what is left is the worker's own cost;",
-        "  `server` is the embedded server with its database in memory; `redis` is a Redis without persistence.",
+        "  `batches` is the stub with acks in batches, `far` the stub with 50 ms for a request and its answer, `tls`",
+        "  the stub over TLS; `server` is the embedded server (acks in batches, database in memory); `redis` is a",
+        "  Redis without persistence.",
         "- *jobs/s*, *CPU ms/job*: from the first handler call to the last; user and system time, with children.",
         "- *requests/job* and *idle requests/s*: HTTP requests to the stub, or commands to Redis.",
         "- *pick-up*: from the answer to the producer until the handler is called, single jobs at random intervals.",
@@ -126,6 +149,12 @@ def write(rows: list[Row], bars: list[Bar], versions: dict[str, dict[str, str]],
         "- Settings: concurrency 10 unless the name says otherwise. *official defaults* is 5 slots and a pause of 1 s;",
         "  *official best* has a pause of 1 ms. Acks, retries and prefetch are each library's defaults; peers store no",
         "  results.",
+        "",
+        "## Producers",
+        "",
+        "One thread or coroutine enqueues one job after the other: `jobs.create`, `.delay()`, `.send()`.",
+        "",
+        *_table(producers),
         "",
         "Versions:",
         "",

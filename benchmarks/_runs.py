@@ -1,4 +1,4 @@
-"""The two measurements: draining a backlog, and being idle until a job comes."""
+"""The measurements: draining a backlog, being idle until a job comes, and enqueueing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._contenders import Contender
-from benchmarks._processes import KEY, MeasurementError, Target, driver, target
+from benchmarks._processes import KEY, STUBS, MeasurementError, Target, driver, target
 
 WARM_UP = 2
 """Jobs whose pick-up does not count, because connections and threads are made for them."""
@@ -72,6 +72,25 @@ def drain(
         threads=done["threads"],
         memory=done["memory"] / 1e6,
         requests=None if asked is None else asked / jobs,
+    )
+
+
+def publish(setup: Setup, row: Row, jobs: int, seconds: float = 60) -> None:
+    """Enqueue so many jobs from one thread, and add what was measured to the row.
+
+    Raises:
+        MeasurementError: It could not be measured.
+    """
+    contender = row.contender
+    with target(row.target, setup.redis) as server:
+        config = _config(contender, server, "publish", jobs)
+        with driver(setup.pythons[contender.environment], contender.script, config) as process:
+            done, _ = process.until("published", seconds)
+    row.add(
+        publish_rate=done["published"] / done["seconds"],
+        publish_p50=done["p50"] * 1000,
+        publish_p99=done["p99"] * 1000,
+        publish_cpu=done["cpu"] / done["published"] * 1e6,
     )
 
 
@@ -141,6 +160,7 @@ def _config(contender: Contender, server: Target, mode: str, jobs: int) -> dict[
         "mode": mode,
         "jobs": jobs,
         "url": server.url,
+        "direct": server.direct,
         "key": KEY,
-        "bare": server.kind == "stub",
+        "bare": server.kind in STUBS,
     }

@@ -1,14 +1,17 @@
 """A bare in-memory stand-in for the API: what a worker costs when the server costs next to nothing.
 
 It knows only what a worker asks for, checks nothing, and stores nothing. Streams of `GET /api/v1/events` are told
-about each new job. `python -m benchmarks.stub` prints its URL as one JSON line and serves until it is terminated.
-`POST /api/v1/stub` answers how many requests of each kind came since it was asked last.
+about each new job. `python -m benchmarks.stub` prints its URL as one JSON line and serves until it is terminated; with
+`--batches` it offers acks in batches, with `--tls FILE` (certificate and key) it speaks HTTPS. `POST /api/v1/stub`
+answers how many requests of each kind came since it was asked last.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import ssl
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +24,8 @@ import msgspec
 class Stub:
     """The queues, and how often each kind of request came."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, batches: bool = False) -> None:
+        self._batches = batches
         self.queues: dict[str, deque[dict[str, Any]]] = {}
         self.completed = 0
         self.requests: dict[str, int] = {}
@@ -41,6 +45,8 @@ class Stub:
                 return 200, self._claim(sent)
             case ["jobs", "bulk"]:
                 return 200, msgspec.json.encode({"succeeded": self._fill(sent), "failed": []})
+            case ["jobs", "settle"] if self._batches:
+                return 200, self._settle(sent)
             case ["jobs", _, "complete"]:
                 self.completed += 1
                 return 200, b'{"success":true}'
@@ -52,7 +58,8 @@ class Stub:
                     "queue_name": "",
                     "lease_duration_secs": 30,
                 }
-                return 201, msgspec.json.encode({**answer, "heartbeat_interval_secs": 10})
+                offer = {"settle": {"max": 100}} if self._batches else {}
+                return 201, msgspec.json.encode({**answer, "heartbeat_interval_secs": 10, **offer})
             case ["workers", _, _]:
                 return 200, b""
             case ["stub"]:
@@ -62,9 +69,20 @@ class Stub:
         return 404, msgspec.json.encode({"code": "NOT_FOUND", "message": f"the stub has no {method} {path}"})
 
     def _claim(self, sent: Any) -> bytes:
+        return msgspec.json.encode({"jobs": self._take(sent)})
+
+    def _take(self, sent: Any) -> list[dict[str, Any]]:
         queue = self.queues.get(sent["queue_name"])
-        jobs = [queue.popleft() for _ in range(min(sent["limit"], len(queue)))] if queue else []
-        return msgspec.json.encode({"jobs": jobs})
+        return [queue.popleft() for _ in range(min(sent["limit"], len(queue)))] if queue else []
+
+    def _settle(self, sent: Any) -> bytes:
+        self.completed += len(sent["completes"])
+        accepted: dict[str, Any] = {
+            kind: [{"status": 200}] * len(sent[kind]) for kind in ("completes", "fails")
+        }
+        if "claim" in sent:
+            accepted["claim"] = {"status": 200, "jobs": self._take(sent["claim"])}
+        return msgspec.json.encode(accepted)
 
     def _fill(self, sent: Any) -> list[dict[str, Any]]:
         queue = self.queues.setdefault(sent["queue_name"], deque())
@@ -159,23 +177,32 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
 
-async def serve() -> None:
-    stub = Stub()
+async def serve(batches: bool, tls: str | None) -> None:
+    stub = Stub(batches=batches)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0)
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls)
+    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
+    scheme = "http" if context is None else "https"
+    sys.stdout.write(json.dumps({"url": f"{scheme}://127.0.0.1:{port}"}) + "\n")
     sys.stdout.flush()
     await server.serve_forever()
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stub")
+    parser.add_argument("--batches", action="store_true")
+    parser.add_argument("--tls", metavar="FILE")
+    options = parser.parse_args()
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve())
+        asyncio.run(serve(options.batches, options.tls))
     else:
-        uvloop.run(serve())
+        uvloop.run(serve(options.batches, options.tls))
 
 
 if __name__ == "__main__":

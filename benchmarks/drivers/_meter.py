@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,48 @@ class Meter:
     def _memory(self) -> int:
         """Resident bytes of the process tree; what forked processes share counts once for each."""
         return sum(int(fields[21]) * PAGE for process in _tree(self._root) if (fields := _stat(process)))
+
+
+WARM_UP = 50
+"""Operations that do not count, because connections are made for them."""
+
+
+class Times:
+    """Measures operations: `with times:` around each."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._began = 0.0
+        self._first = (0.0, 0.0)
+
+    def __enter__(self) -> None:
+        if len(self._seconds) == WARM_UP:
+            self._first = time.monotonic(), time.process_time()
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.append(time.perf_counter() - self._began)
+
+    def tell(self) -> None:
+        """Write what was measured as one line that the parent reads."""
+        seconds, cpu = time.monotonic() - self._first[0], time.process_time() - self._first[1]
+        counted = sorted(self._seconds[WARM_UP:])
+        tell(
+            published=len(counted),
+            seconds=seconds,
+            cpu=cpu,
+            p50=counted[len(counted) // 2],
+            p99=counted[int(len(counted) * 0.99)],
+        )
+
+
+def publish(count: int, enqueue: Callable[[int], object]) -> None:
+    """Enqueue so many jobs, one after the other, and tell how long it took."""
+    times = Times()
+    for number in range(WARM_UP + count):
+        with times:
+            enqueue(number)
+    times.tell()
 
 
 class _Number:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from _meter import tell
+from _meter import publish, tell
 
 
 def drive(config: dict[str, Any], enqueue: Callable[[int], object], work: Callable[[], object]) -> None:
@@ -23,6 +23,9 @@ def drive(config: dict[str, Any], enqueue: Callable[[int], object], work: Callab
             time.sleep(random.uniform(*config["interval"]))
             enqueue(number)
             tell(job=number, at=time.monotonic())
+        return
+    if config["mode"] == "publish":
+        publish(config["jobs"], enqueue)
         return
     if config["mode"] == "drain":
         for number in range(config["jobs"]):

@@ -1,4 +1,4 @@
-"""Celery over Redis."""
+"""Celery over Redis, or over Spooled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from celery import Celery
 
 CONFIG = read_config()
 METER = Meter(CONFIG, forks=CONFIG["pool"] == "prefork")
-app = Celery("bench", broker=CONFIG["url"])
+BROKER, KEY = CONFIG["url"], CONFIG["key"]
+if BROKER.startswith("http"):
+    BROKER = f"spooled+{BROKER.replace('://', f'://:{KEY}@')}"
+app = Celery("bench", broker=BROKER)
 app.conf.update(
     task_ignore_result=True,
     worker_hijack_root_logger=False,

@@ -15,7 +15,7 @@ import warnings
 from typing import Any
 from urllib.parse import urlsplit
 
-from _meter import Meter, read_config, tell
+from _meter import WARM_UP, Meter, Times, publish, read_config, tell
 
 CONFIG = read_config()
 KEY = CONFIG["key"]
@@ -26,7 +26,9 @@ class Server:
     """Plain HTTP to the server, so that filling a queue costs the same whichever library is measured."""
 
     def __init__(self, url: str) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.netloc, timeout=60)
 
     def post(self, path: str, body: object) -> None:
         headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
@@ -91,8 +93,26 @@ async def work_async(meter: Meter) -> None:
         await asyncio.gather(*stopping)
 
 
+def publish_threaded() -> None:
+    from spooled import SpooledClient
+
+    client = SpooledClient(api_key=KEY, base_url=CONFIG["url"])
+    publish(CONFIG["jobs"], lambda number: client.jobs.create(queue_name=QUEUE, payload={"n": number}))
+
+
+async def publish_async() -> None:
+    from spooled import AsyncSpooledClient
+
+    async with AsyncSpooledClient(api_key=KEY, base_url=CONFIG["url"]) as client:
+        times = Times()
+        for number in range(WARM_UP + CONFIG["jobs"]):
+            with times:
+                await client.jobs.create(queue_name=QUEUE, payload={"n": number})
+        times.tell()
+
+
 def produce() -> None:
-    server = Server(CONFIG["url"])
+    server = Server(CONFIG["direct"])
     for number in range(CONFIG["jobs"]):
         time.sleep(random.uniform(*CONFIG["interval"]))
         server.enqueue(number)
@@ -107,8 +127,11 @@ def main() -> None:
     if CONFIG["mode"] == "produce":
         produce()
         return
+    if CONFIG["mode"] == "publish":
+        publish_threaded() if CONFIG["kind"] == "threaded" else asyncio.run(publish_async())
+        return
     if CONFIG["mode"] == "drain":
-        server = Server(CONFIG["url"])
+        server = Server(CONFIG["direct"])
         server.fill(CONFIG["jobs"])
         if CONFIG["bare"]:
             server.post("/api/v1/stub", None)  # what filling cost is not the worker's
