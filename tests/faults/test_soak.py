@@ -32,6 +32,9 @@ WORKER_KILLS = 9
 SERVER_KILLS = 3
 FREEZES = 2
 
+ROUND_TRIP = 0.05
+"""Seconds to a server that is far away, and back."""
+
 FROZEN = LEASE + 2.0
 """Seconds that a worker is stopped for: long enough that others get its jobs before it wakes up and goes on."""
 
@@ -53,8 +56,11 @@ Run = dict[str, Any]
 class Site:
     """The processes, and the three things that are known about them: journal, times of death, the server's word."""
 
-    def __init__(self, directory: Path, seed: int, *server_options: str) -> None:
-        self.server_options = server_options
+    def __init__(
+        self, directory: Path, seed: int, server_option: str, *, isolation: str, is_far: bool
+    ) -> None:
+        self.server_option = server_option
+        self.isolation = isolation
         self.chance = random.Random(seed)
         self.seed = seed
         self.journal = directory / "journal"
@@ -63,13 +69,19 @@ class Site:
         self.died: dict[int, float] = {}
         self.frozen: dict[int, tuple[float, float]] = {}
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.started = 0
+        self.groups: list[int] = []
         self.server, self.port = self._start_server(0)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.proxy: subprocess.Popen[bytes] | None = None
+        if is_far:
+            self.proxy = self._spawn("benchmarks.delay_proxy", self.url, str(ROUND_TRIP))
+            assert self.proxy.stdout is not None
+            self.url = json.loads(self.proxy.stdout.readline())["url"]
         self._read, self._offset = [], 0
 
     def _start_server(self, port: int) -> tuple[subprocess.Popen[bytes], int]:
         process = self._spawn(
-            "spooled", "server", "--port", str(port), "--db", str(self.db), *self.server_options
+            "spooled", "server", "--port", str(port), "--db", str(self.db), self.server_option
         )
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -77,12 +89,10 @@ class Site:
         return process, int(json.loads(line)["port"])
 
     def start_worker(self) -> None:
-        url = f"http://127.0.0.1:{self.port}"
-        self.started += 1
-        seed = f"{self.seed}-{self.started}"
-        self.workers.append(
-            self._spawn("tests.faults.soak_worker", url, DEVELOPMENT_KEY, QUEUE, str(self.journal), seed)
-        )
+        seed = f"{self.seed}-{len(self.groups)}"
+        arguments = self.url, DEVELOPMENT_KEY, QUEUE, str(self.journal), seed, self.isolation
+        self.workers.append(self._spawn("tests.faults.soak_worker", *arguments))
+        self.groups.append(self.workers[-1].pid)
 
     def _spawn(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SPOOLED_")}
@@ -92,19 +102,20 @@ class Site:
             env=kept,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def kill_worker(self) -> None:
         victim = self.workers.pop(self.chance.randrange(len(self.workers)))
         victim.kill()
-        victim.communicate()
+        victim.communicate()  # which waits for its children as well: they end by themselves
         self.died[victim.pid] = time.monotonic()
         self.start_worker()
 
     def freeze_worker(self) -> None:
-        """Stop a worker until `thaw` finds that its time is over. Each process is frozen once."""
+        """Stop a worker and its children until `thaw` finds that its time is over. Each is frozen once."""
         victim = self.chance.choice([worker for worker in self.workers if worker.pid not in self.frozen])
-        victim.send_signal(signal.SIGSTOP)
+        os.killpg(victim.pid, signal.SIGSTOP)
         now = time.monotonic()
         self.frozen[victim.pid] = (now, now + FROZEN)
 
@@ -112,7 +123,7 @@ class Site:
         for worker in self.workers:
             _, until = self.frozen.get(worker.pid, (0.0, 0.0))
             if until and (everyone or until <= time.monotonic()):
-                worker.send_signal(signal.SIGCONT)  # which does nothing to one that runs already
+                os.killpg(worker.pid, signal.SIGCONT)  # which does nothing to one that runs already
 
     def kill_server(self) -> None:
         self.server.kill()
@@ -145,7 +156,10 @@ class Site:
         return codes
 
     def kill(self) -> None:
-        for process in (*self.workers, self.server):
+        for group in self.groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        for process in (*self.workers, self.server, *([self.proxy] if self.proxy else [])):
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.communicate(timeout=HOPELESS)
@@ -184,12 +198,20 @@ class Api:
         self._connection.close()
 
 
-@pytest.fixture(params=["--ack-batches", "--no-ack-batches"])
+@pytest.fixture(
+    params=[
+        ("--ack-batches", "thread", False),
+        ("--no-ack-batches", "thread", True),
+        ("--ack-batches", "process", True),
+    ],
+    ids=["batches", "single acks, far away", "batches, processes, far away"],
+)
 def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     # A seed gives the same kills at the same points of the work again; what the processes make of it may differ.
     seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
     print(f"SOAK_SEED={seed}")
-    made = Site(tmp_path, seed, request.param)
+    option, isolation, is_far = request.param
+    made = Site(tmp_path, seed, option, isolation=isolation, is_far=is_far)
     yield made
     made.kill()
 
