@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from spooled.worker._assignment import Assignment
+from spooled.worker._base_worker import BaseWorker
 from spooled.worker._bridge import Bridge, wants_fast
-from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import LoopRunner, MixedRunner
@@ -24,7 +24,7 @@ H = TypeVar(
 )
 
 
-class AsyncSpooledWorker(FrontDoor):
+class AsyncSpooledWorker(BaseWorker):
     """Claims jobs from one queue and runs a coroutine for each, on the loop that `start()` is awaited on.
 
     Leases are kept from another thread: a handler that blocks its loop delays the other handlers, but loses no

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from spooled.worker._assignment import Assignment
+from spooled.worker._base_worker import BaseWorker, WorkerKeywords
 from spooled.worker._bridge import Bridge, Client, wants_fast
-from spooled.worker._front_door import FrontDoor, WorkerKeywords
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import check_handler, is_plain, name_of
@@ -20,7 +20,7 @@ from spooled.worker.context import JobContext
 H = TypeVar("H", bound=Callable[[JobContext[Any]], object])
 
 
-class SpooledWorker(FrontDoor):
+class SpooledWorker(BaseWorker):
     """Claims jobs from one queue and runs a handler for each, in threads or in child processes.
 
     Delivery is at least once: a job is acked after its handler returned, and runs again when its lease was lost

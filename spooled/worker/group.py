@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar, overload
 
 from spooled.worker._assignment import Assignment
 from spooled.worker._async_worker import AsyncSpooledWorker, Stopping
+from spooled.worker._base_worker import BaseWorker
 from spooled.worker._bridge import Bridge, Client, wants_fast
-from spooled.worker._front_door import FrontDoor
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._runners import CallerRunner, Desk
@@ -40,7 +40,7 @@ _TELLING = (
 class _Group:
     """What both groups show of their workers."""
 
-    workers: tuple[FrontDoor, ...]
+    workers: tuple[BaseWorker, ...]
     _runs: tuple[WorkerRun, ...] = ()
 
     @property
@@ -371,7 +371,7 @@ def run_workers(*workers: SpooledWorker) -> None:
         group._run(Assignment(), runs)
 
 
-def _check(workers: tuple[FrontDoor, ...]) -> None:
+def _check(workers: tuple[BaseWorker, ...]) -> None:
     if not workers:
         raise ValueError("a group needs at least one worker")
     if len(set(workers)) != len(workers):
@@ -392,7 +392,7 @@ def _shared_io(
     return IoThread("spooled-io", new_io_loop(fast=fast)), bridges
 
 
-def _sharing(worker: FrontDoor) -> tuple[Client, str]:
+def _sharing(worker: BaseWorker) -> tuple[Client, str]:
     return worker._client, worker._options.transport
 
 
@@ -418,6 +418,6 @@ async def _stopped(runs: Sequence[tuple[AsyncSpooledWorker, WorkerRun | None]]) 
         await worker._stopped(run)
 
 
-def _raise_first(workers: tuple[FrontDoor, ...]) -> None:
+def _raise_first(workers: tuple[BaseWorker, ...]) -> None:
     for worker in workers:
         worker._raise_failure()

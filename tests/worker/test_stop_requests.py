@@ -19,8 +19,8 @@ from spooled.worker import (
     AsyncWorkerGroup,
     SpooledWorker,
     WorkerGroup,
+    _base_worker,
     _engine,
-    _front_door,
     _io_thread,
     _worker_run,
     group,
@@ -32,9 +32,9 @@ from tests.worker.conftest import Outside
 QUICK: dict[str, Any] = {"poll_interval": 0.05}
 
 MOMENTS = [
-    pytest.param(_front_door, "Engine", id="before the engine is made"),
+    pytest.param(_base_worker, "Engine", id="before the engine is made"),
     pytest.param(_engine, "LeaseKeeper", id="while the engine is made"),
-    pytest.param(_front_door, "Telling", id="while the worker is put together"),
+    pytest.param(_base_worker, "Telling", id="while the worker is put together"),
     pytest.param(_worker_run.WorkerRun, "bind", id="while the engine is handed over"),
     pytest.param(_io_thread.IoThread, "start", id="before the I/O thread runs"),
     pytest.param(_worker_run.WorkerRun, "launched", id="when the I/O thread runs"),
@@ -201,7 +201,7 @@ def test_a_start_that_fails_leaves_the_worker_as_it_was(
     job_id, worker = outside.enqueue(), plain(client)
     subject = WorkerGroup(worker) if together else worker
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_front_door, "Engine", lambda *_, **__: 1 / 0)
+        patch.setattr(_base_worker, "Engine", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             subject.start()
     assert subject.state == "idle"
@@ -222,7 +222,7 @@ def test_only_one_of_two_starts_at_once_works(client: SpooledClient, monkeypatch
         finally:
             worker.stop()
 
-    call_first(monkeypatch, _front_door, "Engine", lambda: ends(lambda: stop_elsewhere(start_too)()))
+    call_first(monkeypatch, _base_worker, "Engine", lambda: ends(lambda: stop_elsewhere(start_too)()))
     ends(worker.start)
     assert "already" in str(refused[0])
 
@@ -264,7 +264,7 @@ def test_hundreds_of_stops_at_random_moments_are_all_heard():
 PROGRAM = """
 import os, signal, sys, threading
 from spooled import SpooledClient
-from spooled.worker import SpooledWorker, WorkerGroup, run_workers, _front_door, _io_thread, _worker_run, group
+from spooled.worker import SpooledWorker, WorkerGroup, run_workers, _base_worker, _io_thread, _worker_run, group
 
 client = SpooledClient(api_key=sys.argv[1], base_url=sys.argv[2])
 worker = SpooledWorker(client, "q", poll_interval=0.05)
@@ -295,7 +295,7 @@ print(worker.state.value)
 @pytest.mark.parametrize(
     "place",
     [
-        "_front_door:Engine",
+        "_base_worker:Engine",
         "_worker_run.WorkerRun:bind",
         "_io_thread.IoThread:start",
         "_worker_run.WorkerRun:launched",

@@ -61,7 +61,7 @@ class WorkerKeywords(TypedDict, total=False):
     max_memory_per_child: int | None
 
 
-class FrontDoor:
+class BaseWorker:
     """The part of a worker that does not depend on where its handlers run."""
 
     def __init__(self, client: Client, queue_name: str, **options: Unpack[WorkerKeywords]) -> None:
