@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from spooled.errors import SpooledError
+from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import (
@@ -24,7 +25,6 @@ from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
 from spooled.worker._settlement import Operation
 from spooled.worker._successor import drop_successor, make_successor, note
-from spooled.worker._telling import Telling
 from spooled.worker.acker import Acker
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
@@ -41,7 +41,7 @@ class AckLane:
     Args:
         requests: Makes single attempts.
         keeper: Renews the leases.
-        telling: Told about settled jobs and about attempts that are repeated.
+        dispatcher: Told about settled jobs and about attempts that are repeated.
         settled: Told once about each execution that needs nothing more, however it ended.
         longest_wait: Bound in seconds for what the server asks to wait.
     """
@@ -50,13 +50,13 @@ class AckLane:
         self,
         requests: WorkerRequests,
         keeper: LeaseKeeper,
-        telling: Telling,
+        dispatcher: EventDispatcher,
         settled: Callable[[Execution], None],
         longest_wait: float,
     ) -> None:
         self._requests = requests
         self._keeper = keeper
-        self._telling = telling
+        self._event_dispatcher = dispatcher
         self._settled = settled
         self._tasks: set[asyncio.Task[None]] = set()
         self.results = 0
@@ -65,8 +65,8 @@ class AckLane:
             requests,
             keeper,
             longest_wait=longest_wait,
-            on_trouble=lambda error, what: telling.trouble(error, what, of="ack"),
-            on_accepted=lambda: telling.recovered("ack"),
+            on_trouble=lambda error, what: dispatcher.trouble(error, what, of="ack"),
+            on_accepted=lambda: dispatcher.recovered("ack"),
         )
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ class AckLane:
     async def _complete(self, execution: Execution, outcome: Success) -> None:
         sent = await self._send(execution, Operation.COMPLETE, outcome.encoded)
         if sent == "accepted":
-            self._telling.emit(
+            self._event_dispatcher.emit(
                 JobCompletedEvent(execution.job.id, execution.context.queue_name, outcome.result)
             )
         elif isinstance(sent, SpooledError):
@@ -164,7 +164,7 @@ class AckLane:
             # The original belongs to somebody else now, and will be run by them.
             error = await drop_successor(self._requests, successor)
             if error is not None:
-                self._telling.trouble(
+                self._event_dispatcher.trouble(
                     error, f"job {successor}, a copy of {execution.job.id}, is one too many"
                 )
             return
@@ -211,7 +211,7 @@ class AckLane:
             self._lost(execution, operation, acked.error)
             answer, control = str(acked.error), None
         kind: Literal["complete", "fail"] = "complete" if operation is Operation.COMPLETE else "fail"
-        self._telling.acked(
+        self._event_dispatcher.acked(
             execution,
             asyncio.get_running_loop().time(),
             kind,
@@ -234,7 +234,7 @@ class AckLane:
                 give_up=lambda: lease.expires_at <= loop.time(),
             )
         except SpooledError as error:
-            self._telling.trouble(error, f"job {job.id} cannot be copied, so it fails instead")
+            self._event_dispatcher.trouble(error, f"job {job.id} cannot be copied, so it fails instead")
             return None
 
     async def _revive(self, execution: Execution) -> None:
@@ -248,21 +248,25 @@ class AckLane:
                 give_up=lambda: next(tries, None) is None,
             )
         except SpooledError as error:
-            self._telling.trouble(error, f"job {job_id} is dead-lettered by this shutdown")
+            self._event_dispatcher.trouble(error, f"job {job_id} is dead-lettered by this shutdown")
 
-    # --- telling --------------------------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------------------
 
     def _tell_failed(self, execution: Execution, error: str, *, will_retry: bool) -> None:
-        self._telling.emit(JobFailedEvent(execution.job.id, execution.context.queue_name, error, will_retry))
+        self._event_dispatcher.emit(
+            JobFailedEvent(execution.job.id, execution.context.queue_name, error, will_retry)
+        )
 
     def _gave_up(self, execution: Execution, error: SpooledError) -> None:
-        self._telling.trouble(error, f"job {execution.job.id} could not be settled; its lease will run out")
+        self._event_dispatcher.trouble(
+            error, f"job {execution.job.id} could not be settled; its lease will run out"
+        )
         now = asyncio.get_running_loop().time()
-        self._telling.acked(execution, now, "fail", "refused", answer=str(error))
+        self._event_dispatcher.acked(execution, now, "fail", "refused", answer=str(error))
 
     def _lost(self, execution: Execution, operation: Operation, error: SpooledError) -> None:
         lease, queue_name = execution.lease, execution.context.queue_name
         logger.warning("job %s was no longer ours when its %s was sent: %s", lease.job_id, operation, error)
-        self._telling.emit(
+        self._event_dispatcher.emit(
             JobLeaseLostEvent(lease.job_id, queue_name, lease.lease_id, operation.value, str(error))
         )

@@ -14,6 +14,7 @@ from spooled.client import AsyncSpooledClient, SpooledClient
 from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client
 from spooled.worker._engine import Engine, OpenWakeups
+from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
 from spooled.worker._log import WorkerLogger
@@ -23,7 +24,6 @@ from spooled.worker._process_references import check_not_loading, dump_handlers
 from spooled.worker._routing import Prepare, Routes, is_plain
 from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
-from spooled.worker._telling import Telling
 from spooled.worker._thread_runner import ThreadRunner
 from spooled.worker._wakeups import Wakeups, can_listen
 from spooled.worker._worker_run import WorkerRun
@@ -244,12 +244,12 @@ class BaseWorker:
                 return wrap_handler(end_forks(handler), middlewares, prepare)
             return wrap_async_handler(end_forks_async(handler), middlewares, prepare)
 
-        telling = Telling(self._events, sink, middlewares, assignment)
+        dispatcher = EventDispatcher(self._events, sink, middlewares, assignment)
         engine = Engine(
             options,
             self._routes.bind(wrap),
             runner,
-            telling,
+            dispatcher,
             assignment,
             open_session=bridge.open,
             longest_wait=self._client.config.max_retry_after,

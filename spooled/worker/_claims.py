@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._assignment import Assignment, Member
+from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import LINGER, LINGERS, Tempo
 from spooled.worker._settlement import Operation
-from spooled.worker._telling import Telling
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
 
@@ -34,7 +34,7 @@ class WorkerClaims:
         refused: Told when the server refuses for good.
         assignment: Told about claims.
         member: Who claims, for the assignment.
-        telling: Told about claims and failures.
+        dispatcher: Told about claims and failures.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WorkerClaims:
         refused: Callable[[SpooledError], None],
         assignment: Assignment,
         member: Member,
-        telling: Telling,
+        dispatcher: EventDispatcher,
     ) -> None:
         self._ask = claim
         self._worker_id = worker_id
@@ -62,7 +62,7 @@ class WorkerClaims:
         self._refused = refused
         self._assignment = assignment
         self._member = member
-        self._telling = telling
+        self._event_dispatcher = dispatcher
         self.last_answer_at: float | None = None
         """Wall-clock seconds since the epoch of the last claim that was answered."""
         self.last_error: str | None = None
@@ -94,7 +94,7 @@ class WorkerClaims:
             raise
         self.last_answer_at = time.time()
         self.last_error = None
-        self._telling.recovered(Operation.CLAIM)
+        self._event_dispatcher.recovered(Operation.CLAIM)
         self._tempo.claimed(limit, len(jobs), loop.time() - sent_at)
         self._tell(limit, len(jobs), loop.time() - sent_at, None)
         begun = sum(self._begin(job, sent_at) for job in jobs)
@@ -105,21 +105,21 @@ class WorkerClaims:
     def claim_failed(self, error: Exception, when: str, *, refused: bool) -> None:
         """See `ClaimSource`."""
         if not isinstance(error, SpooledError):
-            self._telling.emit(ErrorEvent(error))
+            self._event_dispatcher.emit(ErrorEvent(error))
             return
         self.last_error = str(error)
         if refused:
             logger.error("the server refuses this worker's claims; stopping: %s", error)
-            self._telling.emit(ErrorEvent(error))
+            self._event_dispatcher.emit(ErrorEvent(error))
             self._refused(error)
             return
-        self._telling.trouble(
+        self._event_dispatcher.trouble(
             error, f"claiming from {self._queue_name} failed; next try in {when}", of=Operation.CLAIM
         )
 
     def _tell(self, asked: int, got: int, seconds: float, failure: Exception | None) -> None:
-        if self._telling.claims_wanted:
-            self._telling.claimed(
+        if self._event_dispatcher.claims_wanted:
+            self._event_dispatcher.claimed(
                 ClaimInfo(self._queue_name, self._worker_id(), asked, got, seconds, failure)
             )
 

@@ -23,6 +23,7 @@ from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._assignment import Assignment
 from spooled.worker._claims import WorkerClaims
+from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
@@ -34,7 +35,6 @@ from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
 from spooled.worker._settlement import Operation
-from spooled.worker._telling import Telling
 from spooled.worker._wakeups import Wakeups
 from spooled.worker.claimer import Claimer
 from spooled.worker.events import (
@@ -83,7 +83,7 @@ class Engine:
         options: The worker's options.
         routes: The handlers.
         runner: Where handlers run.
-        telling: Where events and infos go.
+        dispatcher: Where events and infos go.
         assignment: How much there is to do.
         open_session: Makes the session for all requests; called on the I/O loop, closed at the end.
         longest_wait: Bound in seconds for what the server asks to wait.
@@ -95,7 +95,7 @@ class Engine:
         options: WorkerOptions,
         routes: BoundRoutes,
         runner: Runner,
-        telling: Telling,
+        dispatcher: EventDispatcher,
         assignment: Assignment,
         *,
         open_session: Callable[[], AsyncSession],
@@ -106,7 +106,7 @@ class Engine:
         self._options = options
         self._routes = routes
         self._runner = runner
-        self._telling = telling
+        self._event_dispatcher = dispatcher
         self._assignment = assignment
         self._open_wakeups = open_wakeups
         self._open_session = open_session
@@ -126,14 +126,14 @@ class Engine:
         self._fatal: BaseException | None = None
         self._tempo = Tempo(options.concurrency, options.lease_duration)
         self._requests = WorkerRequests(options, self._tempo)
-        self._presence = Presence(self._requests, self._count, telling, longest_wait)
+        self._presence = Presence(self._requests, self._count, dispatcher, longest_wait)
         self._keeper = LeaseKeeper(
             self._beat,
             on_lost=self._lease_lost,
             on_trouble=self._beat_failed,
             fraction=options.heartbeat_fraction,
         )
-        self._acks = AckLane(self._requests, self._keeper, telling, self._settled, longest_wait)
+        self._acks = AckLane(self._requests, self._keeper, dispatcher, self._settled, longest_wait)
         self._claims = WorkerClaims(
             self._requests.claim,
             lambda: self._requests.worker_id,
@@ -145,7 +145,7 @@ class Engine:
             refused=self._refused,
             assignment=assignment,
             member=self,
-            telling=telling,
+            dispatcher=dispatcher,
         )
         self._claimer = Claimer(self._claims, options.poll_interval, longest_wait=longest_wait)
         assignment.join(self)
@@ -286,7 +286,7 @@ class Engine:
             options.queue_name,
             options.concurrency,
         )
-        self._telling.emit(StartedEvent(self.worker_id, options.queue_name))
+        self._event_dispatcher.emit(StartedEvent(self.worker_id, options.queue_name))
 
     def _stopped(self) -> None:
         self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
@@ -297,8 +297,8 @@ class Engine:
         else:
             reason = "deadline" if self._cut_off_jobs else "graceful"
         logger.info("worker %s stopped (%s)", self.worker_id, reason)
-        self._telling.emit(StoppedEvent(self.worker_id, reason))
-        self._telling.finish()
+        self._event_dispatcher.emit(StoppedEvent(self.worker_id, reason))
+        self._event_dispatcher.finish()
 
     async def _work(self, claims: asyncio.Task[None]) -> None:
         """Claim until a stop is requested, then drain."""
@@ -324,7 +324,7 @@ class Engine:
                 "its lease will run out and it will run again",
                 execution.job.id,
             )
-            self._telling.acked(execution, now, "fail", "unsettled", answer="the worker stopped")
+            self._event_dispatcher.acked(execution, now, "fail", "unsettled", answer="the worker stopped")
 
     def _all_but_stuck_ended(self) -> bool:
         return all(execution.stuck for execution in self._executions.values())
@@ -426,8 +426,8 @@ class Engine:
         context = self._runner.context(job, self._options.queue_name, route)
         execution = Execution(job, lease, context, route, claimed_at, now)
         self._executions[lease] = execution
-        if self._telling.wants(JobClaimedEvent):
-            self._telling.emit(JobClaimedEvent(job.id, context.queue_name))
+        if self._event_dispatcher.wants(JobClaimedEvent):
+            self._event_dispatcher.emit(JobClaimedEvent(job.id, context.queue_name))
         if route is None:
             text = self._routes.explain(job.payload)
             logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
@@ -451,8 +451,8 @@ class Engine:
         execution.started_at = asyncio.get_running_loop().time()
         execution.deadline = execution.started_at + job.timeout_seconds
         self._handlers.add(execution)
-        if self._telling.wants(JobStartedEvent):
-            self._telling.emit(JobStartedEvent(job.id, queue_name))
+        if self._event_dispatcher.wants(JobStartedEvent):
+            self._event_dispatcher.emit(JobStartedEvent(job.id, queue_name))
         self._timeouts.ring_at(execution.deadline)
         try:
             self._runner.submit(execution)
@@ -576,7 +576,7 @@ class Engine:
             stuck,
             options.concurrency,
         )
-        self._telling.emit(JobStuckEvent(job_id, queue_name, seconds, options.on_stuck))
+        self._event_dispatcher.emit(JobStuckEvent(job_id, queue_name, seconds, options.on_stuck))
         match options.on_stuck:
             case "fail":
                 self._give_back(execution)
@@ -594,10 +594,10 @@ class Engine:
 
     async def _beat(self, lease: Lease, timeout: float) -> None:
         await self._requests.heartbeat(lease, timeout)
-        self._telling.recovered(Operation.HEARTBEAT)
+        self._event_dispatcher.recovered(Operation.HEARTBEAT)
 
     def _beat_failed(self, lease: Lease, error: SpooledError) -> None:
-        self._telling.trouble(
+        self._event_dispatcher.trouble(
             error, f"heartbeat of job {lease.job_id} failed; trying again", of=Operation.HEARTBEAT
         )
 
@@ -615,8 +615,8 @@ class Engine:
             logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
             self._abandon(execution)
         self._settled(execution)
-        self._telling.emit(
+        self._event_dispatcher.emit(
             JobLeaseLostEvent(lease.job_id, execution.context.queue_name, lease.lease_id, "heartbeat", text)
         )
         now = asyncio.get_running_loop().time()
-        self._telling.acked(execution, now, "heartbeat", "lost", answer=text)
+        self._event_dispatcher.acked(execution, now, "heartbeat", "lost", answer=text)

@@ -10,10 +10,10 @@ from typing import Any
 
 from spooled.errors import SpooledError
 from spooled.worker._backoff import Backoff
+from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._settlement import Operation, Verdict, judge, wait_for
-from spooled.worker._telling import Telling
 
 logger = WorkerLogger("spooled.worker")
 
@@ -33,7 +33,7 @@ class Presence:
     Args:
         requests: Sends them.
         active_jobs: How many jobs to report.
-        telling: Told about failures.
+        dispatcher: Told about failures.
         longest_wait: Bound in seconds for what the server asks to wait.
     """
 
@@ -41,12 +41,12 @@ class Presence:
         self,
         requests: WorkerRequests,
         active_jobs: Callable[[], int],
-        telling: Telling,
+        dispatcher: EventDispatcher,
         longest_wait: float,
     ) -> None:
         self._requests = requests
         self._active_jobs = active_jobs
-        self._telling = telling
+        self._event_dispatcher = dispatcher
         self._longest_wait = longest_wait
         self._interval = 10.0
         self._stopping = asyncio.Event()
@@ -74,7 +74,7 @@ class Presence:
                     raise
                 before = error
                 delay, when = wait_for(error, retries.next(), self._longest_wait)
-                self._telling.trouble(
+                self._event_dispatcher.trouble(
                     error,
                     f"registering worker {self._requests.worker_id} failed; trying again in {when}",
                     of=Operation.REGISTER,
@@ -96,13 +96,13 @@ class Presence:
             try:
                 await self._requests.report(status, self._active_jobs())
                 self.last_beat_at = time.time()
-                self._telling.recovered(_WORKER_HEARTBEAT)
+                self._event_dispatcher.recovered(_WORKER_HEARTBEAT)
             except SpooledError as error:
                 if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
                     await self._register_again()
                 else:
                     what = f"heartbeat of worker {self._requests.worker_id} failed"
-                    self._telling.trouble(error, what, of=_WORKER_HEARTBEAT)
+                    self._event_dispatcher.trouble(error, what, of=_WORKER_HEARTBEAT)
             except Exception:
                 logger.exception("heartbeat of worker %s failed unexpectedly", self._requests.worker_id)
 
@@ -117,11 +117,11 @@ class Presence:
             await self._register()
         except SpooledError as error:
             what = f"registering worker {self._requests.worker_id} again failed"
-            self._telling.trouble(error, what, of=Operation.REGISTER)
+            self._event_dispatcher.trouble(error, what, of=Operation.REGISTER)
 
     async def _register(self) -> bool:
         registration = await self._requests.register()
-        self._telling.recovered(Operation.REGISTER)
+        self._event_dispatcher.recovered(Operation.REGISTER)
         self._interval = min(max(1.0, float(registration.heartbeat_interval_secs)), LONGEST_INTERVAL)
         self.last_beat_at = time.time()
         return True

@@ -1,4 +1,4 @@
-"""How the engine's parts tell what happens: events for the user's handlers, infos for middleware, log lines."""
+"""Tell what happens in an engine: events for the user's handlers, infos for middleware, log lines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wa
 logger = WorkerLogger("spooled.worker")
 
 
-class Telling:
-    """Passes on what happens, at no cost when nobody listens. Used on the I/O loop only.
+class EventDispatcher:
+    """Pass on what happens, at no cost when there is no listener. Used on the I/O loop only.
 
     Args:
         handlers: The user's event handlers.
