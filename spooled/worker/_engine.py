@@ -1,7 +1,7 @@
 """The engine: claims, keeps leases, acks and shuts down. One for both kinds of worker.
 
 It runs on an I/O loop of its own, where no code of the user's ever runs. What to do is decided in pure modules
-(`_pacing`, `_settlement`, `_lease_table`); `_claims`, `_acks` and `_presence` carry out a part each, and this
+(`_pacing`, `_settlement`, `_lease_table`); `_claims`, `_acks` and `_worker_heartbeat` carry out a part each, and this
 module holds the executions and the order of things.
 """
 
@@ -30,12 +30,12 @@ from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
 from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
-from spooled.worker._presence import Presence
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
 from spooled.worker._settlement import Operation
 from spooled.worker._wakeups import Wakeups
+from spooled.worker._worker_heartbeat import WorkerHeartbeat
 from spooled.worker.claimer import Claimer
 from spooled.worker.events import (
     JobClaimedEvent,
@@ -126,7 +126,7 @@ class Engine:
         self._fatal: BaseException | None = None
         self._tempo = Tempo(options.concurrency, options.lease_duration)
         self._requests = WorkerRequests(options, self._tempo)
-        self._presence = Presence(self._requests, self._count, dispatcher, longest_wait)
+        self._worker_heartbeat = WorkerHeartbeat(self._requests, self._count, dispatcher, longest_wait)
         self._keeper = LeaseKeeper(
             self._beat,
             on_lost=self._lease_lost,
@@ -161,13 +161,13 @@ class Engine:
 
     def health(self) -> WorkerHealth:
         """A picture of this moment; may be taken from any thread."""
-        claims, presence = self._claims, self._presence
+        claims, worker_heartbeat = self._claims, self._worker_heartbeat
         return WorkerHealth(
             self.state,
             self.worker_id,
             len(self._executions),
             moment(claims.last_answer_at),
-            moment(presence.last_beat_at),
+            moment(worker_heartbeat.last_beat_at),
             self._claimer.failures,
             claims.last_error,
             self._dead_threads,
@@ -200,7 +200,7 @@ class Engine:
             begin(self._watch_threads())
             if await self._open_runner() and await self._register():
                 self._started()
-                begin(self._presence.beat())
+                begin(self._worker_heartbeat.beat())
                 if self._open_wakeups is not None:
                     begin(self._open_wakeups(session, self._announced, self._listening).run())
                 await self._work(begin(self._claimer.run()))
@@ -211,7 +211,7 @@ class Engine:
             await asyncio.gather(*duties, return_exceptions=True)
             await self._runner.wait_closed()
             self._assignment.leave(self, len(self._executions), loop.time())
-            await self._presence.deregister()
+            await self._worker_heartbeat.deregister()
             await self._requests.close_session()
             self._stopped()
         if self._fatal is not None:
@@ -230,7 +230,7 @@ class Engine:
             logger.info("worker %s is stopping with %d active jobs", self.worker_id, len(self._executions))
         self._stopping.set()
         self._claimer.stop()
-        self._presence.stop()
+        self._worker_heartbeat.stop()
         self._changed.set()
 
     def _announced(self, _queue_name: str | None) -> None:
@@ -271,7 +271,7 @@ class Engine:
 
     async def _register(self) -> bool:
         try:
-            return await self._presence.register()
+            return await self._worker_heartbeat.register()
         except SpooledError as error:
             self._fatal = error
             return False

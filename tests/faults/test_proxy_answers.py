@@ -307,7 +307,7 @@ def test_the_servers_interval_of_heartbeats_is_bounded(proxy: FaultProxy, connec
         rule = proxy.on("register", Answer(201, "", body))
         with Running("threads", connect(), Counting("threads")) as running:
             assert running.worker._engine is not None
-            assert 1.0 <= running.worker._engine._presence._interval <= 60.0
+            assert 1.0 <= running.worker._engine._worker_heartbeat._interval <= 60.0
         proxy.off(rule)
 
 

@@ -27,7 +27,7 @@ LONGEST_INTERVAL = 60.0
 _WORKER_HEARTBEAT = "heartbeat of the worker"
 
 
-class Presence:
+class WorkerHeartbeat:
     """Registers, beats and deregisters one worker id. Lives on the I/O loop.
 
     Args:
