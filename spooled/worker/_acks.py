@@ -17,14 +17,14 @@ from spooled.worker._outcome import (
     Discarded,
     Failure,
     Outcome,
-    Replace,
+    Reenqueue,
     describe_error,
     fit_error,
 )
+from spooled.worker._reenqueue import cancel_copy, make_copy, note
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
 from spooled.worker._settlement import Operation
-from spooled.worker._successor import drop_successor, make_successor, note
 from spooled.worker.acker import Acker
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
@@ -105,7 +105,7 @@ class AckLane:
                     await self._complete(execution, outcome)
                 case Failure():
                     await self._fail(execution, outcome.error)
-                case Replace():
+                case Reenqueue():
                     await self._replace(execution, outcome)
                 case Discarded():
                     result = {"spooled": {"outcome": "discarded", "reason": outcome.reason}}
@@ -155,14 +155,14 @@ class AckLane:
             self._gave_up(execution, sent)
         return sent == "accepted"
 
-    async def _replace(self, execution: Execution, wanted: Replace) -> None:
-        successor = await self._make_successor(execution, wanted)
+    async def _replace(self, execution: Execution, wanted: Reenqueue) -> None:
+        successor = await self._make_copy(execution, wanted)
         if successor is not None:
             result = note(wanted, successor)
             if await self._close_with(execution, result, wanted.error, wanted.outcome):
                 return
             # The original belongs to somebody else now, and will be run by them.
-            error = await drop_successor(self._requests, successor)
+            error = await cancel_copy(self._requests, successor)
             if error is not None:
                 self._event_dispatcher.trouble(
                     error, f"job {successor}, a copy of {execution.job.id}, is one too many"
@@ -223,13 +223,13 @@ class AckLane:
         )
         return acked.outcome
 
-    async def _make_successor(self, execution: Execution, wanted: Replace) -> str | None:
+    async def _make_copy(self, execution: Execution, wanted: Reenqueue) -> str | None:
         job, lease = execution.job, execution.lease
         payload = execution.context.reenqueue_payload
         loop = asyncio.get_running_loop()
         try:
             return await self._acker.repeat(
-                lambda: make_successor(self._requests, job, wanted, payload),
+                lambda: make_copy(self._requests, job, wanted, payload),
                 f"copying job {job.id}",
                 give_up=lambda: lease.expires_at <= loop.time(),
             )

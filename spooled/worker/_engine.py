@@ -28,7 +28,7 @@ from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
-from spooled.worker._outcome import Failure, Outcome, Replace, describe_error, fit_error
+from spooled.worker._outcome import Failure, Outcome, Reenqueue, describe_error, fit_error
 from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
@@ -61,7 +61,7 @@ THREAD_CHECK = 1.0
 """Seconds between two looks whether a handler's thread has died."""
 
 _ABORTED = "Worker shutdown timeout"
-_HANDED_BACK = Replace("handed back", None, costs_attempt=False, reason=_ABORTED, error=_ABORTED, revive=True)
+_RELEASED = Reenqueue("released", None, costs_attempt=False, reason=_ABORTED, error=_ABORTED, revive=True)
 
 _TIMED_OUT = "Job timeout exceeded"
 """The error text of a job that ran longer than its `timeout_seconds` (contract lifecycle §8)."""
@@ -305,7 +305,7 @@ class Engine:
         claims.add_done_callback(lambda _: self._changed.set())
         await self._stopping.wait()
         try:
-            # A claim in flight brings jobs that are ours already: they are run, not handed back.
+            # A claim in flight brings jobs that are ours already: they are run, not released.
             await self._wait_until(claims.done, self._deadline)
             await self._wait_until(self._all_but_stuck_ended, self._deadline)
             self._cut_off()
@@ -351,13 +351,13 @@ class Engine:
         if self._waiting:
             logger.info("handing back %d claimed jobs that have not begun", len(self._waiting))
         while self._waiting:
-            self._hand_back_unbegun(self._waiting.popleft())
+            self._release_unbegun(self._waiting.popleft())
         for execution in tuple(self._executions.values()):
             if execution.running and not execution.abandoned:
                 logger.warning(
                     "job %s did not finish before the shutdown deadline; handing it back", execution.job.id
                 )
-                execution.decided = _HANDED_BACK
+                execution.decided = _RELEASED
                 self._cut_off_jobs += 1
                 self._abandon(execution)
 
@@ -373,9 +373,9 @@ class Engine:
                 grace,
             )
             # It may go on in this process. The job must not run a second time for as long as a lease would last.
-            if execution.decided is _HANDED_BACK:
+            if execution.decided is _RELEASED:
                 due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self._options.lease_duration)
-                execution.decided = dataclasses.replace(_HANDED_BACK, due=due)
+                execution.decided = dataclasses.replace(_RELEASED, due=due)
                 self._give_back(execution)
 
     def _give_back(self, execution: Execution) -> None:
@@ -434,7 +434,7 @@ class Engine:
             self._acks.settle(execution, Failure(fit_error(text)))
         elif self._cut:
             # The answer to a claim has taken longer than the shutdown.
-            self._hand_back_unbegun(execution)
+            self._release_unbegun(execution)
         else:
             self._waiting.append(execution)
             self._begin_waiting()
@@ -467,9 +467,9 @@ class Engine:
         execution.deadline = execution.started_at + execution.job.timeout_seconds
         self._timeouts.ring_at(execution.deadline)
 
-    def _hand_back_unbegun(self, execution: Execution) -> None:
+    def _release_unbegun(self, execution: Execution) -> None:
         self._cut_off_jobs += 1
-        self._acks.settle(execution, _HANDED_BACK)
+        self._acks.settle(execution, _RELEASED)
 
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished

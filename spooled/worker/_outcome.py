@@ -28,16 +28,16 @@ class Failure:
     error: str
 
 
-Control = Literal["retried", "snoozed", "handed back", "discarded"]
+Control = Literal["retried", "snoozed", "released", "discarded"]
 """Why a job was completed without its work being done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Replace:
+class Reenqueue:
     """The handler, or the worker's shutdown, wants the job to run again as a copy of itself.
 
     Attributes:
-        outcome: `retried`, `snoozed` or `handed back`; told in the original's result.
+        outcome: `retried`, `snoozed` or `released`; told in the original's result.
         due: Not before this time; None means at once.
         costs_attempt: Whether the copy has one retry less.
         reason: Why, in words.
@@ -61,7 +61,7 @@ class Discarded:
     error: str
 
 
-Outcome = Success | Failure | Replace | Discarded
+Outcome = Success | Failure | Reenqueue | Discarded
 
 
 def describe_error(error: BaseException) -> str:
@@ -156,9 +156,11 @@ def _read_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
         now = dt.datetime.now(dt.UTC)
         match error:
             case Retry():
-                return Replace("retried", error.due(now), costs_attempt=True, reason=error.reason, error=told)
+                return Reenqueue(
+                    "retried", error.due(now), costs_attempt=True, reason=error.reason, error=told
+                )
             case Snooze():
-                return Replace(
+                return Reenqueue(
                     "snoozed", error.due(now), costs_attempt=False, reason=error.reason, error=told
                 )
             case Discard():

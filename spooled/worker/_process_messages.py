@@ -19,7 +19,7 @@ from spooled._http._json import encode
 from spooled.errors import SpooledError
 from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
-from spooled.worker._outcome import Discarded, Failure, Outcome, Replace, describe_error
+from spooled.worker._outcome import Discarded, Failure, Outcome, Reenqueue, describe_error
 from spooled.worker._results import Success
 
 logger = WorkerLogger("spooled.worker")
@@ -151,7 +151,7 @@ class JobEnded(msgspec.Struct, tag=True):
                 return cls(run, "failed", error=outcome.error)
             case Discarded():
                 return cls(run, "discarded", reason=str(outcome.reason), error=outcome.error)
-            case Replace():
+            case Reenqueue():
                 kind: Literal["retried", "snoozed"] = "retried" if outcome.costs_attempt else "snoozed"
                 return cls(run, kind, reason=str(outcome.reason), error=outcome.error, due=outcome.due)
 
@@ -167,7 +167,9 @@ class JobEnded(msgspec.Struct, tag=True):
                 return Discarded(self.reason, self.error)
             case _:
                 costs = self.kind == "retried"
-                return Replace(self.kind, self.due, costs_attempt=costs, reason=self.reason, error=self.error)
+                return Reenqueue(
+                    self.kind, self.due, costs_attempt=costs, reason=self.reason, error=self.error
+                )
 
 
 ToChild = RunJob | AbortJob | Finish

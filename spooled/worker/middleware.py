@@ -60,7 +60,7 @@ class AckInfo:
         error: The text that the job failed with, whether or not the server took it; None for a success.
         answer: Why the outcome is not `accepted`; None when it is.
         control: What became of the job when its handler decided that (`Retry`, `Snooze`, `Discard`) or the worker's
-            shutdown did (`handed back`). Such a job is completed for the server, but its work was not done.
+            shutdown did (`released`). Such a job is completed for the server, but its work was not done.
         job_type: `job_type` of the payload as it was claimed; by now the handler may have put something else into
             `context.payload`.
     """
@@ -73,7 +73,7 @@ class AckInfo:
     run_seconds: float | None
     error: str | None = None
     answer: str | None = None
-    control: Literal["retried", "snoozed", "handed back", "discarded"] | None = None
+    control: Literal["retried", "snoozed", "released", "discarded"] | None = None
     job_type: str | None = None
 
     @property

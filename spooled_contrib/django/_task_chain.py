@@ -15,7 +15,7 @@ from spooled.models import JobHistoryEvent
 from spooled_contrib.django._task_names import TaskResultDoesNotExist
 
 _NOTE = "spooled"
-_REPLACED = ("retried", "snoozed", "handed back")
+_REPLACED = ("retried", "snoozed", "released")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Note:
     """The end of a job whose task was not done.
 
     Attributes:
-        outcome: `retried`, `snoozed`, `handed back` or `discarded`.
+        outcome: `retried`, `snoozed`, `released` or `discarded`.
         reason: Why, in words.
         successor: The id of the job that took its place; None when it was discarded.
     """

@@ -56,7 +56,7 @@ class PrometheusMiddleware(Middleware):
         self._lost = counter("jobs_lost", "Runs whose lease was lost; they run again.", job)
         self._unsettled = counter("jobs_unsettled", "Runs whose outcome never reached the server.", job)
         self._controlled = counter(
-            "jobs_controlled", "Jobs that were retried, snoozed, discarded or handed back.", (*job, "control")
+            "jobs_controlled", "Jobs that were retried, snoozed, discarded or released.", (*job, "control")
         )
         self._running = Gauge(
             "jobs_running", "Handlers that are running.", job, namespace=namespace, registry=registry

@@ -143,7 +143,7 @@ def test_a_second_signal_reaches_the_worker(tasks: Path, reloading: Process, out
     reloading.terminate()
     assert reloading.wait() == 143
     note = outside.job(job)["result"]["spooled"]
-    assert (note["outcome"], outside.status(note["successor"])) == ("handed back", "scheduled")
+    assert (note["outcome"], outside.status(note["successor"])) == ("released", "scheduled")
 
 
 @pytest.mark.parametrize(

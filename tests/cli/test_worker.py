@@ -106,7 +106,7 @@ def test_the_second_signal_stops_at_once(
     assert "Traceback" not in result.err
     # Given back: a copy of it runs elsewhere. A thread may go on for a moment, so its copy waits for a lease's length.
     note = api.job(job_id)["result"]["spooled"]
-    assert note["outcome"] == "handed back"
+    assert note["outcome"] == "released"
     assert api.job(note["successor"])["status"] == ("scheduled" if source is THREADS else "pending")
 
 

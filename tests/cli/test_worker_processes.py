@@ -134,7 +134,7 @@ def test_a_second_signal_ends_the_child_and_gives_the_job_back(do: str, spawn: S
     process.terminate()
     assert process.finish().code == 128 + signal.SIGTERM
     assert not lives(child)
-    assert api.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert api.job(job_id)["result"]["spooled"]["outcome"] == "released"
 
 
 @pytest.mark.parametrize("do", ["sleep", "hold", None])

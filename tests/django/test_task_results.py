@@ -188,7 +188,7 @@ def test_a_retry_without_retries_left_has_failed(
 
 LOOK_ALIKES = [
     {"spooled": {"outcome": "snoozed", "successor": str(uuid.UUID(int=7)), "reason": ""}},
-    {"spooled": {"outcome": "handed back", "successor": "THE TASK", "reason": "Worker shutdown timeout"}},
+    {"spooled": {"outcome": "released", "successor": "THE TASK", "reason": "Worker shutdown timeout"}},
     {"spooled": {"outcome": "discarded", "reason": "mine"}},
     {"spooled": {"outcome": "returned", "value": 1}},
     {"spooled": {"outcome": "returned", "value": {"spooled": {"outcome": "returned", "value": 1}}}},

@@ -282,7 +282,7 @@ def test_clean_up_of_a_job_that_is_cut_off_ends_before_the_lifespan(
         job_id = outside.enqueue("q", {})
         assert begun.wait(HOPELESS)
     assert SEEN == ["pool opened", "begin", "end", "pool closed"]
-    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "released"
     assert not [one for one in caplog.records if one.exc_info]
     ended = [one.getMessage() for one in caplog.records if f"{job_id} ended" in one.getMessage()]
     assert len(ended) <= 1

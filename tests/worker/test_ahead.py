@@ -154,7 +154,7 @@ def test_what_was_claimed_ahead_and_has_not_begun_is_given_back_at_the_deadline(
     given_back = [
         job
         for job in (outside.job(job["id"]) for job in jobs)
-        if job["result"] and job["result"]["spooled"]["outcome"] == "handed back"
+        if job["result"] and job["result"]["spooled"]["outcome"] == "released"
     ]
     assert len(given_back) == ahead + 1
     assert len([job for job in given_back if job["id"] not in begun]) == ahead

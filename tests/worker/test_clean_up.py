@@ -67,7 +67,7 @@ def test_clean_up_ends_before_the_worker_does(
         handler.entered.wait(HOPELESS)
         running.stop()
         assert handler.cleaned.is_set()
-    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "released"
     assert running.of("stopped")[0].reason == "deadline"
     assert not [one for one in caplog.records if one.exc_info], "nothing has failed"
     ended = [one for one in caplog.records if f"job {job_id} ended" in one.getMessage()]
@@ -85,7 +85,7 @@ def test_a_job_is_not_given_back_while_its_clean_up_runs(kind: str, client: Spoo
         assert outside.counts()["pending"] == 0
         handler.release.set()
         running.join()
-    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "released"
     assert outside.counts()["pending"] == 1
 
 
@@ -98,10 +98,10 @@ def test_clean_up_that_never_ends_does_not_hold_the_worker(
         handler.entered.wait(HOPELESS)
         running.stop()
     assert not handler.cleaned.is_set() or kind == "coroutines"  # their loop was closed by the harness
-    handed_back = outside.job(job_id)["result"]["spooled"]
-    assert handed_back["outcome"] == "handed back"
+    released = outside.job(job_id)["result"]["spooled"]
+    assert released["outcome"] == "released"
     if kind == "threads":  # it still runs, so the copy waits for as long as a lease would have lasted
-        assert outside.status(handed_back["successor"]) == "scheduled"
+        assert outside.status(released["successor"]) == "scheduled"
     assert any(job_id in one.getMessage() and "cleanup_grace" in one.getMessage() for one in caplog.records)
     handler.release.set()
 

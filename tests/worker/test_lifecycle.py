@@ -78,7 +78,7 @@ def test_what_is_not_finished_at_the_deadline_is_aborted_and_given_back(
         running.stop()
         wait_until(gate.aborted.is_set)
     note = outside.job(job_id)["result"]["spooled"]
-    assert (note["outcome"], note["reason"]) == ("handed back", "Worker shutdown timeout")
+    assert (note["outcome"], note["reason"]) == ("released", "Worker shutdown timeout")
     successor = outside.job(note["successor"])
     assert (successor["status"], successor["retry_count"], successor["max_retries"]) == ("pending", 0, 3)
 
@@ -92,7 +92,7 @@ def test_a_second_stop_can_bring_the_deadline_forward(kind: str, client: Spooled
         wait_until(lambda: running.worker.state == "stopping")
         running.request_stop(timeout=0)
         running.join()
-    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "released"
 
 
 @both
@@ -398,4 +398,4 @@ print(worker.state.value)
     command = [sys.executable, "-c", program, server.api_key, server.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=HOPELESS, check=False)
     assert (ended.returncode, ended.stdout) == (0, "stopped\n")
-    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "handed back"
+    assert outside.job(job_id)["result"]["spooled"]["outcome"] == "released"

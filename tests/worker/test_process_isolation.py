@@ -385,7 +385,7 @@ def test_a_job_that_is_cut_off_is_given_back_when_its_process_is_gone(
         assert pool_of() == []
     assert watch.alive == {job_id: []}
     note = outside.job(job_id)["result"]["spooled"]
-    assert note["outcome"] == "handed back"
+    assert note["outcome"] == "released"
     copy = outside.job(note["successor"])
     assert copy["status"] == "pending"
     assert copy["payload"].get("done") == (17 if handler is handlers.remember_and_ignore else None)

@@ -229,7 +229,7 @@ def test_what_a_shutdown_leaves_behind_waits_as_long_as_its_lease(client: Spoole
         running.stop(timeout=0)
     told = outside.job(job_id)["result"]["spooled"]
     copy = outside.job(told["successor"])
-    assert (told["outcome"], copy["status"]) == ("handed back", "scheduled")
+    assert (told["outcome"], copy["status"]) == ("released", "scheduled")
     assert dt.datetime.fromisoformat(copy["scheduled_at"]) >= before + dt.timedelta(seconds=59)
     handler.release.set()
 

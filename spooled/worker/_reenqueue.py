@@ -1,4 +1,4 @@
-"""Replacing a job by a copy of itself: the way to another time, or to another worker, that costs no attempt."""
+"""Replace a job by a copy of itself: the way to another time, or to another worker, that costs no attempt."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import msgspec
 
 from spooled.errors import ConflictError, NotFoundError, SpooledError
 from spooled.models import ClaimedJob, Job
-from spooled.worker._outcome import Replace
+from spooled.worker._outcome import Reenqueue
 from spooled.worker._requests import WorkerRequests
 
 KEY_LIMIT = 255
 """The longest idempotency key in characters (contract api-v1 §3.2)."""
 
 
-def retries_left(job: ClaimedJob, replace: Replace) -> int:
+def retries_left(job: ClaimedJob, replace: Reenqueue) -> int:
     """The retries that a copy may have; negative when there is no run left for it."""
     return job.max_retries - job.retry_count - (1 if replace.costs_attempt else 0)
 
@@ -25,7 +25,7 @@ def is_replaceable(job: Job, *, has_dependents: bool) -> bool:
     return job.workflow_id is None and not has_dependents and job.completion_webhook is None
 
 
-def copy_of(job: Job, replace: Replace, *, key: str, retries: int) -> dict[str, Any]:
+def copy_of(job: Job, replace: Reenqueue, *, key: str, retries: int) -> dict[str, Any]:
     """The body of the request that creates the successor."""
     body = {
         "queue_name": job.queue_name,
@@ -41,13 +41,13 @@ def copy_of(job: Job, replace: Replace, *, key: str, retries: int) -> dict[str, 
     return {name: value for name, value in body.items() if value is not None or name == "payload"}
 
 
-def note(replace: Replace, successor: str) -> dict[str, Any]:
+def note(replace: Reenqueue, successor: str) -> dict[str, Any]:
     """The result that the original is completed with."""
     return {"spooled": {"outcome": replace.outcome, "successor": successor, "reason": replace.reason}}
 
 
-async def make_successor(
-    requests: WorkerRequests, job: ClaimedJob, replace: Replace, payload: object
+async def make_copy(
+    requests: WorkerRequests, job: ClaimedJob, replace: Reenqueue, payload: object
 ) -> str | None:
     """Create the copy and return its id; None when this job must not be replaced.
 
@@ -74,7 +74,7 @@ async def make_successor(
     return (await requests.jobs.create(**copy)).id
 
 
-async def drop_successor(requests: WorkerRequests, successor: str) -> SpooledError | None:
+async def cancel_copy(requests: WorkerRequests, successor: str) -> SpooledError | None:
     """Cancel a copy whose original turned out to be somebody else's, so that the job does not run twice."""
     try:
         await requests.jobs.cancel(successor)
