@@ -31,8 +31,8 @@ class Bar:
     def __str__(self) -> str:
         if self.value is None:
             return f"  --   {self.text}: not measured in this run"
-        verdict = "pass" if self.passed else "FAIL" if self.decides else "fail"
-        return f"  {verdict} {self.text}: {self.value:.3g}{'' if self.decides else ' (shown only)'}"
+        decision = "pass" if self.passed else "FAIL" if self.decides else "fail"
+        return f"  {decision} {self.text}: {self.value:.3g}{'' if self.decides else ' (shown only)'}"
 
 
 def bars(rows: list[Row], producers: list[Row], *, steady: bool) -> list[Bar]:

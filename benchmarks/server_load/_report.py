@@ -27,8 +27,8 @@ def show(result: dict[str, Any]) -> None:
     for bar in result["bars"]:
         sign = "<=" if bar["at_most"] else ">="
         value = "--" if bar["value"] is None else f"{bar['value']:,.4g}"
-        verdict = "pass" if bar["passed"] else "FAIL"
-        print(f"  {verdict} {bar['text']}: {value} ({sign} {bar['bar']:,g})")
+        decision = "pass" if bar["passed"] else "FAIL"
+        print(f"  {decision} {bar['text']}: {value} ({sign} {bar['bar']:,g})")
 
 
 def _number(value: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from spooled.errors import SpooledError
+from spooled.worker._ack_policy import Operation
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
@@ -24,7 +25,6 @@ from spooled.worker._outcome import (
 from spooled.worker._reenqueue import cancel_copy, make_copy, note
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
-from spooled.worker._settlement import Operation
 from spooled.worker.acker import Acker
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
+from spooled.worker._ack_policy import Operation
 from spooled.worker._assignment import Assignment, Member
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import LINGER, LINGERS, Tempo
-from spooled.worker._settlement import Operation
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
 

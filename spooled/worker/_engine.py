@@ -1,7 +1,7 @@
 """The engine: claims, keeps leases, acks and shuts down. One for both kinds of worker.
 
 It runs on an I/O loop of its own, where no code of the user's ever runs. What to do is decided in pure modules
-(`_pacing`, `_settlement`, `_lease_table`); `_claims`, `_acks` and `_worker_heartbeat` carry out a part each, and this
+(`_pacing`, `_ack_policy`, `_lease_table`); `_claims`, `_acks` and `_worker_heartbeat` carry out a part each, and this
 module holds the executions and the order of things.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 from spooled._async._session import AsyncSession
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
+from spooled.worker._ack_policy import Operation
 from spooled.worker._acks import AckLane
 from spooled.worker._alarm import Alarm
 from spooled.worker._assignment import Assignment
@@ -33,7 +34,6 @@ from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._runners import Finished, Runner
-from spooled.worker._settlement import Operation
 from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker_heartbeat import WorkerHeartbeat
 from spooled.worker.claimer import Claimer

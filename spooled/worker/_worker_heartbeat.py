@@ -9,11 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled.errors import SpooledError
+from spooled.worker._ack_policy import Decision, Operation, classify, wait_for
 from spooled.worker._backoff import Backoff
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
 from spooled.worker._requests import WorkerRequests
-from spooled.worker._settlement import Operation, Verdict, judge, wait_for
 
 logger = WorkerLogger("spooled.worker")
 
@@ -70,7 +70,7 @@ class WorkerHeartbeat:
                 if not await self._unless_stopped(self._register()):
                     return False
             except SpooledError as error:
-                if judge(Operation.REGISTER, error, before=before) is Verdict.REFUSED:
+                if classify(Operation.REGISTER, error, before=before) is Decision.REFUSED:
                     raise
                 before = error
                 delay, when = wait_for(error, retries.next(), self._longest_wait)
@@ -98,7 +98,7 @@ class WorkerHeartbeat:
                 self.last_beat_at = time.time()
                 self._event_dispatcher.recovered(_WORKER_HEARTBEAT)
             except SpooledError as error:
-                if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
+                if classify(Operation.HEARTBEAT, error) is Decision.LOST:
                     await self._register_again()
                 else:
                     what = f"heartbeat of worker {self._requests.worker_id} failed"

@@ -12,16 +12,16 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from spooled.errors import NotFoundError, RateLimitError, SpooledError
 from spooled.models import Job
-from spooled.worker._backoff import Backoff
-from spooled.worker._settlement import (
+from spooled.worker._ack_policy import (
+    Decision,
     Operation,
-    Verdict,
+    classify,
     decides_nothing,
-    judge,
+    is_own_ack,
     may_have_arrived,
     wait_for,
-    was_ours,
 )
+from spooled.worker._backoff import Backoff
 from spooled.worker.leases import Lease, LeaseKeeper
 
 T = TypeVar("T")
@@ -119,16 +119,16 @@ class Acker:
                 try:
                     await self._sender.send(lease, content)
                 except SpooledError as error:
-                    verdict = judge(operation, error, replay=replay, before=before)
-                    if verdict is Verdict.DONE and not await self._was_ours(lease, operation, content):
-                        verdict = Verdict.LOST
+                    decision = classify(operation, error, replay=replay, before=before)
+                    if decision is Decision.DONE and not await self._is_own_ack(lease, operation, content):
+                        decision = Decision.LOST
                     before, replay = error, replay or may_have_arrived(error)
                     expired = not beyond_lease and lease.expires_at <= asyncio.get_running_loop().time()
-                    if verdict is Verdict.REFUSED:
+                    if decision is Decision.REFUSED:
                         return Acked("refused", attempts, error)
-                    if verdict is Verdict.LOST or (verdict is Verdict.AGAIN and expired):
+                    if decision is Decision.LOST or (decision is Decision.AGAIN and expired):
                         return Acked("lost", attempts, error)
-                    if verdict is Verdict.AGAIN:
+                    if decision is Decision.AGAIN:
                         self._waiting.add(mark)
                         await self.wait(error, backoff, f"{operation} of job {lease.job_id} failed")
                         continue
@@ -171,7 +171,7 @@ class Acker:
         finally:
             self.limited -= limited
 
-    async def _was_ours(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:
+    async def _is_own_ack(self, lease: Lease, operation: Operation, content: bytes | str) -> bool:
         """Look who has settled the job. When that cannot be found out, it was us: most likely it was."""
         try:
             job = await self._sender.read_job(lease.job_id)
@@ -181,4 +181,4 @@ class Acker:
             self._on_trouble(error, f"looking at job {lease.job_id} failed; taking its {operation} as done")
             return True
         sent = content if isinstance(content, str) else None
-        return was_ours(operation, job, lease_id=lease.lease_id, error=sent)
+        return is_own_ack(operation, job, lease_id=lease.lease_id, error=sent)

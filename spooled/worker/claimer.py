@@ -9,9 +9,9 @@ import asyncio
 from typing import Protocol
 
 from spooled.errors import SpooledError
+from spooled.worker._ack_policy import Decision, Operation, classify, wait_for
 from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import ClaimPacer
-from spooled.worker._settlement import Operation, Verdict, judge, wait_for
 
 logger = WorkerLogger("spooled.worker")
 
@@ -137,7 +137,7 @@ class Claimer:
         try:
             got = await self._source.claim(asked)
         except SpooledError as error:
-            refused = judge(Operation.CLAIM, error, before=self._last_failure) is Verdict.REFUSED
+            refused = classify(Operation.CLAIM, error, before=self._last_failure) is Decision.REFUSED
             self._last_failure = error
             wait = error.server_wait
             self._pacer.failed(None if wait is None else min(wait, self._longest_wait))

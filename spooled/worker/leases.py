@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from spooled.errors import SpooledError
+from spooled.worker._ack_policy import Decision, Operation, classify
 from spooled.worker._alarm import Alarm
 from spooled.worker._lease_table import Lease, LeaseState, LeaseTable
 from spooled.worker._log import WorkerLogger
-from spooled.worker._settlement import Operation, Verdict, judge
 
 __all__ = ["Lease", "LeaseKeeper", "LeaseState"]
 
@@ -115,7 +115,7 @@ class LeaseKeeper:
         except SpooledError as error:
             if lease.state is not LeaseState.HELD:
                 return
-            if judge(Operation.HEARTBEAT, error) is Verdict.LOST:
+            if classify(Operation.HEARTBEAT, error) is Decision.LOST:
                 self._lose(lease, error)
                 return
             self._table.missed(lease, now=loop.time())

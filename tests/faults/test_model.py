@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from spooled.errors import NetworkError, RateLimitError, SpooledError, create_error_from_response
+from spooled.worker._ack_policy import Decision, Operation, classify, is_own_ack, may_have_arrived
 from spooled.worker._backoff import Backoff
 from spooled.worker._lease_table import SHORTEST_RETRY_DELAY, Lease, LeaseState, LeaseTable
 from spooled.worker._pacing import ClaimPacer, Load, claim_size
-from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived, was_ours
 
 LEASE = 30.0
 ACK_TIMEOUT = 10.0
@@ -271,7 +271,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
                 self.unanswered.discard(lease)
                 self.table.renewed(lease, sent_at=sent_at)
             elif lease.state is LeaseState.HELD:
-                if judge(Operation.HEARTBEAT, answer, replay=False) is Verdict.LOST:
+                if classify(Operation.HEARTBEAT, answer, replay=False) is Decision.LOST:
                     self.lose(lease)
                 else:
                     self.table.missed(lease, now=self.now)
@@ -301,14 +301,14 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
             if answer is None:
                 self.settled(execution, "done")
                 return
-            verdict = judge(operation, answer, replay=replay)
-            if verdict is Verdict.DONE:
+            decision = classify(operation, answer, replay=replay)
+            if decision is Decision.DONE:
                 assert replay, "no earlier attempt can have landed"
                 self.look_who_settled(execution, operation)
                 return
             decided = answer.status_code in (404, 409)
-            assert verdict is (Verdict.LOST if decided else Verdict.AGAIN), (
-                f"{operation}: {answer} is {verdict}"
+            assert decision is (Decision.LOST if decided else Decision.AGAIN), (
+                f"{operation}: {answer} is {decision}"
             )
             if decided:
                 self.check_lost(lease, operation)
@@ -333,7 +333,7 @@ class WorkerOnABadNetwork(RuleBasedStateMachine):
                 assert accepted or lease.expires_at <= answered_at
                 self.settled(execution, "done")
                 return
-            ours = was_ours(operation, job, lease_id=lease.lease_id, error=error_of(lease.lease_id))
+            ours = is_own_ack(operation, job, lease_id=lease.lease_id, error=error_of(lease.lease_id))
             # A later run may have left its own error, which hides that ours had been taken; never the other way.
             assert ours == accepted or (operation is Operation.FAIL and accepted), (
                 f"{operation} of {lease}: {ours}"

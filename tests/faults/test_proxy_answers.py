@@ -12,7 +12,7 @@ from spooled.config import ClientConfig
 from spooled.errors import SpooledError, create_error_from_response
 from spooled.testing import drain
 from spooled.worker import SpooledWorker
-from spooled.worker._settlement import Operation, Verdict, judge, may_have_arrived
+from spooled.worker._ack_policy import Decision, Operation, classify, may_have_arrived
 from spooled.worker._wakeups import Wakeups
 from tests.faults.conftest import Connect
 from tests.faults.proxy import Answer, FaultProxy, Rule
@@ -232,7 +232,7 @@ def test_nothing_foreign_decides_anything(body: str, status: int, operation: Ope
     error = answered(status, body)
     assert error.foreign
     for replay in (False, True):
-        assert judge(operation, error, replay=replay, before=error) is Verdict.AGAIN
+        assert classify(operation, error, replay=replay, before=error) is Decision.AGAIN
     assert may_have_arrived(error)
 
 
@@ -243,10 +243,10 @@ def test_nothing_foreign_decides_anything(body: str, status: int, operation: Ope
 def test_a_refusal_needs_another_right_before_it(status: int, operation: Operation):
     refusal = answered(status, REFUSALS[status])
     outage = errors.NetworkError("away")
-    assert judge(operation, refusal) is Verdict.AGAIN
-    assert judge(operation, refusal, before=outage) is Verdict.AGAIN
-    assert judge(operation, refusal, before=answered(status, HTML)) is Verdict.AGAIN
-    assert judge(operation, refusal, before=refusal) is Verdict.REFUSED
+    assert classify(operation, refusal) is Decision.AGAIN
+    assert classify(operation, refusal, before=outage) is Decision.AGAIN
+    assert classify(operation, refusal, before=answered(status, HTML)) is Decision.AGAIN
+    assert classify(operation, refusal, before=refusal) is Decision.REFUSED
 
 
 # --- Retry-After --------------------------------------------------------------------------------------------

@@ -33,11 +33,11 @@ class Operation(enum.StrEnum):
     HEARTBEAT = "heartbeat"
 
 
-class Verdict(enum.Enum):
+class Decision(enum.Enum):
     """What to do after an answer."""
 
     DONE = enum.auto()
-    """The server has accepted it on an earlier attempt, or so it seems: `was_ours` tells whether it was that one."""
+    """The server has accepted it on an earlier attempt, or so it seems: `is_own_ack` tells whether it was that one."""
     AGAIN = enum.auto()
     """Nothing is decided: try again, for as long as there is a lease, or for ever where there is none."""
     LOST = enum.auto()
@@ -46,9 +46,9 @@ class Verdict(enum.Enum):
     """The server will not take this request however often it is sent, and has said so twice."""
 
 
-def judge(
+def classify(
     operation: Operation, error: SpooledError, *, replay: bool = False, before: SpooledError | None = None
-) -> Verdict:
+) -> Decision:
     """Classify a failed attempt.
 
     Only what the server itself says decides anything. The page of a proxy, whatever its status, is like an outage.
@@ -61,44 +61,44 @@ def judge(
         replay: An earlier attempt of the same operation may have reached the server.
         before: What came back from the attempt before; None for the first, and after one that was accepted.
     """
-    verdict = _read(operation, error, replay=replay)
+    decision = _read(operation, error, replay=replay)
     if (
-        verdict is Verdict.REFUSED
+        decision is Decision.REFUSED
         and error.status_code
-        and (before is None or _read(operation, before, replay=replay) is not Verdict.REFUSED)
+        and (before is None or _read(operation, before, replay=replay) is not Decision.REFUSED)
     ):
-        return Verdict.AGAIN
-    return verdict
+        return Decision.AGAIN
+    return decision
 
 
-def _read(operation: Operation, error: SpooledError, *, replay: bool) -> Verdict:
+def _read(operation: Operation, error: SpooledError, *, replay: bool) -> Decision:
     if error.foreign:
-        return Verdict.AGAIN
+        return Decision.AGAIN
     if operation is Operation.REGISTER:
-        return Verdict.AGAIN if error.is_retryable() else Verdict.REFUSED
+        return Decision.AGAIN if error.is_retryable() else Decision.REFUSED
     if operation is Operation.CLAIM:
         pointless = isinstance(error, AuthenticationError | AuthorizationError | ValidationError)
-        return Verdict.REFUSED if pointless else Verdict.AGAIN
+        return Decision.REFUSED if pointless else Decision.AGAIN
     match error:
         case NotFoundError():
             # A fail that landed clears the assignment, so its replay finds nothing. For the others, nothing
             # found means that the server took the job back.
-            return Verdict.DONE if replay and operation is Operation.FAIL else Verdict.LOST
+            return Decision.DONE if replay and operation is Operation.FAIL else Decision.LOST
         case ConflictError() if is_lease_expired(error):
-            return Verdict.LOST
+            return Decision.LOST
         case ConflictError():
             # "Job is already completed", and still assigned to this worker: by an earlier attempt, if there was one.
             completed = operation is Operation.COMPLETE and is_completed_already(error)
-            return Verdict.DONE if replay and completed else Verdict.LOST
+            return Decision.DONE if replay and completed else Decision.LOST
         case ValidationError() | PayloadTooLargeError() | AuthenticationError() | AuthorizationError():
-            return Verdict.REFUSED
+            return Decision.REFUSED
         case RateLimitError():
             # A quota answer to an ack is in no contract; like a rate limit it is about now, not about this ack.
-            return Verdict.AGAIN
+            return Decision.AGAIN
         case _ if decides_nothing(error) or error.status_code >= 500 or error.status_code == 0:
-            return Verdict.AGAIN
+            return Decision.AGAIN
         case _:
-            return Verdict.REFUSED
+            return Decision.REFUSED
 
 
 def decides_nothing(error: SpooledError) -> bool:
@@ -124,7 +124,7 @@ def wait_for(error: SpooledError, own: float, longest: float) -> tuple[float, st
     )
 
 
-def was_ours(operation: Operation, job: Job, *, lease_id: str, error: str | None) -> bool:
+def is_own_ack(operation: Operation, job: Job, *, lease_id: str, error: str | None) -> bool:
     """Whether a job that seems to be settled was settled by this execution, and not by a later run of the same worker.
 
     Args:
