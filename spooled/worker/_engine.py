@@ -21,9 +21,9 @@ from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
 from spooled.worker._acks import AckLane
-from spooled.worker._alarm import Alarm
 from spooled.worker._assignment import Assignment
 from spooled.worker._claims import WorkerClaims
+from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
@@ -122,7 +122,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
         self._changed = asyncio.Event()
-        self._timeouts = Alarm()
+        self._timeouts = DeadlineTimer()
         self._fatal: BaseException | None = None
         self._tempo = Tempo(options.concurrency, options.lease_duration)
         self._requests = WorkerRequests(options, self._tempo)

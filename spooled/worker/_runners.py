@@ -16,8 +16,8 @@ from typing import Any, Protocol, cast
 
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
-from spooled.worker._handoff import Handoff
 from spooled.worker._isolation import JobScopes
+from spooled.worker._loop_queue import LoopQueue
 from spooled.worker._outcome import Failure, Outcome, outcome_of_error, outcome_of_value, run_handler
 from spooled.worker._routing import Route
 from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, running_as
@@ -105,12 +105,12 @@ class CallerRunner:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._done: Handoff[Finished] | None = None
+        self._done: LoopQueue[Finished] | None = None
         self._scopes = JobScopes(on_loop=False)
         self._waiting = _Waiting()
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
-        self._done = Handoff(loop, deliver)
+        self._done = LoopQueue(loop, deliver)
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -221,15 +221,15 @@ class LoopRunner:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._start: Handoff[Execution] = Handoff(loop, self._start_task)
-        self._done: Handoff[Finished] | None = None
+        self._start: LoopQueue[Execution] = LoopQueue(loop, self._start_task)
+        self._done: LoopQueue[Finished] | None = None
         self._scopes = JobScopes(on_loop=True)
         self._waiting = _Waiting()
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
         self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
-        self._done = Handoff(loop, deliver)
+        self._done = LoopQueue(loop, deliver)
 
     async def open(self) -> None:
         """Nothing to do."""

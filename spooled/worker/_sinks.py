@@ -8,8 +8,8 @@ import queue
 import threading
 from typing import Protocol
 
-from spooled.worker._handoff import Handoff
 from spooled.worker._log import WorkerLogger
+from spooled.worker._loop_queue import LoopQueue
 from spooled.worker.events import EventHandlers, WorkerEvent, log_handler_failure
 
 logger = WorkerLogger("spooled.worker.events")
@@ -76,7 +76,7 @@ class LoopSink:
     def __init__(self, handlers: EventHandlers, loop: asyncio.AbstractEventLoop) -> None:
         self._handlers = handlers
         self._queue: asyncio.Queue[WorkerEvent | None] = asyncio.Queue()
-        self._door: Handoff[WorkerEvent | None] = Handoff(loop, self._queue.put_nowait)
+        self._door: LoopQueue[WorkerEvent | None] = LoopQueue(loop, self._queue.put_nowait)
         self._task = loop.create_task(self._serve())
 
     def emit(self, event: WorkerEvent) -> None:

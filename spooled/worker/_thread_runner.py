@@ -15,9 +15,9 @@ from typing import Any
 
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
-from spooled.worker._handoff import Handoff
 from spooled.worker._isolation import JobScopes
 from spooled.worker._log import WorkerLogger
+from spooled.worker._loop_queue import LoopQueue
 from spooled.worker._outcome import Failure, Outcome, describe_error, run_handler
 from spooled.worker._routing import Route
 from spooled.worker._runners import Deliver, new_context
@@ -70,12 +70,12 @@ class ThreadRunner:
         self._idle: list[_Slot] = []
         self._turns = 0
         self._scopes = JobScopes(on_loop=False)
-        self._done: Handoff[tuple[_Slot, int, Outcome]] | None = None
+        self._done: LoopQueue[tuple[_Slot, int, Outcome]] | None = None
         self._deliver: Deliver | None = None
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._deliver = deliver
-        self._done = Handoff(loop, self._finished)
+        self._done = LoopQueue(loop, self._finished)
 
     async def open(self) -> None:
         """Nothing to do: threads are started as they are needed."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from spooled.errors import SpooledError
 from spooled.worker._ack_policy import Decision, Operation, classify
-from spooled.worker._alarm import Alarm
+from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._lease_table import Lease, LeaseState, LeaseTable
 from spooled.worker._log import WorkerLogger
 
@@ -49,7 +49,7 @@ class LeaseKeeper:
         self._on_lost = on_lost
         self._on_trouble = on_trouble
         self._table = LeaseTable(fraction)
-        self._alarm = Alarm()
+        self._deadline_timer = DeadlineTimer()
         self._beats: set[asyncio.Task[None]] = set()
         self._last_beat_at: float | None = None
 
@@ -74,7 +74,7 @@ class LeaseKeeper:
         """
         lease = Lease(job_id, lease_id, worker_id, duration, since + duration)
         self._table.hold(lease, since=since)
-        self._alarm.ring_at(lease.next_beat_at)
+        self._deadline_timer.ring_at(lease.next_beat_at)
         return lease
 
     def release(self, lease: Lease) -> None:
@@ -85,10 +85,10 @@ class LeaseKeeper:
         """Renew leases until cancelled."""
         try:
             while True:
-                await self._alarm.wait()
+                await self._deadline_timer.wait()
                 self._look()
         finally:
-            self._alarm.close()
+            self._deadline_timer.close()
             for task in tuple(self._beats):
                 task.cancel()
 
@@ -106,7 +106,7 @@ class LeaseKeeper:
     def _rearm(self) -> None:
         due = self._table.next_due()
         if due is not None:
-            self._alarm.ring_at(due)
+            self._deadline_timer.ring_at(due)
 
     async def _renew(self, lease: Lease, sent_at: float) -> None:
         loop = asyncio.get_running_loop()

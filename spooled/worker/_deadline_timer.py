@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Alarm:
+class DeadlineTimer:
     """Wakes a single waiting task at the earliest moment that anybody asked for.
 
     Waking too early is harmless, and so is a deadline that no longer matters: the task looks at its own table

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Handoff(Generic[T]):
+class LoopQueue(Generic[T]):
     """A one-way door into an event loop. `put` may be called from any thread.
 
     Waking a sleeping loop is a system call, so it is made once for all that arrives until the loop looks.
