@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled.daemon_loops import held_at_exit
-from spooled.worker._ending import Ending
+from spooled.worker._completion import Completion
 from spooled.worker._log import WorkerLogger
 
 logger = WorkerLogger("spooled.worker")
@@ -27,10 +27,10 @@ class IoThread:
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._mains: list[tuple[Main, Ending]] = []
+        self._mains: list[tuple[Main, Completion]] = []
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def add(self, main: Main, ending: Ending) -> None:
+    def add(self, main: Main, ending: Completion) -> None:
         """Have `main` run, and `ending` finish with it; called before `start`."""
         self._mains.append((main, ending))
 
@@ -52,10 +52,10 @@ class IoThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         # The last one to end is told so only after the loop was closed.
-        last: tuple[Ending, BaseException | None] | None = None
+        last: tuple[Completion, BaseException | None] | None = None
         running = len(self._mains)
 
-        async def follow(main: Main, ending: Ending) -> None:
+        async def follow(main: Main, ending: Completion) -> None:
             nonlocal last, running
             error: BaseException | None = None
             try:

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from spooled.worker._ending import Ending
+from spooled.worker._completion import Completion
 
 if TYPE_CHECKING:
     from spooled.worker._engine import Engine
@@ -33,7 +33,7 @@ class WorkerRun:
     """
 
     def __init__(self) -> None:
-        self.ending = Ending()
+        self.ending = Completion()
         self.engine: Engine | None = None
         self.runner: Runner | None = None
         self.sink: Any = None

@@ -81,17 +81,17 @@ WINDOW = 20
 LARGE = 262_144
 """Characters of a result from which on the task waits until the server has taken it: it may be refused."""
 
-_ending: ContextVar[str | None] = ContextVar("spooled_ending", default=None)
+_completion: ContextVar[str | None] = ContextVar("spooled_ending", default=None)
 
 
 @contextmanager
 def _ends(task_id: str) -> Iterator[None]:
     """Mark what is stored for this task as the end of its run, with which its job is completed."""
-    token = _ending.set(task_id)
+    token = _completion.set(task_id)
     try:
         yield
     finally:
-        _ending.reset(token)
+        _completion.reset(token)
 
 
 class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
@@ -161,7 +161,7 @@ class SpooledBackend(BaseBackend):  # type: ignore[misc] # Celery has no types
             traceback = shortened(traceback)
         meta = self._get_result_meta(result=result, state=state, traceback=traceback, request=request)
         value = self._value(meta)
-        if _ending.get() == task_id and self._complete(task_id, state, request, value):
+        if _completion.get() == task_id and self._complete(task_id, state, request, value):
             self._drop_record(task_id)
         else:
             self._record(f"state:{task_id}", {**value, "state": state})

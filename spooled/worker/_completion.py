@@ -13,7 +13,7 @@ SIGNAL_LATENCY = 0.2
 """The longest time in seconds that a signal handler may have to wait for the main thread."""
 
 
-class Ending:
+class Completion:
     """Something ends once, with or without an error.
 
     Waiting is safe in a signal handler that interrupts another wait for the same end: every waiter has a lock of
