@@ -107,7 +107,7 @@ class OrganizationUsage(Model, frozen=True):
 
 
 class OrganizationMember(Model, frozen=True):
-    """A person in an organisation. `role` is `owner` or `member`."""
+    """A person in an organisation. `role` is `owner` or `participant`."""
 
     id: str
     user_id: str = ""

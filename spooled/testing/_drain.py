@@ -11,7 +11,7 @@ from spooled.client import AsyncSpooledClient, SpooledClient
 from spooled.errors import NotFoundError, SpooledError
 from spooled.models import Job
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup
-from spooled.worker._assignment import Assignment
+from spooled.worker._run_limits import RunLimits
 
 Client = SpooledClient | AsyncSpooledClient
 
@@ -41,7 +41,7 @@ def drain(*workers: SpooledWorker | WorkerGroup) -> list[Job]:
     """
     group = WorkerGroup(*(one for given in workers for one in _plain(given)))
     watch = _Watch(lambda: group._request_stop(0.0))
-    group._run_here(watch.assignment)
+    group._run_here(watch.limits)
     watch.check()
     jobs = []
     with ExitStack() as opened:
@@ -67,7 +67,7 @@ async def drain_async(*workers: AsyncSpooledWorker | AsyncWorkerGroup) -> list[J
     """
     group = AsyncWorkerGroup(*(one for given in workers for one in _asynchronous(given)))
     watch = _Watch(lambda: group.stop(0.0))
-    await group._run(watch.assignment)
+    await group._run(watch.limits)
     watch.check()
     jobs = []
     async with AsyncExitStack() as opened:
@@ -139,7 +139,7 @@ class _Watch:
         self._ids: list[str] = []
         self._stop = stop
         self._away: SpooledError | None = None
-        self.assignment = Assignment(burst=True, on_ended=self._ids.append, on_trouble=self._troubled)
+        self.limits = RunLimits(burst=True, on_ended=self._ids.append, on_trouble=self._troubled)
 
     @property
     def ended(self) -> list[str]:

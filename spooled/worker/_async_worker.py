@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from spooled.worker._assignment import Assignment
 from spooled.worker._base_worker import BaseWorker
 from spooled.worker._bridge import Bridge, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import LoopRunner, MixedRunner
 from spooled.worker._sinks import LoopSink
 from spooled.worker._worker_run import WorkerRun
@@ -85,7 +85,7 @@ class AsyncSpooledWorker(BaseWorker):
         run = WorkerRun()
         # Weak, because a coroutine that is never awaited, or cancelled before its first step, does not begin.
         self._announced = weakref.ref(run)
-        return self._start(run, Assignment(burst=burst, max_jobs=max_jobs))
+        return self._start(run, RunLimits(burst=burst, max_jobs=max_jobs))
 
     def stop(self, timeout: float | None = None) -> Stopping:
         """Stop claiming now; await the result to wait for the active jobs and the end of the worker.
@@ -113,9 +113,9 @@ class AsyncSpooledWorker(BaseWorker):
         if kind is None:
             self._raise_failure()
 
-    async def _start(self, run: WorkerRun, assignment: Assignment) -> None:
+    async def _start(self, run: WorkerRun, limits: RunLimits) -> None:
         if not run.stop_requested:
-            self._launch(run, assignment)
+            self._launch(run, limits)
             await self._finish(run)
 
     def _request_stop(self, timeout: float | None) -> None:
@@ -124,7 +124,7 @@ class AsyncSpooledWorker(BaseWorker):
             announced.request_stop(timeout)
         super()._request_stop(timeout)
 
-    def _launch(self, run: WorkerRun | None = None, assignment: Assignment | None = None) -> None:
+    def _launch(self, run: WorkerRun | None = None, limits: RunLimits | None = None) -> None:
         run = run or WorkerRun()
         self._begin(run)
         io: IoThread | None = None
@@ -134,7 +134,7 @@ class AsyncSpooledWorker(BaseWorker):
             fast = wants_fast(self._client, options.transport)
             bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
             io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, bridge, loop, assignment or Assignment())
+            self._prepare(run, io, bridge, loop, limits or RunLimits())
             io.start()
             run.launched()
         except BaseException:
@@ -151,13 +151,13 @@ class AsyncSpooledWorker(BaseWorker):
         io: IoThread,
         bridge: Bridge,
         loop: asyncio.AbstractEventLoop,
-        assignment: Assignment,
+        limits: RunLimits,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         runner = MixedRunner(self._plain_runner(label), LoopRunner(loop))
         done = loop.create_future()
         run.done = done
-        self._enter(run, io, bridge, runner, LoopSink(self._events, loop), loop, assignment)
+        self._enter(run, io, bridge, runner, LoopSink(self._events, loop), loop, limits)
         run.ending.on_finished(lambda: _resolve_on(loop, done))
 
     async def _finish(self, run: WorkerRun) -> None:

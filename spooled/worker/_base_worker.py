@@ -11,7 +11,6 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from spooled._async._session import AsyncSession
 from spooled.client import AsyncSpooledClient, SpooledClient
-from spooled.worker._assignment import Assignment
 from spooled.worker._bridge import Bridge, Client
 from spooled.worker._engine import Engine, OpenWakeups
 from spooled.worker._event_dispatcher import EventDispatcher
@@ -22,6 +21,7 @@ from spooled.worker._options import WorkerOptions
 from spooled.worker._process_pool import ProcessRunner
 from spooled.worker._process_references import check_not_loading, dump_handlers
 from spooled.worker._routing import Prepare, Routes, is_plain
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
 from spooled.worker._thread_runner import ThreadRunner
@@ -233,7 +233,7 @@ class BaseWorker:
         runner: Runner,
         sink: EventSink,
         user_loop: asyncio.AbstractEventLoop | None,
-        assignment: Assignment,
+        limits: RunLimits,
     ) -> None:
         """Have an engine run on `io`, once that starts."""
         options = self._options
@@ -244,16 +244,16 @@ class BaseWorker:
                 return wrap_handler(end_forks(handler), middlewares, prepare)
             return wrap_async_handler(end_forks_async(handler), middlewares, prepare)
 
-        dispatcher = EventDispatcher(self._events, sink, middlewares, assignment)
+        dispatcher = EventDispatcher(self._events, sink, middlewares, limits)
         engine = Engine(
             options,
             self._routes.bind(wrap),
             runner,
             dispatcher,
-            assignment,
+            limits,
             open_session=bridge.open,
             longest_wait=self._client.config.max_retry_after,
-            open_wakeups=self._wakeups_opener(user_loop, assignment),
+            open_wakeups=self._wakeups_opener(user_loop, limits),
         )
         run.runner, run.sink = runner, sink
         io.add(engine.run, run.ending)
@@ -270,13 +270,13 @@ class BaseWorker:
             raise self._run.ending.error
 
     def _wakeups_opener(
-        self, user_loop: asyncio.AbstractEventLoop | None, assignment: Assignment
+        self, user_loop: asyncio.AbstractEventLoop | None, limits: RunLimits
     ) -> OpenWakeups | None:
         transport: Any = self._client._user_transport
         wanted = self._options.wakeups
         if wanted == "auto":
             # A transport of the user's may have no connection to spare for a stream, and a burst ends before one helps.
-            wanted = transport is None and not assignment.burst
+            wanted = transport is None and not limits.burst
         if not wanted or not can_listen(transport, user_loop):
             return None
 

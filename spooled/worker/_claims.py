@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
-from spooled.worker._assignment import Assignment, Member
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
 from spooled.worker._pacing import LINGER, LINGERS, Tempo
+from spooled.worker._run_limits import Participant, RunLimits
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
 
@@ -32,8 +32,8 @@ class WorkerClaims:
         begin: Takes a claimed job, and the loop's time when its claim was sent. False when it has the job under that
             lease already.
         refused: Told when the server refuses for good.
-        assignment: Told about claims.
-        member: Who claims, for the assignment.
+        limits: Told about claims.
+        participant: Who claims, for the limits.
         dispatcher: Told about claims and failures.
     """
 
@@ -48,8 +48,8 @@ class WorkerClaims:
         linger: Callable[[int], bool],
         begin: Callable[[ClaimedJob, float], bool],
         refused: Callable[[SpooledError], None],
-        assignment: Assignment,
-        member: Member,
+        limits: RunLimits,
+        participant: Participant,
         dispatcher: EventDispatcher,
     ) -> None:
         self._ask = claim
@@ -60,8 +60,8 @@ class WorkerClaims:
         self._linger = linger
         self._begin = begin
         self._refused = refused
-        self._assignment = assignment
-        self._member = member
+        self._run_limits = limits
+        self._member = participant
         self._event_dispatcher = dispatcher
         self.last_answer_at: float | None = None
         """Wall-clock seconds since the epoch of the last claim that was answered."""
@@ -82,7 +82,7 @@ class WorkerClaims:
         """See `ClaimSource`."""
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
-        self._assignment.asking(limit)
+        self._run_limits.asking(limit)
         try:
             jobs = _each_once(await self._ask(limit))
         except BaseException as error:
@@ -90,7 +90,7 @@ class WorkerClaims:
                 self._tempo.failed()
                 self._tell(limit, 0, loop.time() - sent_at, error)
             # Others may want what this claim had reserved.
-            self._assignment.unanswered(limit)
+            self._run_limits.unanswered(limit)
             raise
         self.last_answer_at = time.time()
         self.last_error = None
@@ -99,7 +99,7 @@ class WorkerClaims:
         self._tell(limit, len(jobs), loop.time() - sent_at, None)
         begun = sum(self._begin(job, sent_at) for job in jobs)
         # Last, because it may end the run, and these jobs belong to it.
-        self._assignment.answered(self._member, limit, begun, sent_at)
+        self._run_limits.answered(self._member, limit, begun, sent_at)
         return len(jobs)
 
     def claim_failed(self, error: Exception, when: str, *, refused: bool) -> None:

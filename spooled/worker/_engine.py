@@ -21,7 +21,6 @@ from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
 from spooled.worker._acks import AckLane
-from spooled.worker._assignment import Assignment
 from spooled.worker._claims import WorkerClaims
 from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._event_dispatcher import EventDispatcher
@@ -33,6 +32,7 @@ from spooled.worker._outcome import Failure, Outcome, Reenqueue, describe_error,
 from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import Finished, Runner
 from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker_heartbeat import WorkerHeartbeat
@@ -84,7 +84,7 @@ class Engine:
         routes: The handlers.
         runner: Where handlers run.
         dispatcher: Where events and infos go.
-        assignment: How much there is to do.
+        limits: How much there is to do.
         open_session: Makes the session for all requests; called on the I/O loop, closed at the end.
         longest_wait: Bound in seconds for what the server asks to wait.
         open_wakeups: Makes what listens for new jobs, given what to call; None without wake-ups.
@@ -96,7 +96,7 @@ class Engine:
         routes: BoundRoutes,
         runner: Runner,
         dispatcher: EventDispatcher,
-        assignment: Assignment,
+        limits: RunLimits,
         *,
         open_session: Callable[[], AsyncSession],
         longest_wait: float,
@@ -107,7 +107,7 @@ class Engine:
         self._routes = routes
         self._runner = runner
         self._event_dispatcher = dispatcher
-        self._assignment = assignment
+        self._run_limits = limits
         self._open_wakeups = open_wakeups
         self._open_session = open_session
         self._executions: dict[Lease, Execution] = {}
@@ -143,12 +143,12 @@ class Engine:
             linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
             begin=self._begin,
             refused=self._refused,
-            assignment=assignment,
-            member=self,
+            limits=limits,
+            participant=self,
             dispatcher=dispatcher,
         )
         self._claimer = Claimer(self._claims, options.poll_interval, longest_wait=longest_wait)
-        assignment.join(self)
+        limits.join(self)
 
     @property
     def worker_id(self) -> str:
@@ -210,7 +210,7 @@ class Engine:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
             await self._runner.wait_closed()
-            self._assignment.leave(self, len(self._executions), loop.time())
+            self._run_limits.leave(self, len(self._executions), loop.time())
             await self._worker_heartbeat.deregister()
             await self._requests.close_session()
             self._stopped()
@@ -250,11 +250,11 @@ class Engine:
         self.request_stop()
 
     def room_changed(self) -> None:
-        """The assignment may allow more than before."""
+        """Claim again: the run may allow more than before."""
         self._claimer.freed()
 
-    def look_again(self) -> None:
-        """The assignment wants to know whether the queue is still empty."""
+    def poll_now(self) -> None:
+        """Look at once whether the queue is still empty."""
         self._claimer.hint()
 
     async def _open_runner(self) -> bool:
@@ -402,7 +402,7 @@ class Engine:
             ahead=self._tempo.ahead(now - execution.started_at for execution in self._handlers),
             acks_under_way=self._tempo.acks_under_way(),
         )
-        return self._assignment.allowed(size)
+        return self._run_limits.allowed(size)
 
     def _refused(self, error: SpooledError) -> None:
         self._fatal = error
@@ -516,7 +516,7 @@ class Engine:
     def _settled(self, execution: Execution) -> None:
         if self._executions.pop(execution.lease, None) is not None:
             self._held.discard((execution.job.id, execution.job.lease_id))
-            self._assignment.ended(execution.job.id, asyncio.get_running_loop().time())
+            self._run_limits.ended(execution.job.id, asyncio.get_running_loop().time())
         self._claimer.freed()
         self._changed.set()
 

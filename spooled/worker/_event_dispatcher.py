@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from spooled.errors import SpooledError
-from spooled.worker._assignment import Assignment
 from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
 from spooled.worker._outcome import Control
 from spooled.worker._routing import job_type_of
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._sinks import EventSink
 from spooled.worker.events import ErrorEvent, EventHandlers, WorkerEvent
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wants
@@ -25,7 +25,7 @@ class EventDispatcher:
         handlers: The user's event handlers.
         sink: Where they run.
         middlewares: Told about claims and acks.
-        assignment: Told about trouble.
+        limits: Told about trouble.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class EventDispatcher:
         handlers: EventHandlers,
         sink: EventSink,
         middlewares: Sequence[Middleware],
-        assignment: Assignment,
+        limits: RunLimits,
     ) -> None:
         self._handlers = handlers
         self._sink = sink
         self._middlewares = middlewares
-        self._assignment = assignment
+        self._run_limits = limits
         self._troubles: dict[str, tuple[type, int, str]] = {}
         self._acks_wanted = wants(middlewares, "acked")
         self.claims_wanted = wants(middlewares, "claimed")
@@ -66,7 +66,7 @@ class EventDispatcher:
         if of is not None:
             self._troubles[of] = same
         self._sink.emit(ErrorEvent(error))
-        self._assignment.troubled(error)
+        self._run_limits.troubled(error)
 
     def recovered(self, of: str) -> None:
         """Tell that requests of this kind succeed again, if they had failed."""

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from spooled.worker._assignment import Assignment
 from spooled.worker._base_worker import BaseWorker, WorkerKeywords
 from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import check_handler, is_plain, name_of
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import CallerRunner
 from spooled.worker._sinks import ThreadSink
 from spooled.worker._worker_run import WorkerRun
@@ -128,7 +128,7 @@ class SpooledWorker(BaseWorker):
             RuntimeError: No handler is registered, or the worker runs already.
             SpooledError: The server refuses this worker for good, for example its API key.
         """
-        run = self._launch(Assignment(burst=burst, max_jobs=max_jobs))
+        run = self._launch(RunLimits(burst=burst, max_jobs=max_jobs))
         try:
             run.ending.wait()
         except BaseException:
@@ -180,7 +180,7 @@ class SpooledWorker(BaseWorker):
         if self._auto_start:
             self._launch()
 
-    def _launch(self, assignment: Assignment | None = None) -> WorkerRun:
+    def _launch(self, limits: RunLimits | None = None) -> WorkerRun:
         run = WorkerRun()
         self._begin(run)
         io: IoThread | None = None
@@ -189,7 +189,7 @@ class SpooledWorker(BaseWorker):
             fast = wants_fast(self._client, options.transport)
             bridge = Bridge(self._client, [options.concurrency], options.transport, None)
             io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, bridge, assignment or Assignment())
+            self._prepare(run, io, bridge, limits or RunLimits())
             io.start()
             run.launched()
         except BaseException:
@@ -205,12 +205,12 @@ class SpooledWorker(BaseWorker):
         run: WorkerRun,
         io: IoThread,
         bridge: Bridge,
-        assignment: Assignment,
+        limits: RunLimits,
         runner: CallerRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         runs = runner or self._plain_runner(label)
-        self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, assignment)
+        self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, limits)
 
     def _drain(self, run: WorkerRun) -> None:
         run.launched()

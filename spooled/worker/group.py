@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from spooled.worker._assignment import Assignment
 from spooled.worker._async_worker import AsyncSpooledWorker, Stopping
 from spooled.worker._base_worker import BaseWorker
 from spooled.worker._bridge import Bridge, Client, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
+from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import CallerRunner, Desk
 from spooled.worker._signals import signal_handlers
 from spooled.worker._worker import SpooledWorker
@@ -153,10 +153,10 @@ class WorkerGroup(_Group):
 
     def start(self, *, burst: bool = False, max_jobs: int | None = None) -> None:
         """Work until `stop()`; see `SpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
-        self._run(Assignment(burst=burst, max_jobs=max_jobs))
+        self._run(RunLimits(burst=burst, max_jobs=max_jobs))
 
-    def _run(self, assignment: Assignment, runs: tuple[WorkerRun, ...] | None = None) -> None:
-        self._launch(assignment, runs)
+    def _run(self, limits: RunLimits, runs: tuple[WorkerRun, ...] | None = None) -> None:
+        self._launch(limits, runs)
         try:
             self._wait()
         except BaseException:
@@ -183,10 +183,10 @@ class WorkerGroup(_Group):
         if kind is None:
             _raise_first(self.workers)
 
-    def _run_here(self, assignment: Assignment) -> None:
+    def _run_here(self, limits: RunLimits) -> None:
         """As `_run`, with the handlers in this thread, one after the other."""
         desk = Desk()
-        self._launch(assignment, desk=desk)
+        self._launch(limits, desk=desk)
         runs = self._runs
         for run in runs:
             run.ending.on_finished(
@@ -204,14 +204,14 @@ class WorkerGroup(_Group):
 
     def _launch(
         self,
-        assignment: Assignment | None = None,
+        limits: RunLimits | None = None,
         runs: tuple[WorkerRun, ...] | None = None,
         desk: Desk | None = None,
     ) -> None:
         """Start in the background.
 
         Args:
-            assignment: How much there is to do.
+            limits: How much there is to do.
             runs: Those of the workers, if they have begun.
             desk: Where handlers run, if not in threads.
         """
@@ -221,10 +221,10 @@ class WorkerGroup(_Group):
         io: IoThread | None = None
         try:
             io, bridges = _shared_io(self.workers, None)
-            assignment = assignment or Assignment()
+            limits = limits or RunLimits()
             for worker, run in zip(self.workers, runs, strict=True):
                 runner = None if desk is None else CallerRunner(desk)
-                worker._prepare(run, io, bridges[_sharing(worker)], assignment, runner)
+                worker._prepare(run, io, bridges[_sharing(worker)], limits, runner)
             _stop_together(runs)
             io.start()
             _launched(runs)
@@ -268,18 +268,18 @@ class AsyncWorkerGroup(_Group):
 
     def start(self, *, burst: bool = False, max_jobs: int | None = None) -> Coroutine[Any, Any, None]:
         """Work until `stop()`; see `AsyncSpooledWorker.start`. `burst` and `max_jobs` are for all workers together."""
-        return self._run(Assignment(burst=burst, max_jobs=max_jobs))
+        return self._run(RunLimits(burst=burst, max_jobs=max_jobs))
 
-    def _run(self, assignment: Assignment) -> Coroutine[Any, Any, None]:
+    def _run(self, limits: RunLimits) -> Coroutine[Any, Any, None]:
         announced = _Announced(self._new_runs())
         self._announced = weakref.ref(announced)  # as a worker's own
-        return self._start(announced, assignment)
+        return self._start(announced, limits)
 
-    async def _start(self, announced: _Announced, assignment: Assignment) -> None:
+    async def _start(self, announced: _Announced, limits: RunLimits) -> None:
         runs = announced.runs
         if any(run.stop_requested for run in runs):
             return
-        self._launch(assignment, runs)
+        self._launch(limits, runs)
         # Each follows its own worker; a cancellation reaches all of them, and each drains first.
         results = await asyncio.gather(
             *(worker._finish(run) for worker, run in zip(self.workers, runs, strict=True)),
@@ -314,18 +314,16 @@ class AsyncWorkerGroup(_Group):
         if kind is None:
             _raise_first(self.workers)
 
-    def _launch(
-        self, assignment: Assignment | None = None, runs: tuple[WorkerRun, ...] | None = None
-    ) -> None:
+    def _launch(self, limits: RunLimits | None = None, runs: tuple[WorkerRun, ...] | None = None) -> None:
         loop = asyncio.get_running_loop()
         runs = runs or self._new_runs()
         self._begin(runs)
         io: IoThread | None = None
         try:
             io, bridges = _shared_io(self.workers, loop)
-            assignment = assignment or Assignment()
+            limits = limits or RunLimits()
             for worker, run in zip(self.workers, runs, strict=True):
-                worker._prepare(run, io, bridges[_sharing(worker)], loop, assignment)
+                worker._prepare(run, io, bridges[_sharing(worker)], loop, limits)
             _stop_together(runs)
             io.start()
             _launched(runs)
@@ -368,7 +366,7 @@ def run_workers(*workers: SpooledWorker) -> None:
     runs = group._new_runs()
     group._begin(runs)  # first, for a signal may come at once
     with signal_handlers((signal.SIGTERM, signal.SIGINT), on_signal):
-        group._run(Assignment(), runs)
+        group._run(RunLimits(), runs)
 
 
 def _check(workers: tuple[BaseWorker, ...]) -> None:

@@ -98,8 +98,8 @@ class Middleware:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for name, member in vars(cls).items():
-            _check_hook(cls, name, member)
+        for name, participant in vars(cls).items():
+            _check_hook(cls, name, participant)
 
     def claimed(self, claim: ClaimInfo) -> None:
         """A claim was answered or has failed.
@@ -313,8 +313,8 @@ def _overrides(one: Middleware, hook: str) -> bool:
     return getattr(type(one), hook) is not getattr(Middleware, hook)
 
 
-def _check_hook(cls: type, name: str, member: object) -> None:
-    if name.startswith("_") or not inspect.isfunction(member):
+def _check_hook(cls: type, name: str, participant: object) -> None:
+    if name.startswith("_") or not inspect.isfunction(participant):
         return
     if name not in HOOKS:
         near = difflib.get_close_matches(name, HOOKS, n=1, cutoff=0.7)
@@ -324,14 +324,14 @@ def _check_hook(cls: type, name: str, member: object) -> None:
                 "(a method that is not a hook needs a name less like one, or a leading underscore)"
             )
     elif name == "around":
-        if inspect.isgeneratorfunction(member):
+        if inspect.isgeneratorfunction(participant):
             raise TypeError(f"{cls.__name__}.around is a generator: decorate it with @contextmanager")
-        if inspect.iscoroutinefunction(member) or inspect.isasyncgenfunction(member):
+        if inspect.iscoroutinefunction(participant) or inspect.isasyncgenfunction(participant):
             raise TypeError(
                 f"{cls.__name__}.around must not be async, for it serves plain functions too; "
                 "what has to be awaited goes into run_async()"
             )
-    elif inspect.iscoroutinefunction(member) is not (name == "run_async"):
+    elif inspect.iscoroutinefunction(participant) is not (name == "run_async"):
         raise TypeError(f"{cls.__name__}.{name} must be {'async' if name == 'run_async' else 'a plain'} def")
 
 

@@ -12,8 +12,8 @@ from typing import Protocol
 from spooled.errors import SpooledError
 
 
-class Member(Protocol):
-    """A worker, as its assignment sees it."""
+class Participant(Protocol):
+    """A worker, as the limits of its run see it."""
 
     def request_stop(self) -> None:
         """Claim no more, and drain."""
@@ -21,11 +21,11 @@ class Member(Protocol):
     def room_changed(self) -> None:
         """More may be allowed than before."""
 
-    def look_again(self) -> None:
+    def poll_now(self) -> None:
         """Claim as soon as there is room; do not wait for the end of a pause."""
 
 
-class Assignment:
+class RunLimits:
     """The work of one run.
 
     Quiet, for `burst`, means: every member's queue was found empty by a claim that was sent after the last job of
@@ -60,7 +60,7 @@ class Assignment:
         self._max_jobs = max_jobs
         self._on_ended = on_ended
         self._on_trouble = on_trouble
-        self._empty_at: dict[Member, float | None] = {}
+        self._empty_at: dict[Participant, float | None] = {}
         self._asked = 0
         self._taken = 0
         self._ended = 0
@@ -77,9 +77,9 @@ class Assignment:
         """Jobs that were claimed and have not ended."""
         return self._taken - self._ended
 
-    def join(self, member: Member) -> None:
+    def join(self, participant: Participant) -> None:
         """One more worker takes part. All join before any of them claims."""
-        self._empty_at[member] = None
+        self._empty_at[participant] = None
 
     def allowed(self, room: int) -> int:
         """How many of `room` jobs may be claimed now."""
@@ -91,11 +91,11 @@ class Assignment:
         """A claim for `count` jobs is sent; `answered` or `unanswered` follows."""
         self._asked += count
 
-    def answered(self, member: Member, asked: int, got: int, sent_at: float) -> None:
+    def answered(self, participant: Participant, asked: int, got: int, sent_at: float) -> None:
         """A claim that was sent at that time has brought so many jobs."""
         self._asked -= asked
         self._taken += got
-        self._empty_at[member] = None if got else sent_at
+        self._empty_at[participant] = None if got else sent_at
         self._share(asked - got)
         self._settle()
 
@@ -112,15 +112,15 @@ class Assignment:
             self._on_ended(job_id)
         self._settle()
 
-    def leave(self, member: Member, unsettled: int, now: float) -> None:
+    def leave(self, participant: Participant, unsettled: int, now: float) -> None:
         """The member has ended and claims no more, for example because it alone was stopped.
 
         Args:
-            member: Who leaves; it has no claim under way.
+            participant: Who leaves; it has no claim under way.
             unsettled: Its jobs of which nothing more will be told.
             now: The time.
         """
-        del self._empty_at[member]
+        del self._empty_at[participant]
         if unsettled:
             self._ended += unsettled
             self._last_end = now
@@ -134,8 +134,8 @@ class Assignment:
     def _share(self, released: int) -> None:
         """What one claim had reserved and did not use, another member may have been waiting for."""
         if self._max_jobs is not None and released:
-            for member in self._empty_at:
-                member.room_changed()
+            for participant in self._empty_at:
+                participant.room_changed()
 
     def _settle(self) -> None:
         if self._done:
@@ -143,16 +143,16 @@ class Assignment:
         if self._max_jobs is not None and self._ended >= self._max_jobs:
             self._finish()
         elif self._burst and not self.active:
-            late = [member for member, at in self._empty_at.items() if not self._is_after_all(at)]
+            late = [participant for participant, at in self._empty_at.items() if not self._is_after_all(at)]
             if not late:
                 self._finish()
-            for member in late:
-                member.look_again()
+            for participant in late:
+                participant.poll_now()
 
     def _is_after_all(self, empty_at: float | None) -> bool:
         return empty_at is not None and (self._last_end is None or empty_at > self._last_end)
 
     def _finish(self) -> None:
         self._done = True
-        for member in self._empty_at:
-            member.request_stop()
+        for participant in self._empty_at:
+            participant.request_stop()

@@ -15,13 +15,13 @@ from spooled.clock import ManualClock
 from spooled.errors import AuthenticationError, NetworkError
 from spooled.testing import drain, drain_async
 from spooled.worker import AsyncSpooledWorker, AsyncWorkerGroup, SpooledWorker, WorkerGroup, WorkerState
-from spooled.worker._assignment import Assignment
+from spooled.worker._run_limits import RunLimits
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
 from tests.worker.conftest import Outside
 
 
-class Member:
+class Participant:
     def __init__(self) -> None:
         self.stopped = 0
         self.looks = 0
@@ -30,116 +30,116 @@ class Member:
     def request_stop(self) -> None:
         self.stopped += 1
 
-    def look_again(self) -> None:
+    def poll_now(self) -> None:
         self.looks += 1
 
     def room_changed(self) -> None:
         self.changes += 1
 
 
-def assigned(count: int, **options: Any) -> tuple[Assignment, list[Member]]:
-    assignment, members = Assignment(**options), [Member() for _ in range(count)]
-    for member in members:
-        assignment.join(member)
-    return assignment, members
+def assigned(count: int, **options: Any) -> tuple[RunLimits, list[Participant]]:
+    limits, members = RunLimits(**options), [Participant() for _ in range(count)]
+    for participant in members:
+        limits.join(participant)
+    return limits, members
 
 
 def test_without_a_limit_nothing_ends_by_itself() -> None:
-    assignment, (member,) = assigned(1)
-    assert assignment.allowed(7) == 7
-    assignment.asking(7)
-    assignment.answered(member, 7, 0, 1.0)
-    assert not member.stopped
+    limits, (participant,) = assigned(1)
+    assert limits.allowed(7) == 7
+    limits.asking(7)
+    limits.answered(participant, 7, 0, 1.0)
+    assert not participant.stopped
 
 
 def test_a_burst_ends_with_an_empty_answer() -> None:
-    assignment, (member,) = assigned(1, burst=True)
-    assignment.asking(5)
-    assignment.answered(member, 5, 2, 1.0)
-    assignment.ended("a", 2.0)
-    assert not member.looks  # one job is active; its end is waited for
-    assignment.asking(4)
-    assignment.answered(member, 4, 0, 2.5)
-    assert not member.stopped
-    assignment.ended("b", 3.0)
-    assert (member.stopped, member.looks) == (0, 1)  # b may have enqueued something after 2.5
-    assignment.asking(5)
-    assignment.answered(member, 5, 0, 3.5)
-    assert member.stopped == 1
+    limits, (participant,) = assigned(1, burst=True)
+    limits.asking(5)
+    limits.answered(participant, 5, 2, 1.0)
+    limits.ended("a", 2.0)
+    assert not participant.looks  # one job is active; its end is waited for
+    limits.asking(4)
+    limits.answered(participant, 4, 0, 2.5)
+    assert not participant.stopped
+    limits.ended("b", 3.0)
+    assert (participant.stopped, participant.looks) == (0, 1)  # b may have enqueued something after 2.5
+    limits.asking(5)
+    limits.answered(participant, 5, 0, 3.5)
+    assert participant.stopped == 1
 
 
 def test_an_empty_answer_to_a_claim_that_was_sent_too_early_proves_nothing() -> None:
-    assignment, (one, two) = assigned(2, burst=True)
-    assignment.asking(5)
-    assignment.answered(one, 5, 1, 1.0)
-    assignment.asking(5)  # two's claim is on its way while one's job enqueues for two and ends
-    assignment.ended("a", 3.0)
-    assignment.answered(two, 5, 0, 2.0)
+    limits, (one, two) = assigned(2, burst=True)
+    limits.asking(5)
+    limits.answered(one, 5, 1, 1.0)
+    limits.asking(5)  # two's claim is on its way while one's job enqueues for two and ends
+    limits.ended("a", 3.0)
+    limits.answered(two, 5, 0, 2.0)
     assert not one.stopped
     assert two.looks
-    assignment.asking(5)
-    assignment.answered(two, 5, 1, 3.1)
-    assignment.ended("b", 4.0)
-    for member in (one, two):
-        assert not member.stopped
-        assignment.asking(5)
-        assignment.answered(member, 5, 0, 4.1)
+    limits.asking(5)
+    limits.answered(two, 5, 1, 3.1)
+    limits.ended("b", 4.0)
+    for participant in (one, two):
+        assert not participant.stopped
+        limits.asking(5)
+        limits.answered(participant, 5, 0, 4.1)
     assert (one.stopped, two.stopped) == (1, 1)
 
 
 def test_max_jobs_is_never_exceeded_and_what_is_not_used_is_shared() -> None:
-    assignment, (one, two) = assigned(2, max_jobs=5)
-    assert assignment.allowed(10) == 5
-    assignment.asking(5)
-    assert assignment.allowed(10) == 0
-    assignment.answered(one, 5, 3, 1.0)
+    limits, (one, two) = assigned(2, max_jobs=5)
+    assert limits.allowed(10) == 5
+    limits.asking(5)
+    assert limits.allowed(10) == 0
+    limits.answered(one, 5, 3, 1.0)
     assert two.changes == 1
-    assert assignment.allowed(10) == 2
-    assignment.asking(2)
-    assignment.unanswered(2)
+    assert limits.allowed(10) == 2
+    limits.asking(2)
+    limits.unanswered(2)
     assert two.changes == 2
-    assignment.asking(2)
-    assignment.answered(two, 2, 2, 2.0)
+    limits.asking(2)
+    limits.answered(two, 2, 2, 2.0)
     for job in "abcd":
-        assignment.ended(job, 3.0)
+        limits.ended(job, 3.0)
         assert not one.stopped
-    assignment.ended("e", 3.0)
+    limits.ended("e", 3.0)
     assert (one.stopped, two.stopped) == (1, 1)
 
 
 def test_a_burst_does_not_wait_for_a_member_that_has_left() -> None:
-    assignment, (one, two) = assigned(2, burst=True)
-    assignment.asking(5)
-    assignment.answered(one, 5, 1, 1.0)
-    assignment.asking(5)
-    assignment.answered(two, 5, 0, 1.5)
-    assignment.leave(one, 1, 2.0)  # cut off: its job may have enqueued for two until then
+    limits, (one, two) = assigned(2, burst=True)
+    limits.asking(5)
+    limits.answered(one, 5, 1, 1.0)
+    limits.asking(5)
+    limits.answered(two, 5, 0, 1.5)
+    limits.leave(one, 1, 2.0)  # cut off: its job may have enqueued for two until then
     assert (one.stopped, two.stopped, two.looks) == (0, 0, 1)
-    assignment.asking(5)
-    assignment.answered(two, 5, 0, 2.5)
+    limits.asking(5)
+    limits.answered(two, 5, 0, 2.5)
     assert (one.stopped, two.stopped) == (0, 1)
 
 
 def test_a_member_that_leaves_with_nothing_to_do_ends_the_wait_for_it() -> None:
-    assignment, (one, two) = assigned(2, burst=True)
-    assignment.asking(5)
-    assignment.answered(two, 5, 0, 1.0)
+    limits, (one, two) = assigned(2, burst=True)
+    limits.asking(5)
+    limits.answered(two, 5, 0, 1.0)
     assert not two.stopped
-    assignment.leave(one, 0, 2.0)
+    limits.leave(one, 0, 2.0)
     assert (one.stopped, two.stopped) == (0, 1)
-    assignment.leave(two, 0, 3.0)
+    limits.leave(two, 0, 3.0)
     assert two.stopped == 1
 
 
 def test_what_a_member_leaves_behind_counts_as_ended() -> None:
-    assignment, (one, two) = assigned(2, max_jobs=3)
-    assignment.asking(3)
-    assignment.answered(one, 3, 2, 1.0)
-    assignment.leave(one, 2, 2.0)
-    assert assignment.allowed(9) == 1
-    assignment.asking(1)
-    assignment.answered(two, 1, 1, 3.0)
-    assignment.ended("c", 4.0)
+    limits, (one, two) = assigned(2, max_jobs=3)
+    limits.asking(3)
+    limits.answered(one, 3, 2, 1.0)
+    limits.leave(one, 2, 2.0)
+    assert limits.allowed(9) == 1
+    limits.asking(1)
+    limits.answered(two, 1, 1, 3.0)
+    limits.ended("c", 4.0)
     assert two.stopped == 1
 
 
@@ -148,7 +148,7 @@ def test_what_a_member_leaves_behind_counts_as_ended() -> None:
 )
 def test_impossible_numbers(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="max_jobs"):
-        Assignment(max_jobs=value)
+        RunLimits(max_jobs=value)
 
 
 @given(st.data())
@@ -156,7 +156,7 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
     """A model with queues: jobs enqueue others anywhere while they run. A run that ends has left nothing."""
     count = data.draw(st.integers(1, 3))
     limit = data.draw(st.none() | st.integers(1, 8))
-    assignment, members = assigned(count, burst=True, max_jobs=limit)
+    limits, members = assigned(count, burst=True, max_jobs=limit)
     queues = [data.draw(st.integers(0, 3)) for _ in members]
     seeds = data.draw(st.integers(0, 6))  # jobs that running ones may still enqueue
     claims: dict[int, tuple[int, int, float]] = {}  # member -> asked, got, sent_at
@@ -164,10 +164,10 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
     now = 0.0
     present = set(range(count))
     for _ in range(200):
-        if not present or any(member.stopped for member in members):
+        if not present or any(participant.stopped for participant in members):
             break
         now += 1.0
-        steps = [("claim", n) for n in present if n not in claims and assignment.allowed(2)]
+        steps = [("claim", n) for n in present if n not in claims and limits.allowed(2)]
         steps += [("answer", n) for n in claims]
         steps += [("leave", n) for n in present if n not in claims]
         steps += [("end", n) for n in range(count) if active] * 2
@@ -175,8 +175,8 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
             steps += [("enqueue", n) for n in range(count)]
         what, n = data.draw(st.sampled_from(steps))
         if what == "claim":
-            asked = assignment.allowed(2)
-            assignment.asking(asked)
+            asked = limits.allowed(2)
+            limits.asking(asked)
             got = min(asked, queues[n])  # the server decides when it is sent, and the answer comes later
             queues[n] -= got
             claims[n] = (asked, got, now)
@@ -184,23 +184,23 @@ def test_any_order_of_events_ends_quiet_and_within_the_limit(data: st.DataObject
             asked, got, sent_at = claims.pop(n)
             taken += got
             active += got
-            assignment.answered(members[n], asked, got, sent_at)
+            limits.answered(members[n], asked, got, sent_at)
         elif what == "end":
             active -= 1
             ended += 1
-            assignment.ended(str(ended), now)
+            limits.ended(str(ended), now)
         elif what == "leave":
             present.remove(n)
             unsettled = data.draw(st.integers(0, active))
             active -= unsettled
             ended += unsettled
-            assignment.leave(members[n], unsettled, now)
+            limits.leave(members[n], unsettled, now)
         else:
             seeds -= 1
             queues[n] += 1
     assert limit is None or taken <= limit
-    if any(member.stopped for member in members):
-        assert [member.stopped for member in members] == [int(n in present) for n in range(count)]
+    if any(participant.stopped for participant in members):
+        assert [participant.stopped for participant in members] == [int(n in present) for n in range(count)]
         if limit is None or ended < limit:
             assert not active
             assert sum(queues[n] for n in present) == 0
