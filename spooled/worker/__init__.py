@@ -6,7 +6,7 @@ from spooled.worker import SpooledWorker
 
 from spooled.codec import PayloadError
 from spooled.worker._async_worker import AsyncSpooledWorker
-from spooled.worker._bridge import engine_client
+from spooled.worker._engine_transport import worker_client
 from spooled.worker._io_loop import engine_loop
 from spooled.worker._results import FallbackResult
 from spooled.worker._wakeups import Wakeups
@@ -94,7 +94,7 @@ __all__ = [
     "WorkerHealth",
     "WorkerState",
     "current_job",
-    "engine_client",
     "engine_loop",
     "run_workers",
+    "worker_client",
 ]

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from spooled.worker._base_worker import BaseWorker
-from spooled.worker._bridge import Bridge, wants_fast
+from spooled.worker._engine_transport import EngineTransport, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._run_limits import RunLimits
@@ -132,9 +132,9 @@ class AsyncSpooledWorker(BaseWorker):
             loop = asyncio.get_running_loop()
             options = self._options
             fast = wants_fast(self._client, options.transport)
-            bridge = Bridge(self._client, [options.concurrency], options.transport, loop)
+            transports = EngineTransport(self._client, [options.concurrency], options.transport, loop)
             io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, bridge, loop, limits or RunLimits())
+            self._prepare(run, io, transports, loop, limits or RunLimits())
             io.start()
             run.launched()
         except BaseException:
@@ -149,7 +149,7 @@ class AsyncSpooledWorker(BaseWorker):
         self,
         run: WorkerRun,
         io: IoThread,
-        bridge: Bridge,
+        transports: EngineTransport,
         loop: asyncio.AbstractEventLoop,
         limits: RunLimits,
     ) -> None:
@@ -157,7 +157,7 @@ class AsyncSpooledWorker(BaseWorker):
         runner = MixedRunner(self._plain_runner(label), LoopRunner(loop))
         done = loop.create_future()
         run.done = done
-        self._enter(run, io, bridge, runner, LoopSink(self._events, loop), loop, limits)
+        self._enter(run, io, transports, runner, LoopSink(self._events, loop), loop, limits)
         run.ending.on_finished(lambda: _resolve_on(loop, done))
 
     async def _finish(self, run: WorkerRun) -> None:

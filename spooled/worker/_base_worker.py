@@ -11,8 +11,8 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from spooled._async._session import AsyncSession
 from spooled.client import AsyncSpooledClient, SpooledClient
-from spooled.worker._bridge import Bridge, Client
 from spooled.worker._engine import Engine, OpenWakeups
+from spooled.worker._engine_transport import Client, EngineTransport
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._forks import end_forks, end_forks_async
 from spooled.worker._io_thread import IoThread
@@ -229,7 +229,7 @@ class BaseWorker:
         self,
         run: WorkerRun,
         io: IoThread,
-        bridge: Bridge,
+        transports: EngineTransport,
         runner: Runner,
         sink: EventSink,
         user_loop: asyncio.AbstractEventLoop | None,
@@ -251,7 +251,7 @@ class BaseWorker:
             runner,
             dispatcher,
             limits,
-            open_session=bridge.open,
+            open_session=transports.open,
             longest_wait=self._client.config.max_retry_after,
             open_wakeups=self._wakeups_opener(user_loop, limits),
         )

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from spooled.worker._base_worker import BaseWorker, WorkerKeywords
-from spooled.worker._bridge import Bridge, Client, wants_fast
+from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import check_handler, is_plain, name_of
@@ -187,9 +187,9 @@ class SpooledWorker(BaseWorker):
         try:
             options = self._options
             fast = wants_fast(self._client, options.transport)
-            bridge = Bridge(self._client, [options.concurrency], options.transport, None)
+            transports = EngineTransport(self._client, [options.concurrency], options.transport, None)
             io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, bridge, limits or RunLimits())
+            self._prepare(run, io, transports, limits or RunLimits())
             io.start()
             run.launched()
         except BaseException:
@@ -204,13 +204,13 @@ class SpooledWorker(BaseWorker):
         self,
         run: WorkerRun,
         io: IoThread,
-        bridge: Bridge,
+        transports: EngineTransport,
         limits: RunLimits,
         runner: CallerRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         runs = runner or self._plain_runner(label)
-        self._enter(run, io, bridge, runs, ThreadSink(self._events, f"{label}-events"), None, limits)
+        self._enter(run, io, transports, runs, ThreadSink(self._events, f"{label}-events"), None, limits)
 
     def _drain(self, run: WorkerRun) -> None:
         run.launched()

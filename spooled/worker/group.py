@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar, overload
 
 from spooled.worker._async_worker import AsyncSpooledWorker, Stopping
 from spooled.worker._base_worker import BaseWorker
-from spooled.worker._bridge import Bridge, Client, wants_fast
+from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._run_limits import RunLimits
@@ -378,13 +378,13 @@ def _check(workers: tuple[BaseWorker, ...]) -> None:
 
 def _shared_io(
     workers: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
-) -> tuple[IoThread, dict[tuple[Client, str], Bridge]]:
+) -> tuple[IoThread, dict[tuple[Client, str], EngineTransport]]:
     together: dict[tuple[Client, str], list[int]] = {}
     for worker in workers:
         together.setdefault(_sharing(worker), []).append(worker._options.concurrency)
     fast = any(wants_fast(client, transport) for client, transport in together)
     bridges = {
-        (client, transport): Bridge(client, concurrencies, transport, loop)
+        (client, transport): EngineTransport(client, concurrencies, transport, loop)
         for (client, transport), concurrencies in together.items()
     }
     return IoThread("spooled-io", new_io_loop(fast=fast)), bridges

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from spooled import AsyncSpooledClient, SpooledError, errors
-from spooled.worker import engine_client
+from spooled.worker import worker_client
 from spooled_contrib.kombu import _threads
 from spooled_contrib.kombu._threads import Outcome
 from spooled_contrib.kombu._url import Address, Options
@@ -136,7 +136,7 @@ class ClientThread:
     async def _main(self, started: Outcome[AsyncSpooledClient]) -> None:
         options = self.options
         try:
-            client = engine_client(self.config, connections=options.connections, transport=options.transport)
+            client = worker_client(self.config, connections=options.connections, transport=options.transport)
         except BaseException as error:
             started.set_exception(error)
             return

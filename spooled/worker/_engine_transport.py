@@ -69,7 +69,7 @@ class SharedTransport:
             await self._inner.aclose()
 
 
-class Bridge:
+class EngineTransport:
     """Makes the sessions of the engines that run on one I/O loop for one client.
 
     Args:
@@ -116,7 +116,7 @@ class Bridge:
         return own if self._user_loop is None else LoopTransport(own, self._user_loop)
 
 
-def engine_client(
+def worker_client(
     config: ClientConfig, *, connections: int = SPARE_CONNECTIONS, transport: str = "auto"
 ) -> AsyncSpooledClient:
     """Return a client that talks as the engines of workers do.
