@@ -95,16 +95,16 @@ class _Waiting:
         return self._executions.pop(execution, execution) is None
 
 
-class CallerRunner:
-    """Runs plain functions one after the other in the thread that calls `Desk.serve`. For tests.
+class CallerThreadRunner:
+    """Runs plain functions one after the other in the thread that calls `CallerThreadQueue.serve`. For tests.
 
     Several workers may share a desk, and so the thread.
     """
 
     overtime = 0.0
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, caller_queue: CallerThreadQueue) -> None:
+        self._desk = caller_queue
         self._done: LoopQueue[Finished] | None = None
         self._scopes = JobScopes(on_loop=False)
         self._waiting = _Waiting()
@@ -181,14 +181,14 @@ class CallerRunner:
             raise interruption
 
 
-class Desk:
+class CallerThreadQueue:
     """Passes handlers to the thread that serves."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[CallerRunner, Execution] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[CallerThreadRunner, Execution] | None] = queue.SimpleQueue()
         self._closed = False
 
-    def put(self, runner: CallerRunner, execution: Execution) -> None:
+    def put(self, runner: CallerThreadRunner, execution: Execution) -> None:
         """Have a handler run. Called on the I/O loop."""
         self._queue.put((runner, execution))
         if self._closed:

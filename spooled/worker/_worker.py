@@ -12,7 +12,7 @@ from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._routing import check_handler, is_plain, name_of
 from spooled.worker._run_limits import RunLimits
-from spooled.worker._runners import CallerRunner
+from spooled.worker._runners import CallerThreadRunner
 from spooled.worker._sinks import ThreadSink
 from spooled.worker._worker_run import WorkerRun
 from spooled.worker.context import JobContext
@@ -206,7 +206,7 @@ class SpooledWorker(BaseWorker):
         io: IoThread,
         transports: EngineTransport,
         limits: RunLimits,
-        runner: CallerRunner | None = None,
+        runner: CallerThreadRunner | None = None,
     ) -> None:
         label = f"spooled-{self._options.queue_name}"
         runs = runner or self._plain_runner(label)

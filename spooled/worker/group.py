@@ -16,7 +16,7 @@ from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
 from spooled.worker._run_limits import RunLimits
-from spooled.worker._runners import CallerRunner, Desk
+from spooled.worker._runners import CallerThreadQueue, CallerThreadRunner
 from spooled.worker._signals import signal_handlers
 from spooled.worker._worker import SpooledWorker
 from spooled.worker._worker_run import WorkerRun
@@ -185,18 +185,18 @@ class WorkerGroup(_Group):
 
     def _run_here(self, limits: RunLimits) -> None:
         """As `_run`, with the handlers in this thread, one after the other."""
-        desk = Desk()
-        self._launch(limits, desk=desk)
+        caller_queue = CallerThreadQueue()
+        self._launch(limits, caller_queue=caller_queue)
         runs = self._runs
         for run in runs:
             run.ending.on_finished(
-                lambda: desk.finish() if all(one.ending.finished for one in runs) else None
+                lambda: caller_queue.finish() if all(one.ending.finished for one in runs) else None
             )
         try:
-            desk.serve()
+            caller_queue.serve()
             self._wait()
         except BaseException:
-            desk.close()
+            caller_queue.close()
             self._request_stop(0.0)
             self._wait()
             raise
@@ -206,25 +206,25 @@ class WorkerGroup(_Group):
         self,
         limits: RunLimits | None = None,
         runs: tuple[WorkerRun, ...] | None = None,
-        desk: Desk | None = None,
+        caller_queue: CallerThreadQueue | None = None,
     ) -> None:
         """Start in the background.
 
         Args:
             limits: How much there is to do.
             runs: Those of the workers, if they have begun.
-            desk: Where handlers run, if not in threads.
+            caller_queue: Where handlers run, if not in threads.
         """
         if runs is None:
             runs = self._new_runs()
             self._begin(runs)
         io: IoThread | None = None
         try:
-            io, bridges = _shared_io(self.workers, None)
+            io, transports = _shared_io(self.workers, None)
             limits = limits or RunLimits()
             for worker, run in zip(self.workers, runs, strict=True):
-                runner = None if desk is None else CallerRunner(desk)
-                worker._prepare(run, io, bridges[_sharing(worker)], limits, runner)
+                runner = None if caller_queue is None else CallerThreadRunner(caller_queue)
+                worker._prepare(run, io, transports[_sharing(worker)], limits, runner)
             _stop_together(runs)
             io.start()
             _launched(runs)
@@ -320,10 +320,10 @@ class AsyncWorkerGroup(_Group):
         self._begin(runs)
         io: IoThread | None = None
         try:
-            io, bridges = _shared_io(self.workers, loop)
+            io, transports = _shared_io(self.workers, loop)
             limits = limits or RunLimits()
             for worker, run in zip(self.workers, runs, strict=True):
-                worker._prepare(run, io, bridges[_sharing(worker)], loop, limits)
+                worker._prepare(run, io, transports[_sharing(worker)], loop, limits)
             _stop_together(runs)
             io.start()
             _launched(runs)
@@ -383,11 +383,11 @@ def _shared_io(
     for worker in workers:
         together.setdefault(_sharing(worker), []).append(worker._options.concurrency)
     fast = any(wants_fast(client, transport) for client, transport in together)
-    bridges = {
+    transports = {
         (client, transport): EngineTransport(client, concurrencies, transport, loop)
         for (client, transport), concurrencies in together.items()
     }
-    return IoThread("spooled-io", new_io_loop(fast=fast)), bridges
+    return IoThread("spooled-io", new_io_loop(fast=fast)), transports
 
 
 def _sharing(worker: BaseWorker) -> tuple[Client, str]:
