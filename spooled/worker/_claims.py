@@ -11,7 +11,7 @@ from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._log import WorkerLogger
-from spooled.worker._pacing import LINGER, LINGERS, Tempo
+from spooled.worker._pacing import BATCH_WAIT, BATCH_WAITS, Tempo
 from spooled.worker._run_limits import Participant, RunLimits
 from spooled.worker.events import ErrorEvent
 from spooled.worker.middleware import ClaimInfo
@@ -28,7 +28,7 @@ class WorkerClaims:
         queue_name: Named in what is told.
         tempo: Learns how long claims take.
         room: How many jobs could be taken now.
-        linger: Whether to wait for more room before a claim of so many jobs.
+        should_wait: Whether to wait for more room before a claim of so many jobs.
         begin: Takes a claimed job, and the loop's time when its claim was sent. False when it has the job under that
             lease already.
         refused: Told when the server refuses for good.
@@ -45,7 +45,7 @@ class WorkerClaims:
         tempo: Tempo,
         *,
         room: Callable[[], int],
-        linger: Callable[[int], bool],
+        should_wait: Callable[[int], bool],
         begin: Callable[[ClaimedJob, float], bool],
         refused: Callable[[SpooledError], None],
         limits: RunLimits,
@@ -57,7 +57,7 @@ class WorkerClaims:
         self._queue_name = queue_name
         self._tempo = tempo
         self._room = room
-        self._linger = linger
+        self._should_wait = should_wait
         self._begin = begin
         self._refused = refused
         self._run_limits = limits
@@ -73,10 +73,10 @@ class WorkerClaims:
 
     async def gather(self) -> None:
         """See `ClaimSource`."""
-        for _ in range(LINGERS):
-            if not self._linger(self._room()):
+        for _ in range(BATCH_WAITS):
+            if not self._should_wait(self._room()):
                 break
-            await asyncio.sleep(LINGER)
+            await asyncio.sleep(BATCH_WAIT)
 
     async def claim(self, limit: int) -> int:
         """See `ClaimSource`."""

@@ -29,7 +29,7 @@ from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._outcome import Failure, Outcome, Reenqueue, describe_error, fit_error
-from spooled.worker._pacing import Load, Tempo, claim_size, worth_lingering
+from spooled.worker._pacing import Load, Tempo, claim_size, should_batch
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._run_limits import RunLimits
@@ -140,7 +140,7 @@ class Engine:
             options.queue_name,
             self._tempo,
             room=self._room,
-            linger=lambda size: worth_lingering(size, options.concurrency, len(self._acks)),
+            should_wait=lambda size: should_batch(size, options.concurrency, len(self._acks)),
             begin=self._begin,
             refused=self._refused,
             limits=limits,

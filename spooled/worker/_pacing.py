@@ -255,14 +255,14 @@ def claim_size(concurrency: int, load: Load, *, ahead: int = 0, acks_under_way: 
     return max(0, min(free, accepted, CLAIM_LIMIT))
 
 
-LINGER = 0.001
+BATCH_WAIT = 0.001
 """Seconds after which a small claim that waits for company looks again; far less than a request takes."""
 
-LINGERS = 5
+BATCH_WAITS = 5
 """How often it looks again before it goes out as it is."""
 
 
-def worth_lingering(size: int, concurrency: int, unsettled: int) -> bool:
+def should_batch(size: int, concurrency: int, unsettled: int) -> bool:
     """Whether to wait a moment before a claim of `size` jobs.
 
     Acks on their way mean that handlers are quick: more slots are about to get free, and one claim for all of them

@@ -15,7 +15,7 @@ from spooled.worker._pacing import (
     Load,
     Tempo,
     claim_size,
-    worth_lingering,
+    should_batch,
 )
 
 
@@ -326,6 +326,6 @@ def test_a_relaxed_pacer_asks_an_empty_queue_rarely_and_goes_back_when_told():
 
 
 def test_a_small_claim_waits_for_company_only_while_acks_are_on_their_way():
-    assert worth_lingering(5, concurrency=10, unsettled=1)
-    assert not worth_lingering(8, concurrency=10, unsettled=1)
-    assert not worth_lingering(1, concurrency=10, unsettled=0)
+    assert should_batch(5, concurrency=10, unsettled=1)
+    assert not should_batch(8, concurrency=10, unsettled=1)
+    assert not should_batch(1, concurrency=10, unsettled=0)
