@@ -281,12 +281,12 @@ class BaseWorker:
             return None
 
         def open_wakeups(
-            session: AsyncSession, hint: Callable[[str | None], None], healthy: Callable[[bool], None]
+            session: AsyncSession, wake: Callable[[str | None], None], healthy: Callable[[bool], None]
         ) -> Wakeups:
             return Wakeups(
                 session.config,
                 self._options.queue_name,
-                hint=hint,
+                wake=wake,
                 healthy=healthy,
                 transport=transport,
                 credentials=session.credentials,

@@ -239,7 +239,7 @@ class Engine:
     def _listening(self, healthy: bool) -> None:
         """New jobs are announced from now on, or not any more."""
         if self._options.wakeups is True:
-            self._claimer.relax(healthy)
+            self._claimer.set_push_active(healthy)
 
     def _duty_ended(self, duty: asyncio.Task[None]) -> None:
         """End a worker that has lost one of its parts: it would look alive, and keep leases, and not work."""
@@ -255,7 +255,7 @@ class Engine:
 
     def poll_now(self) -> None:
         """Look at once whether the queue is still empty."""
-        self._claimer.hint()
+        self._claimer.wake()
 
     async def _open_runner(self) -> bool:
         """Return whether handlers can run; False when a stop was requested first."""

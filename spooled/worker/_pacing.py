@@ -22,7 +22,7 @@ FIRST_PAUSE = 0.05
 FAILURE_CAP = 15.0
 """The longest wait in seconds between claims while the server cannot be reached."""
 
-RELAXED_PAUSE = 20.0
+PUSH_PAUSE = 20.0
 """The longest pause in seconds while something else tells of new jobs. Not everything is told: what becomes due by
 time, or comes back from a dead worker, is only found by asking."""
 
@@ -80,12 +80,12 @@ class ClaimPacer:
         # Never earlier than the server said; a little later, so that a fleet spreads out.
         self._pause = delay if retry_after is None else retry_after + min(delay, 1.0)
 
-    def relax(self, relaxed: bool) -> None:
+    def set_push_active(self, active: bool) -> None:
         """Whether something else tells of new jobs, so that an empty queue may be asked less often."""
-        self._idle.cap = max(self._poll_interval, RELAXED_PAUSE) if relaxed else self._poll_interval
-        self._pause = self._pause if relaxed or self._failing.steps else min(self._pause, self._poll_interval)
+        self._idle.cap = max(self._poll_interval, PUSH_PAUSE) if active else self._poll_interval
+        self._pause = self._pause if active or self._failing.steps else min(self._pause, self._poll_interval)
 
-    def hint(self) -> bool:
+    def wake(self) -> bool:
         """Something says that there is work: look at once. False when a failing server is rather left alone.
 
         It does not make the looks after it any quicker: another worker may have been faster, and then there is

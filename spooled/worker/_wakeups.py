@@ -47,7 +47,7 @@ HOPELESS_DELAY = 600.0
 """Seconds until the next try at a server that has no such stream, or none for this key."""
 
 BEAT = 0.01
-"""Seconds between two hints at least: what comes in between is one hint. Each worker has its own beat, so a fleet
+"""Seconds between two calls of `wake` at least: what comes in between is one. Each worker has its own beat, so a fleet
 that hears of one job does not ask for it at the same instant."""
 
 RETRY_BEAT = 0.25
@@ -161,9 +161,9 @@ class Wakeups:
     Args:
         config: Address and credentials.
         queue_name: The queue; None for all.
-        hint: Called with the name of a queue that may have a job to claim, and with None, for whichever, whenever the
+        wake: Called with the name of a queue that may have a job to claim, and with None, for whichever, whenever the
             stream opens.
-        healthy: Called with True when the stream opens, before the hint, and with False when it is gone.
+        healthy: Called with True when the stream opens, before `wake`, and with False when it is gone.
         transport: A transport of the user's for which `can_listen` is true, or None.
         credentials: Those of a session, so that an access token it renews is used here too.
             Default: the configuration's.
@@ -176,7 +176,7 @@ class Wakeups:
         config: ClientConfig,
         queue_name: str | None,
         *,
-        hint: Callable[[str | None], None],
+        wake: Callable[[str | None], None],
         healthy: Callable[[bool], None],
         transport: AsyncUserTransport | None = None,
         credentials: Credentials | None = None,
@@ -185,7 +185,7 @@ class Wakeups:
     ) -> None:
         self._config = config
         self._queue_name = queue_name
-        self._hint = hint
+        self._wake = wake
         self._tell = healthy
         self._transport = transport
         self._credentials = credentials or Credentials(config)
@@ -286,7 +286,7 @@ class Wakeups:
             # Not reading meanwhile makes one large chunk, cheaply read, out of many small ones.
             await asyncio.sleep(next_beat(now, BEAT, self._phase) - now)
             for queue_name in at_once:
-                self._hint(queue_name)
+                self._wake(queue_name)
 
     def _plan(self, queue_name: str, when: float) -> None:
         moment = next_beat(when, RETRY_BEAT, self._phase)
@@ -296,7 +296,7 @@ class Wakeups:
 
     def _ring(self, moment: float, queue_name: str) -> None:
         del self._planned[moment, queue_name]
-        self._hint(queue_name)
+        self._wake(queue_name)
 
     # --- the state of the stream ----------------------------------------------------------------------------
 
@@ -307,7 +307,7 @@ class Wakeups:
             self._said_lost = False
             logger.info("%s: new jobs are announced again", self._what)
         self._tell(True)
-        self._hint(None)
+        self._wake(None)
 
     def _lasted(self) -> float:
         return asyncio.get_running_loop().time() - self._opened_at if self._healthy else 0.0

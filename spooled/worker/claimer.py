@@ -57,7 +57,7 @@ class Claimer:
         self._pacer = ClaimPacer(poll_interval)
         self._stopping = False
         self._freed = asyncio.Event()
-        self._hinted = asyncio.Event()
+        self._woken = asyncio.Event()
         self._at_once = False
         self._last_failure: SpooledError | None = None
 
@@ -70,26 +70,26 @@ class Claimer:
         """Claim no more. A claim in flight is not cut off: its jobs are leased to us already."""
         self._stopping = True
         self._freed.set()
-        self._hinted.set()
+        self._woken.set()
 
     def freed(self) -> None:
         """There may be more room than before."""
         self._freed.set()
 
-    def hint(self) -> None:
+    def wake(self) -> None:
         """There may be work; do not wait for the end of the pause."""
         self._at_once = True
-        self._hinted.set()
+        self._woken.set()
 
     def announced(self) -> None:
         """There is a new job, if no other worker has taken it; look as soon as the pacer finds right."""
-        self._hinted.set()
+        self._woken.set()
 
-    def relax(self, relaxed: bool) -> None:
+    def set_push_active(self, active: bool) -> None:
         """Poll rarely, because all new jobs are announced (True), or as the poll interval says (False)."""
-        self._pacer.relax(relaxed)
-        if not relaxed:
-            self.hint()
+        self._pacer.set_push_active(active)
+        if not active:
+            self.wake()
 
     async def run(self) -> None:
         """Claim until `stop` is called, or the task is cancelled."""
@@ -109,19 +109,19 @@ class Claimer:
                 self._source.claim_failed(error, when, refused=False)
 
     async def _sit_out_the_pause(self) -> None:
-        """Wait before the next claim, for as long as the pacer says or until a hint that it heeds."""
+        """Wait before the next claim, for as long as the pacer says or until it is woken in a way that the pacer heeds."""
         now = asyncio.get_running_loop().time
         until = now() + self._pacer.pause
         while not self._stopping and (left := until - now()) > 0:
             try:
                 async with asyncio.timeout(left):
-                    await self._hinted.wait()
+                    await self._woken.wait()
             except TimeoutError:
                 return
-            self._hinted.clear()
+            self._woken.clear()
             if self._at_once:
                 self._at_once = False
-                self._pacer.hint()
+                self._pacer.wake()
             else:
                 self._pacer.announced()
             until = min(until, now() + self._pacer.pause)
@@ -131,8 +131,8 @@ class Claimer:
         asked = self._source.room()
         if not asked or self._stopping:
             return
-        # What is hinted at from here on may come too late for this claim; it cuts the pause after it short.
-        self._hinted.clear()
+        # What wakes from here on may come too late for this claim; it cuts the pause after it short.
+        self._woken.clear()
         self._at_once = False
         try:
             got = await self._source.claim(asked)

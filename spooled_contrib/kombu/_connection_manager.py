@@ -234,7 +234,7 @@ class ConnectionManager:
         self._prefetchers.add(prefetcher)
         if not self._listens and self.options.wakeups == "auto":
             self._listens = True
-            wakeups = Wakeups(self.thread.config, None, hint=self._announced, healthy=lambda _: None)
+            wakeups = Wakeups(self.thread.config, None, wake=self._announced, healthy=lambda _: None)
             self.start(wakeups.run)
 
     def _announced(self, queue_name: str | None) -> None:

@@ -323,7 +323,7 @@ def test_max_retry_after_is_an_option_with_a_variable(monkeypatch: pytest.Monkey
 async def test_wake_ups_do_not_stay_away_longer(proxy: FaultProxy, connect: Connect):
     proxy.on("events", asks("1000000000"))
     config = connect(max_retry_after=5.0).config
-    wakeups = Wakeups(config, "q", hint=lambda _: None, healthy=lambda _: None)
+    wakeups = Wakeups(config, "q", wake=lambda _: None, healthy=lambda _: None)
     from spooled._http._streams import StreamTransport
 
     connection = StreamTransport(config, None)

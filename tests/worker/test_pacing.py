@@ -9,7 +9,7 @@ from spooled.worker._pacing import (
     CLAIM_LIMIT,
     FAILURE_CAP,
     FIRST_PAUSE,
-    RELAXED_PAUSE,
+    PUSH_PAUSE,
     RESULTS_LIMIT,
     ClaimPacer,
     Load,
@@ -88,10 +88,10 @@ def test_a_time_to_wait_that_the_server_names_is_never_cut(retry_after: float, e
 def test_a_hint_of_work_ends_an_idle_pause_but_not_a_back_off():
     pacer = steady()
     pacer.claimed(asked=1, got=0)
-    pacer.hint()
+    pacer.wake()
     assert pacer.pause == 0
     pacer.failed(retry_after=30)
-    pacer.hint()
+    pacer.wake()
     assert pacer.pause >= 30
 
 
@@ -300,7 +300,7 @@ def test_announcements_that_come_before_the_look_change_nothing():
 def test_looks_that_were_not_announced_do_not_count_as_vain():
     pacer = steady()
     for _ in range(8):
-        pacer.hint()
+        pacer.wake()
         pacer.claimed(asked=1, got=0)
     pacer.announced()
     assert pacer.pause == 0
@@ -315,11 +315,11 @@ def test_an_announcement_does_not_end_a_back_off():
 
 def test_a_relaxed_pacer_asks_an_empty_queue_rarely_and_goes_back_when_told():
     pacer = steady(poll_interval=1.0)
-    pacer.relax(True)
+    pacer.set_push_active(True)
     for _ in range(20):
         pacer.claimed(asked=1, got=0)
-    assert pacer.pause == RELAXED_PAUSE
-    pacer.relax(False)
+    assert pacer.pause == PUSH_PAUSE
+    pacer.set_push_active(False)
     assert pacer.pause == 1.0
     pacer.claimed(asked=1, got=0)
     assert pacer.pause == 1.0

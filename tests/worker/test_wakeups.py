@@ -72,7 +72,7 @@ class Listening:
         self.wakeups = Wakeups(
             ClientConfig(api_key=key, base_url=url),
             "q",
-            hint=lambda _: self.told.put_nowait("hint"),
+            wake=lambda _: self.told.put_nowait("hint"),
             healthy=self.told.put_nowait,
             reconnects=Quick(self.told),
             **options,
