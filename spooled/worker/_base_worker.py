@@ -20,7 +20,7 @@ from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._process_pool import ProcessRunner
 from spooled.worker._process_references import check_not_loading, dump_handlers
-from spooled.worker._routing import Prepare, Routes, is_plain
+from spooled.worker._routing import Prepare, Routes, is_sync
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import Runner
 from spooled.worker._sinks import EventSink
@@ -198,7 +198,7 @@ class BaseWorker:
             RuntimeError: They are to run in child processes, which could not find them.
         """
         options = self._options
-        plain = any(is_plain(handler) for handler in self._routes)
+        plain = any(is_sync(handler) for handler in self._routes)
         if options.isolation == "process" and not plain:
             logger.warning(
                 "worker of queue %s: isolation='process' is for plain functions; its coroutines run on the event loop",

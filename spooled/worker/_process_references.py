@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from spooled.worker._forks import end_forks
 from spooled.worker._options import WorkerOptions
-from spooled.worker._routing import BoundRoutes, Routes, is_plain, name_of
+from spooled.worker._routing import BoundRoutes, Routes, is_sync, name_of
 from spooled.worker.middleware import Middleware, runs_around_handlers, tell_no_acks, wrap_handler
 
 _MAIN = "__main__"
@@ -73,7 +73,7 @@ def dump_handlers(worker: _Worker) -> bytes:
     """
     handlers = []
     for handler, job_type, payload in worker._routes.registered():
-        if is_plain(handler):
+        if is_sync(handler):
             name = f"handler {name_of(handler)}"
             advice = "define it with `def` at the top of a module"
             dumped = _dump(handler, name, advice, _why_not_found(handler))

@@ -99,7 +99,7 @@ class Routes:
         """
 
         def route(handler: Callable[[Any], Any]) -> Route:
-            plain = is_plain(handler)
+            plain = is_sync(handler)
             prepare = functools.partial(prepare_result, codec=result_codec(result_type_of(handler)))
             return Route(wrap(_typed(handler, self._payloads[handler], plain), plain, prepare), plain)
 
@@ -131,7 +131,7 @@ class BoundRoutes:
         return f"{found}; this worker handles {known}"
 
 
-def is_plain(handler: Callable[[Any], Any]) -> bool:
+def is_sync(handler: Callable[[Any], Any]) -> bool:
     """Return whether no coroutine function is in a handler, however it is wrapped."""
     return not any(inspect.iscoroutinefunction(layer) for layer in _layers(handler))
 

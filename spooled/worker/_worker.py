@@ -10,7 +10,7 @@ from spooled.worker._base_worker import BaseWorker, WorkerKeywords
 from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
 from spooled.worker._io_loop import new_io_loop
 from spooled.worker._io_thread import IoThread
-from spooled.worker._routing import check_handler, is_plain, name_of
+from spooled.worker._routing import check_handler, is_sync, name_of
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import CallerThreadRunner
 from spooled.worker._sinks import ThreadSink
@@ -171,7 +171,7 @@ class SpooledWorker(BaseWorker):
 
     def _register(self, handler: Callable[[Any], Any], job_type: str | None, payload: Any = None) -> None:
         check_handler(handler)
-        if not is_plain(handler):
+        if not is_sync(handler):
             raise TypeError(
                 f"{name_of(handler)} is a coroutine function: use AsyncSpooledWorker for it, or declare it with a "
                 "plain def. If its decorator runs the coroutine, delete the decorator's `__wrapped__`"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from spooled.worker._results import prepare_result
-from spooled.worker._routing import check_handler, is_plain, name_of, result_type_of
+from spooled.worker._routing import check_handler, is_sync, name_of, result_type_of
 from spooled.worker.context import JobContext
 
 __all__ = ["HandlerSignature", "is_context", "prepare_result", "signature_of"]
@@ -77,7 +77,7 @@ def signature_of(function: Callable[..., Any]) -> HandlerSignature:
             default = parameter.default
     return HandlerSignature(
         name=name,
-        coroutine=not is_plain(function),
+        coroutine=not is_sync(function),
         first=first,
         payload_type=payload_type,
         default=default,

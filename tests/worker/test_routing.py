@@ -22,7 +22,7 @@ from spooled.worker import (
     SpooledWorker,
     current_job,
 )
-from spooled.worker._routing import is_plain, payload_type_of
+from spooled.worker._routing import is_sync, payload_type_of
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import wait_until
 from tests.worker.conftest import Outside
@@ -222,13 +222,13 @@ def test_a_type_that_cannot_be_found_is_an_error_that_says_what_to_do(client: Sp
 
 
 def test_what_runs_in_threads_and_what_does_not():
-    assert is_plain(send)
-    assert is_plain(functools.partial(send))
-    assert is_plain(PlainCallable())
-    assert is_plain(print)
-    assert not is_plain(send_async)
-    assert not is_plain(functools.partial(send_async))
-    assert not is_plain(AsyncCallable())
+    assert is_sync(send)
+    assert is_sync(functools.partial(send))
+    assert is_sync(PlainCallable())
+    assert is_sync(print)
+    assert not is_sync(send_async)
+    assert not is_sync(functools.partial(send_async))
+    assert not is_sync(AsyncCallable())
 
 
 def test_the_current_job_and_its_log_records(
