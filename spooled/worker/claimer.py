@@ -109,7 +109,7 @@ class Claimer:
                 self._source.claim_failed(error, when, refused=False)
 
     async def _sit_out_the_pause(self) -> None:
-        """Wait before the next claim, for as long as the pacer says or until it is woken in a way that the pacer heeds."""
+        """Wait before the next claim, for as long as the pacer says or until it is woken."""
         now = asyncio.get_running_loop().time
         until = now() + self._pacer.pause
         while not self._stopping and (left := until - now()) > 0:
