@@ -33,7 +33,7 @@ def request(number):
 requests = [threading.Thread(target=request, args=(number,)) for number in (1, 2)]
 for one in requests: one.start()
 for one in requests: one.join()
-sys.stdout.write(f"{len(sent)} sent\n")  # in one piece: others print too
+sys.stdout.write(f"{len(sent)} sent\\n")  # in one piece: others print too
 """
 
 
