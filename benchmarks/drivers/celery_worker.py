@@ -10,6 +10,8 @@ CONFIG = read_config()
 METER = Meter(CONFIG, forks=CONFIG["pool"] == "prefork")
 BROKER, KEY = CONFIG["url"], CONFIG["key"]
 if BROKER.startswith("http"):
+    import spooled_contrib.kombu  # noqa: F401 - makes its URLs known
+
     BROKER = f"spooled+{BROKER.replace('://', f'://:{KEY}@')}"
 app = Celery("bench", broker=BROKER)
 app.conf.update(

@@ -97,7 +97,9 @@ def publish_threaded() -> None:
     from spooled import SpooledClient
 
     client = SpooledClient(api_key=KEY, base_url=CONFIG["url"])
-    publish(CONFIG["jobs"], lambda number: client.jobs.create(queue_name=QUEUE, payload={"n": number}))
+    publish(
+        CONFIG["jobs"], lambda number: client.jobs.create({"queue_name": QUEUE, "payload": {"n": number}})
+    )
 
 
 async def publish_async() -> None:
@@ -107,7 +109,7 @@ async def publish_async() -> None:
         times = Times()
         for number in range(WARM_UP + CONFIG["jobs"]):
             with times:
-                await client.jobs.create(queue_name=QUEUE, payload={"n": number})
+                await client.jobs.create({"queue_name": QUEUE, "payload": {"n": number}})
         times.tell()
 
 
