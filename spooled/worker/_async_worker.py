@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from spooled.worker._base_worker import BaseWorker
-from spooled.worker._engine_transport import EngineTransport, wants_fast
-from spooled.worker._io_loop import new_io_loop
+from spooled.worker._engine_transport import EngineTransport
 from spooled.worker._io_thread import IoThread
+from spooled.worker._launch import launch
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import LoopRunner, MixedRunner
 from spooled.worker._sinks import LoopSink
@@ -126,38 +126,18 @@ class AsyncSpooledWorker(BaseWorker):
 
     def _launch(self, run: WorkerRun | None = None, limits: RunLimits | None = None) -> None:
         run = run or WorkerRun()
+        run.user_loop = asyncio.get_running_loop()
         self._begin(run)
-        io: IoThread | None = None
-        try:
-            loop = asyncio.get_running_loop()
-            options = self._options
-            fast = wants_fast(self._client, options.transport)
-            transports = EngineTransport(self._client, [options.concurrency], options.transport, loop)
-            io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, transports, loop, limits or RunLimits())
-            io.start()
-            run.launched()
-        except BaseException:
-            if io is None or io.close():
-                self._take_back(run)
-            else:
-                run.launched()
-                run.request_stop(0.0)
-            raise
+        name = f"spooled-{self.queue_name}-io"
+        launch([self], [run], limits or RunLimits(), name=name, stop=lambda: run.request_stop(0.0))
 
-    def _prepare(
-        self,
-        run: WorkerRun,
-        io: IoThread,
-        transports: EngineTransport,
-        loop: asyncio.AbstractEventLoop,
-        limits: RunLimits,
-    ) -> None:
-        label = f"spooled-{self._options.queue_name}"
-        runner = MixedRunner(self._plain_runner(label), LoopRunner(loop))
+    def _prepare(self, run: WorkerRun, io: IoThread, transports: EngineTransport, limits: RunLimits) -> None:
+        loop = run.user_loop
+        assert loop is not None
+        runner = MixedRunner(self._plain_runner(f"spooled-{self._options.queue_name}"), LoopRunner(loop))
         done = loop.create_future()
         run.done = done
-        self._enter(run, io, transports, runner, LoopSink(self._events, loop), loop, limits)
+        self._enter(run, io, transports, runner, LoopSink(self._events, loop), limits)
         run.ending.on_finished(lambda: _resolve_on(loop, done))
 
     async def _finish(self, run: WorkerRun) -> None:

@@ -215,6 +215,10 @@ class BaseWorker:
             max_memory=options.max_memory_per_child,
         )
 
+    def _prepare(self, run: WorkerRun, io: IoThread, transports: EngineTransport, limits: RunLimits) -> None:
+        """Put the parts of a run together, and have its engine run on `io`, once that starts."""
+        raise NotImplementedError
+
     def _take_back(self, run: WorkerRun) -> None:
         """Forget a run that has not come about."""
         if self._run is run:
@@ -232,7 +236,6 @@ class BaseWorker:
         transports: EngineTransport,
         runner: Runner,
         sink: EventSink,
-        user_loop: asyncio.AbstractEventLoop | None,
         limits: RunLimits,
     ) -> None:
         """Have an engine run on `io`, once that starts."""
@@ -253,7 +256,7 @@ class BaseWorker:
             limits,
             open_session=transports.open,
             longest_wait=self._client.config.max_retry_after,
-            open_wakeups=self._wakeups_opener(user_loop, limits),
+            open_wakeups=self._wakeups_opener(run.user_loop, limits),
         )
         run.runner, run.sink = runner, sink
         io.add(engine.run, run.ending)

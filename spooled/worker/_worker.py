@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from spooled.worker._base_worker import BaseWorker, WorkerKeywords
-from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
-from spooled.worker._io_loop import new_io_loop
+from spooled.worker._engine_transport import Client, EngineTransport
 from spooled.worker._io_thread import IoThread
+from spooled.worker._launch import launch
 from spooled.worker._routing import check_handler, is_sync, name_of
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import CallerThreadRunner
@@ -183,37 +183,17 @@ class SpooledWorker(BaseWorker):
     def _launch(self, limits: RunLimits | None = None) -> WorkerRun:
         run = WorkerRun()
         self._begin(run)
-        io: IoThread | None = None
-        try:
-            options = self._options
-            fast = wants_fast(self._client, options.transport)
-            transports = EngineTransport(self._client, [options.concurrency], options.transport, None)
-            io = IoThread(f"spooled-{options.queue_name}-io", new_io_loop(fast=fast))
-            self._prepare(run, io, transports, limits or RunLimits())
-            io.start()
-            run.launched()
-        except BaseException:
-            if io is None or io.close():
-                self._take_back(run)
-            else:
-                self._drain(run)
-            raise
+        name = f"spooled-{self.queue_name}-io"
+        launch([self], [run], limits or RunLimits(), name=name, stop=lambda: self._drain(run))
         return run
 
-    def _prepare(
-        self,
-        run: WorkerRun,
-        io: IoThread,
-        transports: EngineTransport,
-        limits: RunLimits,
-        runner: CallerThreadRunner | None = None,
-    ) -> None:
+    def _prepare(self, run: WorkerRun, io: IoThread, transports: EngineTransport, limits: RunLimits) -> None:
         label = f"spooled-{self._options.queue_name}"
-        runs = runner or self._plain_runner(label)
-        self._enter(run, io, transports, runs, ThreadSink(self._events, f"{label}-events"), None, limits)
+        caller = run.caller_queue
+        runner = self._plain_runner(label) if caller is None else CallerThreadRunner(caller)
+        self._enter(run, io, transports, runner, ThreadSink(self._events, f"{label}-events"), limits)
 
     def _drain(self, run: WorkerRun) -> None:
-        run.launched()
         run.request_stop(None)
         try:
             run.ending.wait()

@@ -13,7 +13,7 @@ from spooled.worker._completion import Completion
 if TYPE_CHECKING:
     from spooled.worker._engine import Engine
     from spooled.worker._io_thread import IoThread
-    from spooled.worker._runners import Runner
+    from spooled.worker._runners import CallerThreadQueue, Runner
 
 
 class WorkerRun:
@@ -21,6 +21,10 @@ class WorkerRun:
 
     `request_stop` may be called at any moment, from any thread and from a signal handler: before there is an engine,
     requests are kept for it. Nothing here takes a lock, which a signal handler could find taken by what it interrupts.
+
+    Args:
+        user_loop: The loop that an asynchronous worker was started on.
+        caller_queue: Where plain handlers run, if not in threads or processes.
 
     Attributes:
         ending: Finished when the run has ended, or has not come about.
@@ -32,7 +36,13 @@ class WorkerRun:
         before: The worker's last run.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        user_loop: asyncio.AbstractEventLoop | None = None,
+        caller_queue: CallerThreadQueue | None = None,
+    ) -> None:
+        self.user_loop = user_loop
+        self.caller_queue = caller_queue
         self.ending = Completion()
         self.engine: Engine | None = None
         self.runner: Runner | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import threading
 import weakref
@@ -12,11 +13,9 @@ from typing import Any, Self, TypeVar, overload
 
 from spooled.worker._async_worker import AsyncSpooledWorker, Stopping
 from spooled.worker._base_worker import BaseWorker
-from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
-from spooled.worker._io_loop import new_io_loop
-from spooled.worker._io_thread import IoThread
+from spooled.worker._launch import launch, take_back
 from spooled.worker._run_limits import RunLimits
-from spooled.worker._runners import CallerThreadQueue, CallerThreadRunner
+from spooled.worker._runners import CallerThreadQueue
 from spooled.worker._signals import signal_handlers
 from spooled.worker._worker import SpooledWorker
 from spooled.worker._worker_run import WorkerRun
@@ -98,13 +97,9 @@ class _Group:
             for worker, run in zip(self.workers, runs, strict=True):
                 worker._begin(run)
         except BaseException:
-            self._take_back(runs)
+            take_back(self.workers, runs)
             self._runs = before
             raise
-
-    def _take_back(self, runs: tuple[WorkerRun, ...]) -> None:
-        for worker, run in zip(self.workers, runs, strict=True):
-            worker._take_back(run)
 
     def _new_runs(self) -> tuple[WorkerRun, ...]:
         return tuple(WorkerRun() for _ in self.workers)
@@ -186,8 +181,9 @@ class WorkerGroup(_Group):
     def _run_here(self, limits: RunLimits) -> None:
         """As `_run`, with the handlers in this thread, one after the other."""
         caller_queue = CallerThreadQueue()
-        self._launch(limits, caller_queue=caller_queue)
-        runs = self._runs
+        runs = tuple(WorkerRun(caller_queue=caller_queue) for _ in self.workers)
+        self._begin(runs)
+        self._launch(limits, runs)
         for run in runs:
             run.ending.on_finished(
                 lambda: caller_queue.finish() if all(one.ending.finished for one in runs) else None
@@ -202,39 +198,17 @@ class WorkerGroup(_Group):
             raise
         _raise_first(self.workers)
 
-    def _launch(
-        self,
-        limits: RunLimits | None = None,
-        runs: tuple[WorkerRun, ...] | None = None,
-        caller_queue: CallerThreadQueue | None = None,
-    ) -> None:
+    def _launch(self, limits: RunLimits | None = None, runs: tuple[WorkerRun, ...] | None = None) -> None:
         """Start in the background.
 
         Args:
             limits: How much there is to do.
             runs: Those of the workers, if they have begun.
-            caller_queue: Where handlers run, if not in threads.
         """
         if runs is None:
             runs = self._new_runs()
             self._begin(runs)
-        io: IoThread | None = None
-        try:
-            io, transports = _shared_io(self.workers, None)
-            limits = limits or RunLimits()
-            for worker, run in zip(self.workers, runs, strict=True):
-                runner = None if caller_queue is None else CallerThreadRunner(caller_queue)
-                worker._prepare(run, io, transports[_sharing(worker)], limits, runner)
-            _stop_together(runs)
-            io.start()
-            _launched(runs)
-        except BaseException:
-            if io is None or io.close():
-                self._take_back(runs)
-            else:
-                _launched(runs)
-                self._drain()
-            raise
+        launch(self.workers, runs, limits or RunLimits(), name="spooled-io", stop=self._drain)
 
     def _drain(self) -> None:
         self._request_stop(None)
@@ -315,25 +289,12 @@ class AsyncWorkerGroup(_Group):
             _raise_first(self.workers)
 
     def _launch(self, limits: RunLimits | None = None, runs: tuple[WorkerRun, ...] | None = None) -> None:
-        loop = asyncio.get_running_loop()
         runs = runs or self._new_runs()
+        for run in runs:
+            run.user_loop = asyncio.get_running_loop()
         self._begin(runs)
-        io: IoThread | None = None
-        try:
-            io, transports = _shared_io(self.workers, loop)
-            limits = limits or RunLimits()
-            for worker, run in zip(self.workers, runs, strict=True):
-                worker._prepare(run, io, transports[_sharing(worker)], loop, limits)
-            _stop_together(runs)
-            io.start()
-            _launched(runs)
-        except BaseException:
-            if io is None or io.close():
-                self._take_back(runs)
-            else:
-                _launched(runs)
-                self._request_stop(0.0)
-            raise
+        stop = functools.partial(self._request_stop, 0.0)
+        launch(self.workers, runs, limits or RunLimits(), name="spooled-io", stop=stop)
 
 
 class _Announced:
@@ -374,41 +335,6 @@ def _check(workers: tuple[BaseWorker, ...]) -> None:
         raise ValueError("a group needs at least one worker")
     if len(set(workers)) != len(workers):
         raise ValueError("the same worker is in the group twice")
-
-
-def _shared_io(
-    workers: tuple[Any, ...], loop: asyncio.AbstractEventLoop | None
-) -> tuple[IoThread, dict[tuple[Client, str], EngineTransport]]:
-    together: dict[tuple[Client, str], list[int]] = {}
-    for worker in workers:
-        together.setdefault(_sharing(worker), []).append(worker._options.concurrency)
-    fast = any(wants_fast(client, transport) for client, transport in together)
-    transports = {
-        (client, transport): EngineTransport(client, concurrencies, transport, loop)
-        for (client, transport), concurrencies in together.items()
-    }
-    return IoThread("spooled-io", new_io_loop(fast=fast)), transports
-
-
-def _sharing(worker: BaseWorker) -> tuple[Client, str]:
-    return worker._client, worker._options.transport
-
-
-def _stop_together(runs: tuple[WorkerRun, ...]) -> None:
-    """When one ends with an error, so do the others."""
-
-    def ended(run: WorkerRun) -> None:
-        if run.ending.error is not None:
-            for other in runs:
-                other.request_stop(None)
-
-    for run in runs:
-        run.ending.on_finished(lambda run=run: ended(run))  # type: ignore[misc]
-
-
-def _launched(runs: tuple[WorkerRun, ...]) -> None:
-    for run in runs:
-        run.launched()
 
 
 async def _stopped(runs: Sequence[tuple[AsyncSpooledWorker, WorkerRun | None]]) -> None:

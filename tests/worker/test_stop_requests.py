@@ -22,8 +22,8 @@ from spooled.worker import (
     _base_worker,
     _engine,
     _io_thread,
+    _launch,
     _worker_run,
-    group,
 )
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
@@ -105,7 +105,9 @@ def test_a_stop_from_another_thread_is_heard_while_a_worker_starts(
     assert worker.state == "stopped"
 
 
-@pytest.mark.parametrize(("where", "name"), [*MOMENTS, pytest.param(group, "_shared_io", id="first of all")])
+@pytest.mark.parametrize(
+    ("where", "name"), [*MOMENTS, pytest.param(_launch, "_by_connections", id="first of all")]
+)
 def test_a_stop_is_heard_while_a_group_starts(
     where: Any, name: str, client: SpooledClient, monkeypatch: pytest.MonkeyPatch
 ):
