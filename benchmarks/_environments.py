@@ -21,7 +21,7 @@ SHOWN = {"official": ("spooled", "httpx", "pydantic"), "ours": ("httpx", "aiohtt
 
 
 def build(names: set[str]) -> dict[str, Path]:
-    """The interpreter of each environment; those that could not be built are missing."""
+    """Return the interpreter of each environment; those that could not be built are missing."""
     wanted = sorted(names & REQUIREMENTS.keys())
     with ThreadPoolExecutor(2) as pool:
         built = dict(zip(wanted, pool.map(_build, wanted), strict=True))
@@ -30,7 +30,7 @@ def build(names: set[str]) -> dict[str, Path]:
 
 
 def packages(name: str, python: Path) -> dict[str, str]:
-    """What matters of what is installed, with versions."""
+    """Return what matters of what is installed, with versions."""
     shown = SHOWN.get(name) or tuple(one.partition("=")[0].partition("[")[0] for one in REQUIREMENTS[name])
     script = "import sys, importlib.metadata as m\nfor n in sys.argv[1:]: print(n, m.version(n))"
     done = subprocess.run([python, "-c", script, *shown], capture_output=True, text=True)

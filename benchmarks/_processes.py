@@ -65,7 +65,7 @@ class Driver:
         self._lines.put(None)
 
     def next(self, seconds: float) -> dict[str, Any]:
-        """The next line."""
+        """Return the next line."""
         try:
             line = self._lines.get(timeout=max(0.0, seconds))
         except queue.Empty:
@@ -83,7 +83,7 @@ class Driver:
         return line, before
 
     def rest(self) -> list[dict[str, Any]]:
-        """What is there and was not read."""
+        """Return what is there and was not read."""
         lines = []
         with contextlib.suppress(queue.Empty):
             while (line := self._lines.get_nowait()) is not None:

@@ -23,10 +23,10 @@ __all__ = [
 
 
 def create_client(api_key: str | None = None, **options: Unpack[ClientOptions]) -> SpooledClient:
-    """The same as `SpooledClient(api_key, **options)`."""
+    """Return the same as `SpooledClient(api_key, **options)`."""
     return SpooledClient(api_key, **options)
 
 
 def create_async_client(api_key: str | None = None, **options: Unpack[ClientOptions]) -> AsyncSpooledClient:
-    """The same as `AsyncSpooledClient(api_key, **options)`."""
+    """Return the same as `AsyncSpooledClient(api_key, **options)`."""
     return AsyncSpooledClient(api_key, **options)

@@ -14,7 +14,7 @@ class Clock(Protocol):
         """Wall-clock time in seconds since the Unix epoch (UTC)."""
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards, for durations. The zero point is arbitrary."""
+        """Return seconds that never go backwards, for durations. The zero point is arbitrary."""
 
 
 class SystemClock:

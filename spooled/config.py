@@ -144,7 +144,7 @@ class ClientConfig:
 
     @classmethod
     def resolve(cls, **options: Any) -> ClientConfig:
-        """The configuration that these options and the environment make together.
+        """Return the configuration that these options and the environment make together.
 
         An option that is None counts as not given. When a credential is given, the environment's other
         bearer credentials are left alone: `api_key=` is not overruled by a SPOOLED_ACCESS_TOKEN.
@@ -169,7 +169,7 @@ class ClientConfig:
             raise rules.refusal(option, f"environment variable {variable}: {error.message}") from None
 
     def replace(self, **overrides: Any) -> ClientConfig:
-        """A copy with these options changed. A new credential replaces the old ones, whatever their kind."""
+        """Return a copy with these options changed. A new credential replaces the old ones, whatever their kind."""
         changes = dict(known_options(overrides))
         if changes.keys() & _BEARERS:
             changes = dict.fromkeys(_BEARERS) | changes

@@ -91,7 +91,7 @@ class SpooledError(Exception):
         self.unsent = False
 
     def is_retryable(self) -> bool:
-        """Whether sending the same request again may succeed. Says nothing about whether that is safe."""
+        """Return whether sending the same request again may succeed. Says nothing about whether that is safe."""
         return self.status_code == 408
 
     def __str__(self) -> str:
@@ -230,7 +230,7 @@ class RateLimitError(SpooledError):
         self.scope = scope
 
     def get_retry_after(self) -> float:
-        """Seconds to wait before the next request."""
+        """Return seconds to wait before the next request."""
         return self.retry_after
 
     def is_retryable(self) -> bool:
@@ -386,17 +386,17 @@ class JobAbortedError(Exception):
 
 
 def is_spooled_error(error: object) -> TypeGuard[SpooledError]:
-    """Whether `error` came from this package."""
+    """Return whether `error` came from this package."""
     return isinstance(error, SpooledError)
 
 
 def is_lease_expired(error: object) -> TypeGuard[ConflictError]:
-    """Whether `error` says that the lease used in an ack or heartbeat is over."""
+    """Return whether `error` says that the lease used in an ack or heartbeat is over."""
     return isinstance(error, ConflictError) and error.code == "LEASE_EXPIRED"
 
 
 def parse_retry_after(value: str | None, *, now: float | None = None) -> float | None:
-    """Seconds to wait, from a `Retry-After` header: a number of seconds or an HTTP-date. None if neither."""
+    """Return seconds to wait, from a `Retry-After` header: a number of seconds or an HTTP-date. None if neither."""
     if value is None:
         return None
     value = value.strip()
@@ -546,7 +546,7 @@ def _too_many(
 
 
 def _read_body(body: bytes | str | Mapping[str, Any] | None) -> tuple[Mapping[str, Any], str]:
-    """The JSON object in the body, else the body's own text so that a proxy's error page is not lost."""
+    """Return the JSON object in the body, else the body's own text so that a proxy's error page is not lost."""
     if isinstance(body, Mapping):
         return body, ""
     if not body:

@@ -21,7 +21,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def read_config() -> dict[str, Any]:
-    """The driver's only argument."""
+    """Return the driver's only argument."""
     config: dict[str, Any] = json.loads(sys.argv[1])
     return config
 
@@ -71,7 +71,7 @@ class Meter:
                 )
 
     def _cpu(self) -> float:
-        """Seconds of CPU of this process tree. Children are told in hundredths, this process exactly."""
+        """Return seconds of CPU of this process tree. Children are told in hundredths, this process exactly."""
         own = time.process_time()
         me = os.getpid()
         for process in _tree(self._root):
@@ -150,7 +150,7 @@ def _tree(root: int) -> list[int]:
 
 
 def _stat(process: int) -> list[str]:
-    """The fields of /proc/PID/stat after the command's name."""
+    """Return the fields of /proc/PID/stat after the command's name."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

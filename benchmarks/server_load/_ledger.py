@@ -26,7 +26,7 @@ class Ledger:
         self.completed.add(job_id)
 
     async def audit(self, wire: Wire) -> list[str]:
-        """What is wrong; empty when every job is accounted for."""
+        """Return what is wrong; empty when every job is accounted for."""
         wrong: list[str] = []
         if self.twice:
             wrong.append(f"{len(self.twice)} jobs were completed twice, such as {self.twice[0]}")

@@ -204,7 +204,7 @@ class AsyncAdmin:
         return await self._session.call("GET", f"{API}/admin/stats", AdminStats)
 
     async def list_plans(self) -> _Plans:
-        """What each plan allows.
+        """Return what each plan allows.
 
         Raises:
             SpooledError: As every call.

@@ -64,7 +64,7 @@ class AsyncAuth:
         await self._session.call("POST", f"{API}/auth/logout", type(None), body=sent)
 
     async def me(self) -> Me:
-        """Who the access token belongs to.
+        """Return who the access token belongs to.
 
         Raises:
             AuthenticationError: The client uses an API key, not an access token.
@@ -74,7 +74,7 @@ class AsyncAuth:
 
     @accepts_dict
     async def validate(self, *, token: str) -> ValidateTokenResponse:
-        """Whether a token is good. A bad one is an answer, not an error.
+        """Return whether a token is good. A bad one is an answer, not an error.
 
         Raises:
             SpooledError: As every call.
@@ -96,7 +96,7 @@ class AsyncAuth:
         return await self._session.call("POST", f"{API}/auth/email/start", StartEmailLoginResponse, body=sent)
 
     async def check_email(self, email: str) -> CheckEmailResponse:
-        """Whether somebody has signed up with an address.
+        """Return whether somebody has signed up with an address.
 
         Args:
             email: The address.

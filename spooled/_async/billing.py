@@ -17,7 +17,7 @@ class AsyncBilling:
         self._session = session
 
     async def get_status(self) -> BillingStatus:
-        """The plan and its subscription.
+        """Return the plan and its subscription.
 
         Raises:
             SpooledError: As every call.

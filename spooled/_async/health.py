@@ -18,7 +18,7 @@ class AsyncHealth:
         self._session = session
 
     async def get(self) -> HealthResponse:
-        """The server's own opinion; `degraded` is an answer, too.
+        """Return the server's own opinion; `degraded` is an answer, too.
 
         Raises:
             SpooledError: As every call.
@@ -26,11 +26,11 @@ class AsyncHealth:
         return await self._session.call("GET", "/health", HealthResponse, retry=_ONCE)
 
     async def liveness(self) -> bool:
-        """Whether the server answers at all. One attempt; an unreachable server is False."""
+        """Return whether the server answers at all. One attempt; an unreachable server is False."""
         return await self._answers("/health/live")
 
     async def readiness(self) -> bool:
-        """Whether the server says that it can work. One attempt; an unreachable server is False."""
+        """Return whether the server says that it can work. One attempt; an unreachable server is False."""
         return await self._answers("/health/ready")
 
     async def _answers(self, path: str) -> bool:

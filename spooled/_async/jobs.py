@@ -232,7 +232,7 @@ class AsyncJobs(AsyncJobLists):
         return await self._session.call("PUT", f"{_of(job_id)}/priority", BoostPriorityResponse, body=sent)
 
     async def get_stats(self, queue_name: str | None = None) -> JobStats:
-        """How many jobs there are in each state. Contract: api-v1 §3.5.
+        """Return how many jobs there are in each state. Contract: api-v1 §3.5.
 
         Args:
             queue_name: Of this queue only. Default: all the key may see.
@@ -245,7 +245,7 @@ class AsyncJobs(AsyncJobLists):
         return await self._session.call("GET", f"{API}/jobs/stats", JobStats, query=asked)
 
     async def batch_status(self, ids: Sequence[str]) -> _Statuses:
-        """The states of up to 100 jobs with one request. Contract: api-v1 §3.5.
+        """Return the states of up to 100 jobs with one request. Contract: api-v1 §3.5.
 
         Args:
             ids: Job ids. An empty list asks nothing and gives an empty list.

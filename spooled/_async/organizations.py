@@ -57,7 +57,7 @@ class AsyncOrganizations:
         return await self._session.call("POST", f"{API}/organizations", CreateOrganizationResponse, body=sent)
 
     async def list(self) -> _Organizations:
-        """The caller's own organisations.
+        """Return the caller's own organisations.
 
         Raises:
             SpooledError: As every call.
@@ -109,7 +109,7 @@ class AsyncOrganizations:
         await self._session.call("DELETE", _of(organization_id), type(None))
 
     async def get_members(self, organization_id: str) -> _Members:
-        """The people in an organisation.
+        """Return the people in an organisation.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.
@@ -118,7 +118,7 @@ class AsyncOrganizations:
         return await self._session.call("GET", f"{_of(organization_id)}/members", list_of(OrganizationMember))
 
     async def get_usage(self) -> OrganizationUsage:
-        """How much of the plan is in use.
+        """Return how much of the plan is in use.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.
@@ -127,7 +127,7 @@ class AsyncOrganizations:
         return await self._session.call("GET", f"{API}/organizations/usage", OrganizationUsage)
 
     async def check_slug(self, slug: str) -> CheckSlugResponse:
-        """Whether a slug can be had. A malformed one is an answer, not an error.
+        """Return whether a slug can be had. A malformed one is an answer, not an error.
 
         Args:
             slug: 1 to 255 characters.
@@ -142,7 +142,7 @@ class AsyncOrganizations:
         )
 
     async def generate_slug(self, name: str) -> GenerateSlugResponse:
-        """A free slug for a name.
+        """Return a free slug for a name.
 
         Args:
             name: 1 to 200 characters.
@@ -156,7 +156,7 @@ class AsyncOrganizations:
         )
 
     async def get_webhook_token(self) -> WebhookToken:
-        """What outside services need for `ingest`.
+        """Return what outside services need for `ingest`.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.

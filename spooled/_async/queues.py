@@ -29,7 +29,7 @@ class AsyncQueues:
         return await self._session.call("GET", f"{API}/queues", list_of(QueueSummary))
 
     async def get(self, name: str) -> QueueConfig:
-        """A queue's settings.
+        """Return a queue's settings.
 
         Raises:
             NotFoundError: It has neither settings nor jobs.
@@ -73,7 +73,7 @@ class AsyncQueues:
         return await self._session.call("PUT", f"{_of(name)}/config", QueueConfig, body=sent)
 
     async def get_stats(self, name: str) -> QueueStats:
-        """A queue's numbers; zeros for one that does not exist.
+        """Return a queue's numbers; zeros for one that does not exist.
 
         Raises:
             SpooledError: As every call.

@@ -200,7 +200,7 @@ class AsyncSchedules:
         return await self._session.call("POST", f"{_of(schedule_id)}/trigger", TriggerScheduleResponse)
 
     async def get_history(self, schedule_id: str, limit: int = 10) -> _Runs:
-        """The latest runs, newest first.
+        """Return the latest runs, newest first.
 
         Args:
             schedule_id: The schedule.

@@ -56,7 +56,7 @@ class AsyncWorkflowJobs:
         raise NotFoundError(f"workflow {workflow_id} has no job {job_id}", 404)
 
     async def get_status(self, workflow_id: str) -> _Statuses:
-        """How each job of a workflow is doing.
+        """Return how each job of a workflow is doing.
 
         Raises:
             NotFoundError: There is no such workflow.
@@ -74,7 +74,7 @@ class AsyncWorkflowJobs:
         ]
 
     async def get_dependencies(self, job_id: str) -> JobDependencies:
-        """What a job waits for, and what waits for it.
+        """Return what a job waits for, and what waits for it.
 
         Raises:
             NotFoundError: There is no such job.

@@ -82,7 +82,7 @@ class AsyncWorkflows:
         return await self._session.call("POST", f"{API}/workflows", CreateWorkflowResponse, body=sent)
 
     async def get(self, workflow_id: str) -> WorkflowDetail:
-        """A workflow with its jobs.
+        """Return a workflow with its jobs.
 
         Raises:
             NotFoundError: There is no such workflow, or the key may not see it.

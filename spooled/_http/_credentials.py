@@ -62,11 +62,11 @@ class Credentials:
         self.good_until = None if ends is None else ends - min(_MARGIN, max(ends - now, 0.0) / 10)
 
     def due(self, now: float) -> bool:
-        """Whether the access token should be renewed before it is used again."""
+        """Return whether the access token should be renewed before it is used again."""
         return self.good_until is not None and now >= self.good_until and self.can_refresh()
 
     def can_refresh(self) -> bool:
-        """Whether a 401 can be answered with a new access token."""
+        """Return whether a 401 can be answered with a new access token."""
         return self.refresh_token is not None
 
     def hide(self, body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -258,7 +258,7 @@ BILLING: Mapping[str, Rule] = {
 
 
 def age(older_than: object, days: int | None) -> object:
-    """The moment that `older_than` and `older_than_days` mean together."""
+    """Return the moment that `older_than` and `older_than_days` mean together."""
     if days is None:
         return datetime.now(UTC) - older_than if isinstance(older_than, timedelta) else older_than
     if older_than is not None:
@@ -269,5 +269,5 @@ def age(older_than: object, days: int | None) -> object:
 
 
 def all_keyed(bulk: Mapping[str, Any]) -> bool:
-    """Whether every job of a checked bulk request has an idempotency key, so that it may be sent twice."""
+    """Return whether every job of a checked bulk request has an idempotency key, so that it may be sent twice."""
     return all("idempotency_key" in job for job in bulk["jobs"])

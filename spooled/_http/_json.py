@@ -118,7 +118,7 @@ def encoder_with(foreign: Callable[[object], object]) -> msgspec.json.Encoder:
 
 
 def decode(response: Response, into: type[T]) -> T:
-    """The response body as `into`. `type(None)` ignores the body.
+    """Return the response body as `into`. `type(None)` ignores the body.
 
     Raises:
         SpooledError: The body is not what the contract promises.
@@ -143,12 +143,12 @@ def decode(response: Response, into: type[T]) -> T:
 
 
 def list_of(item: type[T]) -> type[list[T]]:
-    """The type `list[item]`, for `decode`."""
+    """Return the type `list[item]`, for `decode`."""
     return list[item]  # type: ignore[valid-type]
 
 
 def decoder(into: type[T]) -> Callable[[bytes], T]:
-    """The function that reads `into` from JSON; its own `from_json` if it has one."""
+    """Return the function that reads `into` from JSON; its own `from_json` if it has one."""
     known = _decoders.get(into)
     if known is None:
         known = getattr(into, "from_json", None) or msgspec.json.Decoder(into).decode
@@ -170,7 +170,7 @@ _NO_NUMBERS = frozenset({type(None), bool, int, str, bytes, msgspec.Raw})
 
 
 def _not_a_number(value: object, path: str) -> str | None:
-    """Where in `value` there is a NaN or Infinity."""
+    """Return where in `value` there is a NaN or Infinity."""
     if type(value) in _NO_NUMBERS:
         return None
     if isinstance(value, float):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the closest of `known`, or all of them when none is close."""
+    """Return a sentence that names the closest of `known`, or all of them when none is close."""
     # difflib is only needed once something went wrong.
     import difflib
 

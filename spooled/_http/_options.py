@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
 
 
 def config_of(api_key: str | None, config: ClientConfig | None, options: Options) -> ClientConfig:
-    """The configuration that a client's arguments mean.
+    """Return the configuration that a client's arguments mean.
 
     Raises:
         TypeError: An option is unknown.

@@ -44,7 +44,7 @@ class Pools:
         self._pools: list[Pool] = []
 
     def choose(self) -> Pool:
-        """The first pool with a connection to spare, so that a few requests share a few warm connections."""
+        """Return the first pool with a connection to spare, so that a few requests share a few warm connections."""
         for pool in self._pools:
             if pool.busy < pool.limit:
                 return pool

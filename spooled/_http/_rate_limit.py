@@ -27,7 +27,7 @@ class RateLimitInfo(msgspec.Struct, frozen=True):
 
 
 def rate_limit_of(headers: Mapping[str, str]) -> RateLimitInfo | None:
-    """The rate limit named in response headers (lower-case names); None when they name none."""
+    """Return the rate limit named in response headers (lower-case names); None when they name none."""
     try:
         limit = int(headers["x-ratelimit-limit"])
         remaining = int(headers["x-ratelimit-remaining"])

@@ -13,7 +13,7 @@ _LASTING = frozenset({TOO_LARGE, UNTRUSTED})
 
 
 def may_replay(method: str, replay: bool | None) -> bool:
-    """Whether the request does no harm when the server sees it twice.
+    """Return whether the request does no harm when the server sees it twice.
 
     Args:
         method: The HTTP method; decides when `replay` is None.

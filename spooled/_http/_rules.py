@@ -39,7 +39,7 @@ class Rule(Protocol):
 def body(
     rules: Mapping[str, Rule], /, *, required: Collection[str] = (), **values: object
 ) -> dict[str, object]:
-    """The request body that `values` make. None means "not given", so it is left out.
+    """Return the request body that `values` make. None means "not given", so it is left out.
 
     Raises:
         ValidationError: At least one value is refused; `details` lists all of them.
@@ -82,7 +82,7 @@ def query(
 
 
 def refusal(problems: list[dict[str, str]]) -> ValidationError:
-    """The error that reports these problems."""
+    """Return the error that reports these problems."""
     message = "; ".join(problem["message"] for problem in problems)
     return ValidationError(
         message, details=problems, hint="Nothing was sent. Correct the value and call again."
@@ -318,7 +318,7 @@ def is_slug(text: str) -> bool:
 
 
 def is_web_address(text: str) -> bool:
-    """An absolute http or https URL."""
+    """Return an absolute http or https URL."""
     return text.startswith(("https://", "http://")) and len(text.partition("://")[2]) > 0 and " " not in text
 
 

@@ -45,7 +45,7 @@ class EventParser:
         self._dropped = False
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that these bytes complete."""
+        """Return the events that these bytes complete."""
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")

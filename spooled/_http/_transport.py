@@ -15,7 +15,7 @@ class AsyncTransport(Protocol):
     """Sends requests from coroutines."""
 
     async def send(self, request: Request) -> Response:
-        """The response, whatever its status.
+        """Return the response, whatever its status.
 
         Raises:
             NetworkError: The server was not reached or the connection broke.
@@ -30,7 +30,7 @@ class Transport(Protocol):
     """Sends requests from threads; safe to share between them."""
 
     def send(self, request: Request) -> Response:
-        """The response, whatever its status.
+        """Return the response, whatever its status.
 
         Raises:
             NetworkError: The server was not reached or the connection broke.

@@ -28,7 +28,7 @@ class JwtCache:
         self._good_until = 0.0
 
     def get(self, force_refresh: bool = False) -> str | None:
-        """The token; the configured access token when there is no API key; None when there is neither."""
+        """Return the token; the configured access token when there is no API key; None when there is neither."""
         key = self._config.api_key
         if key is None:
             return self._config.access_token

@@ -201,7 +201,7 @@ class Admin:
         return self._session.call("GET", f"{API}/admin/stats", AdminStats)
 
     def list_plans(self) -> _Plans:
-        """What each plan allows.
+        """Return what each plan allows.
 
         Raises:
             SpooledError: As every call.

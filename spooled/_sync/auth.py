@@ -65,7 +65,7 @@ class Auth:
         self._session.call("POST", f"{API}/auth/logout", type(None), body=sent)
 
     def me(self) -> Me:
-        """Who the access token belongs to.
+        """Return who the access token belongs to.
 
         Raises:
             AuthenticationError: The client uses an API key, not an access token.
@@ -75,7 +75,7 @@ class Auth:
 
     @accepts_dict
     def validate(self, *, token: str) -> ValidateTokenResponse:
-        """Whether a token is good. A bad one is an answer, not an error.
+        """Return whether a token is good. A bad one is an answer, not an error.
 
         Raises:
             SpooledError: As every call.
@@ -97,7 +97,7 @@ class Auth:
         return self._session.call("POST", f"{API}/auth/email/start", StartEmailLoginResponse, body=sent)
 
     def check_email(self, email: str) -> CheckEmailResponse:
-        """Whether somebody has signed up with an address.
+        """Return whether somebody has signed up with an address.
 
         Args:
             email: The address.

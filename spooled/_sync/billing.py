@@ -18,7 +18,7 @@ class Billing:
         self._session = session
 
     def get_status(self) -> BillingStatus:
-        """The plan and its subscription.
+        """Return the plan and its subscription.
 
         Raises:
             SpooledError: As every call.

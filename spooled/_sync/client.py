@@ -173,7 +173,7 @@ class SpooledClient:
         return self._config
 
     def get_config(self) -> ClientConfig:
-        """The options in force."""
+        """Return the options in force."""
         return self._config
 
     @property
@@ -233,7 +233,7 @@ class SpooledClient:
         """Do nothing: there is no circuit breaker."""
 
     def get_jwt_token(self, force_refresh: bool = False) -> str | None:
-        """A JWT in exchange for the API key; kept, and renewed a minute before it expires.
+        """Return a JWT in exchange for the API key; kept, and renewed a minute before it expires.
 
         Args:
             force_refresh: Log in again now.

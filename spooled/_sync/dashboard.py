@@ -15,7 +15,7 @@ class Dashboard:
         self._session = session
 
     def get(self) -> DashboardResponse:
-        """The server, its jobs, up to 20 queues, and workers, as far as the key may see them.
+        """Return the server, its jobs, up to 20 queues, and workers, as far as the key may see them.
 
         Raises:
             SpooledError: As every call.

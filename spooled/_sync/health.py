@@ -19,7 +19,7 @@ class Health:
         self._session = session
 
     def get(self) -> HealthResponse:
-        """The server's own opinion; `degraded` is an answer, too.
+        """Return the server's own opinion; `degraded` is an answer, too.
 
         Raises:
             SpooledError: As every call.
@@ -27,11 +27,11 @@ class Health:
         return self._session.call("GET", "/health", HealthResponse, retry=_ONCE)
 
     def liveness(self) -> bool:
-        """Whether the server answers at all. One attempt; an unreachable server is False."""
+        """Return whether the server answers at all. One attempt; an unreachable server is False."""
         return self._answers("/health/live")
 
     def readiness(self) -> bool:
-        """Whether the server says that it can work. One attempt; an unreachable server is False."""
+        """Return whether the server says that it can work. One attempt; an unreachable server is False."""
         return self._answers("/health/ready")
 
     def _answers(self, path: str) -> bool:

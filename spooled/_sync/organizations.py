@@ -56,7 +56,7 @@ class Organizations:
         return self._session.call("POST", f"{API}/organizations", CreateOrganizationResponse, body=sent)
 
     def list(self) -> _Organizations:
-        """The caller's own organisations.
+        """Return the caller's own organisations.
 
         Raises:
             SpooledError: As every call.
@@ -108,7 +108,7 @@ class Organizations:
         self._session.call("DELETE", _of(organization_id), type(None))
 
     def get_members(self, organization_id: str) -> _Members:
-        """The people in an organisation.
+        """Return the people in an organisation.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.
@@ -117,7 +117,7 @@ class Organizations:
         return self._session.call("GET", f"{_of(organization_id)}/members", list_of(OrganizationMember))
 
     def get_usage(self) -> OrganizationUsage:
-        """How much of the plan is in use.
+        """Return how much of the plan is in use.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.
@@ -126,7 +126,7 @@ class Organizations:
         return self._session.call("GET", f"{API}/organizations/usage", OrganizationUsage)
 
     def check_slug(self, slug: str) -> CheckSlugResponse:
-        """Whether a slug can be had. A malformed one is an answer, not an error.
+        """Return whether a slug can be had. A malformed one is an answer, not an error.
 
         Args:
             slug: 1 to 255 characters.
@@ -139,7 +139,7 @@ class Organizations:
         return self._session.call("GET", f"{API}/organizations/check-slug", CheckSlugResponse, query=asked)
 
     def generate_slug(self, name: str) -> GenerateSlugResponse:
-        """A free slug for a name.
+        """Return a free slug for a name.
 
         Args:
             name: 1 to 200 characters.
@@ -153,7 +153,7 @@ class Organizations:
         )
 
     def get_webhook_token(self) -> WebhookToken:
-        """What outside services need for `ingest`.
+        """Return what outside services need for `ingest`.
 
         Raises:
             AuthorizationError: The key in use is limited to some queues.

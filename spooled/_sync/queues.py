@@ -30,7 +30,7 @@ class Queues:
         return self._session.call("GET", f"{API}/queues", list_of(QueueSummary))
 
     def get(self, name: str) -> QueueConfig:
-        """A queue's settings.
+        """Return a queue's settings.
 
         Raises:
             NotFoundError: It has neither settings nor jobs.
@@ -74,7 +74,7 @@ class Queues:
         return self._session.call("PUT", f"{_of(name)}/config", QueueConfig, body=sent)
 
     def get_stats(self, name: str) -> QueueStats:
-        """A queue's numbers; zeros for one that does not exist.
+        """Return a queue's numbers; zeros for one that does not exist.
 
         Raises:
             SpooledError: As every call.

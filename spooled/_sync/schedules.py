@@ -201,7 +201,7 @@ class Schedules:
         return self._session.call("POST", f"{_of(schedule_id)}/trigger", TriggerScheduleResponse)
 
     def get_history(self, schedule_id: str, limit: int = 10) -> _Runs:
-        """The latest runs, newest first.
+        """Return the latest runs, newest first.
 
         Args:
             schedule_id: The schedule.

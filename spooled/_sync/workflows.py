@@ -83,7 +83,7 @@ class Workflows:
         return self._session.call("POST", f"{API}/workflows", CreateWorkflowResponse, body=sent)
 
     def get(self, workflow_id: str) -> WorkflowDetail:
-        """A workflow with its jobs.
+        """Return a workflow with its jobs.
 
         Raises:
             NotFoundError: There is no such workflow, or the key may not see it.

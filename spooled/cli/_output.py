@@ -36,7 +36,7 @@ def say_more(text: str, *, json: bool) -> None:
 
 
 def columns() -> int | None:
-    """The columns to keep within; None when nobody looks, because a file or a pipe should get everything."""
+    """Return the columns to keep within; None when nobody looks, because a file or a pipe should get everything."""
     import shutil
 
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():

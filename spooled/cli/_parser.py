@@ -118,7 +118,7 @@ def add_json(parser: argparse.ArgumentParser, *, quiet: bool = False) -> None:
 
 
 def seconds(text: str) -> float:
-    """A number of seconds above 0."""
+    """Return a number of seconds above 0."""
     try:
         number = float(text)
     except ValueError:

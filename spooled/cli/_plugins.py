@@ -16,7 +16,7 @@ GROUP = "spooled.commands"
 
 
 def find() -> dict[str, EntryPoint]:
-    """The commands that installed packages offer, by name. Nothing is imported yet."""
+    """Return the commands that installed packages offer, by name. Nothing is imported yet."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         found.setdefault(point.name, point)
@@ -41,7 +41,7 @@ def add(commands: argparse._SubParsersAction[Any], point: EntryPoint) -> None:
 
 
 def failure_of(point: EntryPoint, error: Exception) -> CommandError:
-    """Why the command cannot be used, and what to install."""
+    """Return why the command cannot be used, and what to install."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     extra = _extra(point)
     if missing and not _is_ours(missing, point):
@@ -65,7 +65,7 @@ def _extra(point: EntryPoint) -> str | None:
 
 
 def _is_ours(module: str, point: EntryPoint) -> bool:
-    """Whether the missing module is the plugin itself, so that no other package would bring it."""
+    """Return whether the missing module is the plugin itself, so that no other package would bring it."""
     return module.split(".")[0] in ("spooled", point.module.split(".")[0])
 
 

@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _facts(job: Job, now: datetime) -> list[tuple[str, object]]:
-    """What there is to say, leaving out what was never set."""
+    """Return what there is to say, leaving out what was never set."""
     facts: list[tuple[str, object]] = [
         ("id", job.id),
         ("queue", job.queue_name),

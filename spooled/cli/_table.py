@@ -27,7 +27,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], available: int | None) -> str:
-    """The rows as text without a line break at the end.
+    """Return the rows as text without a line break at the end.
 
     Args:
         columns: The columns.

@@ -12,7 +12,7 @@ _LONGEST = timedelta(days=3660)
 
 
 def span(text: str) -> timedelta:
-    """The length of `90`, `90s`, `15m`, `1h30m`, `2d` or `1w`; a bare number is seconds.
+    """Return the length of `90`, `90s`, `15m`, `1h30m`, `2d` or `1w`; a bare number is seconds.
 
     Raises:
         ValueError: It is none of these, or longer than ten years. The message is one line.
@@ -29,7 +29,7 @@ def span(text: str) -> timedelta:
 
 
 def moment(text: str) -> datetime:
-    """The instant of an ISO 8601 time such as `2026-12-24T18:00:00Z`. Without an offset it is local time.
+    """Return the instant of an ISO 8601 time such as `2026-12-24T18:00:00Z`. Without an offset it is local time.
 
     Raises:
         ValueError: It is no such time. The message is one line.
@@ -42,7 +42,7 @@ def moment(text: str) -> datetime:
 
 
 def moment_or_span(text: str) -> datetime:
-    """An instant: a time, or a length of time from now.
+    """Return an instant: a time, or a length of time from now.
 
     Raises:
         ValueError: It is neither. The message is one line.
@@ -60,12 +60,12 @@ def moment_or_span(text: str) -> datetime:
 
 
 def clock(when: datetime | None) -> str | None:
-    """An instant in local time, to the second."""
+    """Return an instant in local time, to the second."""
     return None if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def since(when: datetime | None, now: datetime) -> str | None:
-    """How long ago that was, or how long until then, in one unit: `5s`, `12m`, `3h`, `4d`, `in 8s`."""
+    """Return how long ago that was, or how long until then, in one unit: `5s`, `12m`, `3h`, `4d`, `in 8s`."""
     if when is None:
         return None
     seconds = (now - when).total_seconds()

@@ -180,7 +180,7 @@ def _isolation(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _child(args: argparse.Namespace) -> list[str]:
-    """The same command without --reload; the connection is in the environment by now."""
+    """Return the same command without --reload; the connection is in the environment by now."""
     from spooled.cli.children import python_command
 
     command = python_command("spooled", "worker", args.target, "--wait", str(args.wait))

@@ -45,7 +45,7 @@ class CommandError(Exception):
 
 
 def failure_of(error: SpooledError, base_url: str, what: str = "") -> CommandError:
-    """What a person at a terminal needs to know of an error of the client's.
+    """Return what a person at a terminal needs to know of an error of the client's.
 
     Args:
         error: The error.

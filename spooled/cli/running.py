@@ -240,7 +240,7 @@ class _Run:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether this library raised it, and so says all that there is to say."""
+    """Return whether this library raised it, and so says all that there is to say."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("spooled", "spooled_contrib")
 

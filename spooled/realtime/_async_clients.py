@@ -184,7 +184,7 @@ class AsyncRealtime:
         return self._listeners.on_state_change(handler)
 
     def events(self) -> AsyncEventStream:
-        """The events from now on, for `async for`. Connects if that has not been done.
+        """Return the events from now on, for `async for`. Connects if that has not been done.
 
         The first iterator also gets what came since `connect()`, if no handler did: the latest 100 events.
 
@@ -204,7 +204,7 @@ class AsyncRealtime:
         return self._subscription.state
 
     def get_state(self) -> ConnectionState:
-        """How it is connected."""
+        """Return how it is connected."""
         return self._subscription.state
 
     @property

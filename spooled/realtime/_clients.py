@@ -207,7 +207,7 @@ class Realtime:
         return self._listeners.on_state_change(handler)
 
     def events(self) -> EventStream:
-        """The events from now on, for `for`. Connects if that has not been done.
+        """Return the events from now on, for `for`. Connects if that has not been done.
 
         The first iterator also gets what came since `connect()`, if no handler did: the latest 100 events.
 
@@ -228,7 +228,7 @@ class Realtime:
         return self._subscription.state
 
     def get_state(self) -> ConnectionState:
-        """How it is connected."""
+        """Return how it is connected."""
         return self._subscription.state
 
     @property

@@ -47,7 +47,7 @@ class SubscriptionFilter:
         object.__setattr__(self, _QUEUE, checked.get(_QUEUE))
 
     def fits(self, event: RealtimeEvent) -> bool:
-        """Whether the event is wanted. What says nothing about queues or jobs is no event of a queue or job."""
+        """Return whether the event is wanted. What says nothing about queues or jobs is no event of a queue or job."""
         data = event.data
         return (self.queue is None or data.get("queue_name") == self.queue) and (
             self.job_id is None or data.get("job_id") == self.job_id
@@ -58,7 +58,7 @@ EVERYTHING = SubscriptionFilter()
 
 
 def as_filter(given: SubscriptionFilter | Mapping[str, Any] | None) -> SubscriptionFilter:
-    """A filter out of what users pass.
+    """Return a filter out of what users pass.
 
     Raises:
         TypeError: It is something else, or has a field that does not exist.
@@ -95,7 +95,7 @@ class Subscriptions:
         self._filters = (wanted,)
 
     def wants(self, event: RealtimeEvent) -> bool:
-        """Whether the event is passed on. Pings and errors concern everybody."""
+        """Return whether the event is passed on. Pings and errors concern everybody."""
         filters = self._filters
         return not filters or event.type in {"ping", "error"} or any(each.fits(event) for each in filters)
 

@@ -68,7 +68,7 @@ class Listeners:
         return forget
 
     def calls(self, event: RealtimeEvent) -> list[tuple[Handler, object]]:
-        """The handlers to call, and with what."""
+        """Return the handlers to call, and with what."""
         argument = event if self._whole else event.data
         found: list[tuple[Handler, object]] = [
             (handler, argument) for handler in self._by_type.get(event.type, ())
@@ -77,7 +77,7 @@ class Listeners:
         return found
 
     def state_handlers(self) -> tuple[StateHandler, ...]:
-        """The handlers of states."""
+        """Return the handlers of states."""
         return self._of_states
 
 

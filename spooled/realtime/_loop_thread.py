@@ -21,7 +21,7 @@ class LoopThread:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns or raises. Waits for it; not to be called on the loop's own thread."""
+        """Return what the coroutine returns or raises. Waits for it; not to be called on the loop's own thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:

@@ -58,7 +58,7 @@ class ReconnectPolicy:
         self._attempts = 0
 
     def next(self, error: SpooledError) -> float | None:
-        """Seconds until the next attempt; None when there is to be none.
+        """Return seconds until the next attempt; None when there is to be none.
 
         Args:
             error: Why the connection was lost or did not come about.
@@ -77,7 +77,7 @@ class ReconnectPolicy:
 
 
 def is_final(error: SpooledError) -> bool:
-    """Whether trying again would give the same answer."""
+    """Return whether trying again would give the same answer."""
     return isinstance(error, AuthenticationError | AuthorizationError | NotFoundError) or (
         400 <= error.status_code < 500 and error.status_code not in {408, 425, 429}
     )

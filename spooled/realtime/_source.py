@@ -38,7 +38,7 @@ class Source(Protocol):
     resets_backoff_on_data: bool
 
     def open(self, wanted: SubscriptionFilter) -> contextlib.AbstractAsyncContextManager[Connection]:
-        """A connection that tells the events of `wanted`, and perhaps more.
+        """Return a connection that tells the events of `wanted`, and perhaps more.
 
         Raises:
             SpooledError: It was refused, or did not come about.

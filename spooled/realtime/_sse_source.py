@@ -163,7 +163,7 @@ class SseConnection:
 
 
 def where(wanted: SubscriptionFilter) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The path and query for a filter: a job has a stream of its own, which ends with the job."""
+    """Return the path and query for a filter: a job has a stream of its own, which ends with the job."""
     if wanted.job_id is not None:
         return f"{API}/events/jobs/{segment(wanted.job_id, 'job_id')}", ()
     return f"{API}/events", () if wanted.queue is None else (("queue", wanted.queue),)

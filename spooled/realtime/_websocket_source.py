@@ -109,7 +109,7 @@ class WebSocketSource:
         )
 
     def _certificates(self) -> Any:
-        """The certificates that HTTP trusts, so that both accept the same servers."""
+        """Return the certificates that HTTP trusts, so that both accept the same servers."""
         if self._trust is None:
             self._trust = trust()
         return self._trust
@@ -189,7 +189,7 @@ class WebSocketConnection:
 
 
 def address(config: ClientConfig) -> str:
-    """Where the WebSocket is: `ws_url`, or the same server as `base_url`."""
+    """Return where the WebSocket is: `ws_url`, or the same server as `base_url`."""
     base = config.ws_url or config.base_url
     if base.startswith("http"):
         base = base.replace("http", "ws", 1)

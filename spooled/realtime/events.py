@@ -38,11 +38,11 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return iter(self.__struct_fields__)
 
     def keys(self) -> tuple[str, ...]:
-        """The names of the fields, so that `dict(data)` works."""
+        """Return the names of the fields, so that `dict(data)` works."""
         return self.__struct_fields__
 
     def get(self, field: str, default: Any = None) -> Any:
-        """The field, or `default` when this kind of event has no such field."""
+        """Return the field, or `default` when this kind of event has no such field."""
         return getattr(self, field) if field in self.__struct_fields__ else default
 
 
@@ -164,7 +164,7 @@ _ALIASES = {wire: name for wire, (name, _) in _KINDS.items()} | {"job.status": "
 
 
 def event_type(name: str) -> str:
-    """The type that `name` means; the names on the wire are understood too.
+    """Return the type that `name` means; the names on the wire are understood too.
 
     Raises:
         ValueError: There is no such type.
@@ -185,7 +185,7 @@ _data = {wire: msgspec.json.Decoder(kind) for wire, (_, kind) in _KINDS.items()}
 
 
 def read_event(message: bytes | str) -> RealtimeEvent | None:
-    """The event in a message; None for one that this version does not know or cannot read."""
+    """Return the event in a message; None for one that this version does not know or cannot read."""
     try:
         envelope = _envelope.decode(message)
         if envelope.type not in _KINDS:

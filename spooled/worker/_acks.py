@@ -146,7 +146,7 @@ class AckLane:
         return None
 
     async def _fail(self, execution: Execution, error: str) -> bool:
-        """Whether the server has taken the failure."""
+        """Return whether the server has taken the failure."""
         sent = await self._send(execution, Operation.FAIL, error, error)
         if sent == "accepted":
             will_retry = execution.job.retry_count < execution.job.max_retries

@@ -22,7 +22,7 @@ class Backoff:
     _steps: int = field(default=0, init=False)
 
     def next(self) -> float:
-        """The delay before the next try, in seconds."""
+        """Return the delay before the next try, in seconds."""
         # The exponent is bounded because a float overflows long after the cap was reached.
         ceiling = min(self.cap, self.first * self.factor ** min(self._steps, 64))
         self._steps += 1

@@ -160,7 +160,7 @@ class Engine:
         return len(self._executions)
 
     def health(self) -> WorkerHealth:
-        """A picture of this moment; may be taken from any thread."""
+        """Return a picture of this moment; may be taken from any thread."""
         claims, worker_heartbeat = self._claims, self._worker_heartbeat
         return WorkerHealth(
             self.state,

@@ -95,7 +95,7 @@ class EngineTransport:
         self._shared: SharedTransport | None = None
 
     def open(self) -> AsyncSession:
-        """A session for one more engine. Called on the I/O loop."""
+        """Return a session for one more engine. Called on the I/O loop."""
         if self._shared is None:
             self._shared = SharedTransport(self._make(), self._users)
         # When to try again is the engine's decision, and so is what an answer to a second attempt means.

@@ -44,7 +44,7 @@ class EventDispatcher:
         self.claims_wanted = wants(middlewares, "claimed")
 
     def wants(self, kind: type) -> bool:
-        """Whether any handler listens to this kind of event."""
+        """Return whether any handler listens to this kind of event."""
         return self._handlers.wants(kind)
 
     def emit(self, event: WorkerEvent) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 
 
 def engine_loop() -> asyncio.AbstractEventLoop:
-    """A loop for a thread of one's own, as the engines of workers have it: the fastest that is installed."""
+    """Return a loop for a thread of one's own, as the engines of workers have it: the fastest that is installed."""
     return new_io_loop(fast=True)
 
 

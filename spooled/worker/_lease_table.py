@@ -54,7 +54,7 @@ class Lease:
     beating: bool = field(default=False, repr=False)
 
     def remaining(self, now: float) -> float:
-        """Seconds left, never negative."""
+        """Return seconds left, never negative."""
         return max(0.0, self.expires_at - now)
 
 
@@ -132,7 +132,7 @@ class LeaseTable:
         lease.next_beat_at = now + max(SHORTEST_RETRY_DELAY, min(RETRY_DELAY, lease.remaining(now) / 4))
 
     def beat_timeout(self, lease: Lease, now: float) -> float:
-        """How long a renewal may take in seconds, so that at least one more fits into what is left."""
+        """Return how long a renewal may take in seconds, so that at least one more fits into what is left."""
         return max(0.1, lease.remaining(now) * 0.4)
 
     def _schedule(self, lease: Lease, since: float) -> None:

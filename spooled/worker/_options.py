@@ -99,7 +99,7 @@ class WorkerOptions:
                     raise ValueError(f"{name} needs isolation='process', for threads are not replaced")
 
     def effective_hostname(self) -> str:
-        """The hostname to register with; the machine's own is brought into the server's alphabet."""
+        """Return the hostname to register with; the machine's own is brought into the server's alphabet."""
         return self.hostname or registrable_hostname(socket.gethostname())
 
     def new_worker_id(self) -> str:

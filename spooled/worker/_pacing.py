@@ -81,7 +81,7 @@ class ClaimPacer:
         self._pause = delay if retry_after is None else retry_after + min(delay, 1.0)
 
     def set_push_active(self, active: bool) -> None:
-        """Whether something else tells of new jobs, so that an empty queue may be asked less often."""
+        """Return whether something else tells of new jobs, so that an empty queue may be asked less often."""
         self._idle.cap = max(self._poll_interval, PUSH_PAUSE) if active else self._poll_interval
         self._pause = self._pause if active or self._failing.steps else min(self._pause, self._poll_interval)
 
@@ -263,7 +263,7 @@ BATCH_WAITS = 5
 
 
 def should_batch(size: int, concurrency: int, unsettled: int) -> bool:
-    """Whether to wait a moment before a claim of `size` jobs.
+    """Return whether to wait a moment before a claim of `size` jobs.
 
     Acks on their way mean that handlers are quick: more slots are about to get free, and one claim for all of them
     costs what a claim for one does. Without any, a free slot is filled at once.

@@ -26,7 +26,7 @@ def is_replaceable(job: Job, *, has_dependents: bool) -> bool:
 
 
 def copy_of(job: Job, replace: Reenqueue, *, key: str, retries: int) -> dict[str, Any]:
-    """The body of the request that creates the successor."""
+    """Return the body of the request that creates the successor."""
     body = {
         "queue_name": job.queue_name,
         "payload": job.payload,

@@ -122,7 +122,7 @@ class BoundRoutes:
         return self._default
 
     def explain(self, payload: object) -> str:
-        """Why there is no route."""
+        """Return why there is no route."""
         known = ", ".join(repr(name) for name in sorted(self._typed))
         job_type = job_type_of(payload)
         found = (
@@ -241,6 +241,6 @@ def _typed(handler: Callable[[Any], Any], payload: PayloadCodec | None, plain: b
 
 
 def job_type_of(payload: object) -> str | None:
-    """The type that a payload names, if it is an object and the name is text."""
+    """Return the type that a payload names, if it is an object and the name is text."""
     found = payload.get(JOB_TYPE) if isinstance(payload, dict) else None
     return found if isinstance(found, str) else None

@@ -82,7 +82,7 @@ class RunLimits:
         self._empty_at[participant] = None
 
     def allowed(self, room: int) -> int:
-        """How many of `room` jobs may be claimed now."""
+        """Return how many of `room` jobs may be claimed now."""
         if self._max_jobs is None:
             return room
         return max(0, min(room, self._max_jobs - self._taken - self._asked))
@@ -132,7 +132,7 @@ class RunLimits:
             self._on_trouble(error)
 
     def _share(self, released: int) -> None:
-        """What one claim had reserved and did not use, another member may have been waiting for."""
+        """Return what one claim had reserved and did not use, another member may have been waiting for."""
         if self._max_jobs is not None and released:
             for participant in self._empty_at:
                 participant.room_changed()

@@ -78,7 +78,7 @@ class Runner(Protocol):
         """Wait until what was made to run handlers has ended, where that can be waited for."""
 
     def is_current(self) -> bool:
-        """Whether the caller is one of the handlers. Called from anywhere."""
+        """Return whether the caller is one of the handlers. Called from anywhere."""
 
 
 class _Waiting:

@@ -140,7 +140,7 @@ def _claimable_in(event: _Envelope) -> float | None:
 
 
 def next_beat(when: float, beat: float, phase: float) -> float:
-    """The first moment of `phase`, `phase + beat`, `phase + 2 beat`, ... that is not before `when`."""
+    """Return the first moment of `phase`, `phase + beat`, `phase + 2 beat`, ... that is not before `when`."""
     moment = phase + math.ceil((when - phase) / beat) * beat
     return moment if moment >= when else moment + beat
 

@@ -127,7 +127,7 @@ class WorkerHeartbeat:
         return True
 
     async def _unless_stopped(self, request: Coroutine[Any, Any, bool]) -> bool:
-        """The request's answer, or False when a stop was requested before it came."""
+        """Return the request's answer, or False when a stop was requested before it came."""
         task = asyncio.ensure_future(request)
         stop = asyncio.ensure_future(self._stopping.wait())
         try:

@@ -66,7 +66,7 @@ class JobLogFilter(logging.Filter):
 
 
 def log_fields(ctx: JobContext[Any]) -> dict[str, Any]:
-    """What a log record about a job carries."""
+    """Return what a log record about a job carries."""
     return {"job_id": ctx.job_id, "queue_name": ctx.queue_name, "attempt": ctx.attempt}
 
 

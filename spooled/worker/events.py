@@ -181,7 +181,7 @@ class EventHandlers:
         return self._handlers[EVENT_NAMES[type(event)]]
 
     def wants(self, kind: type) -> bool:
-        """Whether anyone listens, so that an event nobody wants is not even made."""
+        """Return whether anyone listens, so that an event nobody wants is not even made."""
         return bool(self._handlers[EVENT_NAMES[kind]])
 
 

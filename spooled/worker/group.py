@@ -59,7 +59,7 @@ class _Group:
         return tuple(worker.health for worker in self.workers)
 
     def is_ready(self, *, within: float = 60.0) -> bool:
-        """Whether every worker is; see `WorkerHealth.is_ready`."""
+        """Return whether every worker is; see `WorkerHealth.is_ready`."""
         return all(health.is_ready(within=within) for health in self.health)
 
     @overload

@@ -37,7 +37,7 @@ class WorkerHealth:
     concurrency: int = 0
 
     def is_ready(self, *, within: float = 60.0) -> bool:
-        """Whether it is running and the server has answered a claim in the last `within` seconds.
+        """Return whether it is running and the server has answered a claim in the last `within` seconds.
 
         A worker that has lost a thread is not ready until it is replaced, and one whose slots are all stuck is not
         until one of them ends. A worker whose slots are all taken does not claim; its own heartbeats count then.
@@ -50,5 +50,5 @@ class WorkerHealth:
 
 
 def moment(epoch: float | None) -> dt.datetime | None:
-    """Seconds since the epoch as a time in UTC."""
+    """Return seconds since the epoch as a time in UTC."""
     return None if epoch is None else dt.datetime.fromtimestamp(epoch, dt.UTC)

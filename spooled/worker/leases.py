@@ -54,7 +54,7 @@ class LeaseKeeper:
         self._last_beat_at: float | None = None
 
     def __len__(self) -> int:
-        """How many leases are held."""
+        """Return how many leases are held."""
         return len(self._table)
 
     @property

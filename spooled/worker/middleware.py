@@ -178,7 +178,7 @@ HOOKS = ("claimed", "around", "run", "run_async", "acked")
 
 
 def check_middlewares(middlewares: Iterable[Middleware]) -> tuple[Middleware, ...]:
-    """The middlewares of a worker as a tuple.
+    """Return the middlewares of a worker as a tuple.
 
     Raises:
         TypeError: One of them is not an instance of `Middleware`.
@@ -245,7 +245,7 @@ def runs_around_handlers(one: Middleware) -> bool:
 
 
 def wants(middlewares: Sequence[Middleware], hook: Literal["claimed", "acked"]) -> bool:
-    """Whether any of them has this hook, so that what nobody looks at is not even made."""
+    """Return whether any of them has this hook, so that what nobody looks at is not even made."""
     return any(_overrides(one, hook) for one in middlewares)
 
 
@@ -297,7 +297,7 @@ def _async_preparing(inner: AsyncHandler, prepare: Callable[[object], object]) -
 
 
 def _runs(one: Middleware, needed: str, other: str) -> bool:
-    """Whether the middleware has anything to do around a handler of this kind."""
+    """Return whether the middleware has anything to do around a handler of this kind."""
     if _overrides(one, needed) or _overrides(one, "around"):
         return True
     if _overrides(one, other):

@@ -88,7 +88,7 @@ def signature_of(function: Callable[..., Any]) -> HandlerSignature:
 
 
 def is_context(annotation: Any) -> bool:
-    """Whether an annotation stands for the job's context."""
+    """Return whether an annotation stands for the job's context."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         # `Annotated[JobContext, ...]` says more than that, and whoever made it knows what.

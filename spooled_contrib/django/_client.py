@@ -27,7 +27,7 @@ _keepers: weakref.WeakKeyDictionary[AsyncSpooledClient, AsyncGenerator[None, Non
 
 
 def get_client() -> SpooledClient:
-    """The client of this process; any thread may use it.
+    """Return the client of this process; any thread may use it.
 
     Raises:
         ImproperlyConfigured: There is no API key, or a setting has a bad value.
@@ -45,7 +45,7 @@ def get_client() -> SpooledClient:
 
 
 def get_async_client() -> AsyncSpooledClient:
-    """The client of the running event loop.
+    """Return the client of the running event loop.
 
     Raises:
         ImproperlyConfigured: There is no API key, or a setting has a bad value.
@@ -79,7 +79,7 @@ def _close_with_loop(client: AsyncSpooledClient) -> None:
 
 
 def new_client() -> SpooledClient:
-    """A client of one's own, to be closed by its user."""
+    """Return a client of one's own, to be closed by its user."""
     try:
         return SpooledClient(**_options())
     except (ConfigurationError, TypeError) as error:
@@ -87,7 +87,7 @@ def new_client() -> SpooledClient:
 
 
 def new_async_client() -> AsyncSpooledClient:
-    """A client of one's own, to be closed by its user."""
+    """Return a client of one's own, to be closed by its user."""
     try:
         return AsyncSpooledClient(**_options())
     except (ConfigurationError, TypeError) as error:

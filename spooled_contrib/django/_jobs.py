@@ -165,7 +165,7 @@ class Job(Generic[P, S, R]):
         return promised
 
     def parameters(self, payload: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What `client.jobs.create` takes."""
+        """Return what `client.jobs.create` takes."""
         _refuse_models(payload, "payload")
         return self.definition.parameters(payload, **options)
 
@@ -265,7 +265,7 @@ registry = Registry()
 
 
 def describe_duplicate(first: Job[Any, ..., Any], second: Job[Any, ..., Any]) -> str:
-    """What is wrong with two such jobs."""
+    """Return what is wrong with two such jobs."""
     what = "all other jobs" if first.job_type is None else f"jobs of type {first.job_type!r}"
     return f"{first.path} and {second.path} both take {what} of queue {first.queue_name!r}"
 

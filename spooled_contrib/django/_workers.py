@@ -26,7 +26,7 @@ class NothingToDoError(ValueError):
 def find_queues(
     only: Collection[str] = (), exclude: Collection[str] = ()
 ) -> dict[str, list[Job[Any, ..., Any]]]:
-    """The queues to work on, with their jobs; a queue of Django Tasks may have none.
+    """Return the queues to work on, with their jobs; a queue of Django Tasks may have none.
 
     Args:
         only: These queues; all if empty.
@@ -92,7 +92,7 @@ def make_plain_workers(
 
 
 def concurrency_of(name: str, jobs: Sequence[Job[Any, ..., Any]]) -> int:
-    """How many jobs of a queue run at the same time in one process."""
+    """Return how many jobs of a queue run at the same time in one process."""
     settings = conf.current()
     said = [one.concurrency for one in jobs if one.concurrency is not None]
     return settings.concurrency_of(name) or (max(said) if said else settings.concurrency)

@@ -150,7 +150,7 @@ class RemoteAdmin(_ModelAdmin):
         return self._page(request, f"spooled/admin/{self.opts.model_name}_list.html", context)
 
     def list_context(self, client: SpooledClient, request: HttpRequest) -> dict[str, Any]:
-        """What the list shows."""
+        """Return what the list shows."""
         raise NotImplementedError
 
     def allowed_actions(self, request: HttpRequest) -> list[Action]:
@@ -272,7 +272,7 @@ class QueueAdmin(RemoteAdmin):
         }
 
     def numbers_view(self, request: HttpRequest) -> HttpResponse:
-        """The numbers as JSON, for the page to refresh itself."""
+        """Return the numbers as JSON, for the page to refresh itself."""
         self._require_view(request)
         context: dict[str, Any] = {}
         self._fill(request, context, self.list_context)

@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def check_settings(**_: Any) -> Iterable[checks.CheckMessage]:
-    """Whether SPOOLED makes sense, and a worker could connect."""
+    """Return whether SPOOLED makes sense, and a worker could connect."""
     try:
         current = conf.current()
         current.make_middleware()
@@ -61,7 +61,7 @@ def check_settings(**_: Any) -> Iterable[checks.CheckMessage]:
 
 
 def check_databases(**_: Any) -> Iterable[checks.CheckMessage]:
-    """Whether connections that are kept between jobs are looked at before they are used again."""
+    """Return whether connections that are kept between jobs are looked at before they are used again."""
     return [
         checks.Warning(
             f"DATABASES[{alias!r}] keeps connections (CONN_MAX_AGE) without CONN_HEALTH_CHECKS.",
@@ -77,7 +77,7 @@ def check_databases(**_: Any) -> Iterable[checks.CheckMessage]:
 
 
 def check_jobs(**_: Any) -> Iterable[checks.CheckMessage]:
-    """Whether every job can be found and has a queue of its own kind. A broken module raises its own error."""
+    """Return whether every job can be found and has a queue of its own kind. A broken module raises its own error."""
     try:
         queues = conf.current().queues
     except ImproperlyConfigured:

@@ -60,7 +60,7 @@ class SpooledSettings:
     worker: Mapping[str, Any]
 
     def concurrency_of(self, queue_name: str) -> int | None:
-        """What the settings say about a queue, or None."""
+        """Return what the settings say about a queue, or None."""
         return None if self.queues is None else self.queues.get(queue_name)
 
     def make_middleware(self) -> list[Middleware]:

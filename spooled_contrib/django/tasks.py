@@ -156,7 +156,7 @@ class SpooledBackend(BaseTaskBackend):
         return self._restore(chain)
 
     def check(self, **kwargs: Any) -> list[Any]:
-        """What is wrong with the entry of `settings.TASKS`."""
+        """Return what is wrong with the entry of `settings.TASKS`."""
         found: list[Any] = list(super().check(**kwargs))
         found += [
             checks.Error(

@@ -25,7 +25,7 @@ __all__ = ["Job", "JobDep", "JobRouter", "Spooled", "SpooledDep", "get_job", "ge
 
 
 async def get_spooled(conn: HTTPConnection) -> AsyncSpooledClient:
-    """The application's client, as a dependency of endpoints and handlers; see `SpooledDep`.
+    """Return the application's client, as a dependency of endpoints and handlers; see `SpooledDep`.
 
     Raises:
         RuntimeError: The application's lifespan is not running, or has no Spooled in it.
@@ -40,7 +40,7 @@ async def get_spooled(conn: HTTPConnection) -> AsyncSpooledClient:
 
 
 async def get_job() -> JobContext[Any]:
-    """The job that runs, as a dependency of what handlers depend on; see `JobDep`.
+    """Return the job that runs, as a dependency of what handlers depend on; see `JobDep`.
 
     Raises:
         RuntimeError: No job runs: the dependency is used by an endpoint.

@@ -132,7 +132,7 @@ class _Overrides:
 
 
 def is_dependency(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter is filled by `Depends`, in its annotation or as its default."""
+    """Return whether a parameter is filled by `Depends`, in its annotation or as its default."""
     if isinstance(parameter.default, params.Depends):
         return True
     annotation = parameter.annotation

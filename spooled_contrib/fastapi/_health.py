@@ -60,7 +60,7 @@ def make_router(
     ready_within: float,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
 ) -> APIRouter:
-    """The routes of one plugin object."""
+    """Return the routes of one plugin object."""
     router = APIRouter(lifespan=lifespan, tags=["spooled"])
 
     @router.get("/health/live")
@@ -93,7 +93,7 @@ def make_router(
 
         @router.get("/queues", dependencies=list(statistics), responses={503: {"description": "No answer"}})
         async def queues() -> list[QueueStatistics]:
-            """How many jobs the queues of this application have, by state."""
+            """Return how many jobs the queues of this application have, by state."""
             runtime = plugin.runtime
             if runtime is None:
                 raise HTTPException(503, "the application's lifespan is not running")

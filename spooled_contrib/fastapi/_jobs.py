@@ -230,7 +230,7 @@ DEFAULT_CONCURRENCY = 10
 
 
 def concurrencies(jobs: Iterable[Job[Any, ..., Any]]) -> dict[str, int]:
-    """How many jobs of each queue run at the same time."""
+    """Return how many jobs of each queue run at the same time."""
     found: dict[str, int] = {}
     for job in jobs:
         if job.concurrency is not None:

@@ -127,7 +127,7 @@ class Spooled(JobRouter):
     # --- lifespan ---------------------------------------------------------------------------------------------
 
     def lifespan(self, app: Any) -> AbstractAsyncContextManager[None]:
-        """The application's lifespan: `FastAPI(lifespan=spooled.lifespan)`.
+        """Return the application's lifespan: `FastAPI(lifespan=spooled.lifespan)`.
 
         Opens the client and, with `run_worker`, starts the workers; drains them at the end. Installs no signal
         handlers. Also usable by itself: `async with spooled.lifespan(app): ...` in a script or test.
@@ -293,7 +293,7 @@ class Spooled(JobRouter):
     # --- a process of its own ---------------------------------------------------------------------------------
 
     def __spooled_worker__(self, module: ModuleType) -> AsyncWorkerGroup:
-        """The workers as `spooled worker MODULE:NAME` runs them.
+        """Return the workers as `spooled worker MODULE:NAME` runs them.
 
         Raises:
             ValueError: There are no jobs, or the application is not found.

@@ -136,13 +136,13 @@ class Runtime:
         await self._task
 
     def is_ready(self, within: float) -> bool:
-        """Whether the workers that belong here work, or none do."""
+        """Return whether the workers that belong here work, or none do."""
         if self.draining or self.failure is not None:
             return False
         return self.group is None or all(one.health.is_ready(within=within) for one in self.group.workers)
 
     def worker_states(self) -> dict[str, WorkerState]:
-        """The workers' states by queue."""
+        """Return the workers' states by queue."""
         return {} if self.group is None else {one.queue_name: one.state for one in self.group.workers}
 
 
@@ -202,7 +202,7 @@ def make_workers(
     options: Mapping[str, Any],
     find_runtime: Callable[[], Runtime],
 ) -> list[AsyncSpooledWorker]:
-    """A worker for each queue, with its handlers."""
+    """Return a worker for each queue, with its handlers."""
     workers = {
         queue: AsyncSpooledWorker(client, queue, concurrency=number, **options)
         for queue, number in concurrencies(jobs).items()
@@ -217,7 +217,7 @@ def make_workers(
 
 
 def _handler(job: Job[Any, ..., Any], find_runtime: Callable[[], Runtime]) -> Callable[[Any], Any]:
-    """The function as a worker calls it: with the context only."""
+    """Return the function as a worker calls it: with the context only."""
     function, signature, dependencies = job.function, job.signature, job.dependencies
     codec = result_codec(signature.result_type)
 

@@ -28,7 +28,7 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("spooled_job_threads")
 
 
 def in_own_threads(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A plain function, or plain generator function, as one for coroutines; anything else as it is."""
+    """Return a plain function, or plain generator function, as one for coroutines; anything else as it is."""
     if inspect.isgeneratorfunction(function):
         return _generator(function)
     if inspect.isfunction(function) and not (

@@ -166,14 +166,14 @@ class ConnectionManager:
         self._settle(delivery, nothing)
 
     def rejected(self, task_id: str) -> Delivery | None:
-        """The message of that task, if it was rejected and waits for a result."""
+        """Return the message of that task, if it was rejected and waits for a result."""
         for delivery in list(self._held.values()):
             if delivery.awaiting_result and delivery.ending is REJECTED and delivery.task_id == task_id:
                 return delivery
         return None
 
     def held(self, tag: str) -> Delivery | None:
-        """The message with that delivery tag, if it is here and not settled."""
+        """Return the message with that delivery tag, if it is here and not settled."""
         return self._held.get(tag)
 
     def requeue(self, delivery: Delivery, *, ran: bool = False) -> None:

@@ -34,7 +34,7 @@ Message = dict[str, Any]
 
 
 def parameters(queue_name: str, message: Message, redeliveries: int) -> dict[str, Any]:
-    """What `client.jobs.create` takes for a message.
+    """Return what `client.jobs.create` takes for a message.
 
     Args:
         queue_name: Spooled's name of the queue.
@@ -103,7 +103,7 @@ def transient(message: Message) -> Message:
 
 
 def message_of(payload: object, *, priority: int | None = None, redelivered: bool, tag: str) -> Message:
-    """The message in a job. What others have enqueued is a message with that as its JSON body.
+    """Return the message in a job. What others have enqueued is a message with that as its JSON body.
 
     Args:
         payload: The job's payload.

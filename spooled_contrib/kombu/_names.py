@@ -18,7 +18,7 @@ _HASHED = "..GG"
 
 
 def to_spooled(name: str) -> str:
-    """The name of the queue in Spooled.
+    """Return the name of the queue in Spooled.
 
     A name whose form is longer than 100 characters is cut, and gets a hash in place of its end: it cannot be read
     back, but two such names still differ.
@@ -50,7 +50,7 @@ def to_spooled(name: str) -> str:
 
 
 def from_spooled(name: str) -> str | None:
-    """The name of the queue in AMQP; None when it was too long to be kept."""
+    """Return the name of the queue in AMQP; None when it was too long to be kept."""
     if _HASHED in name:
         return None
     text = name[1:] if name.startswith("q..") else name

@@ -76,7 +76,7 @@ class Prefetcher:
             self._messages.soon(self._follow_demand)
 
     def get(self) -> Delivery | None:
-        """The next message, or None when there is none yet."""
+        """Return the next message, or None when there is none yet."""
         with self._messages.changed:
             for delivery in list(self._inbox):
                 if delivery.lease_uncertain and not delivery.lost:

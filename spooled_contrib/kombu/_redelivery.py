@@ -59,13 +59,13 @@ def begun_before(job: ClaimedJob) -> int:
 
 
 def is_suspect(job: ClaimedJob) -> bool:
-    """Whether a mark is to be made when the message begins: it has come back, or must never come back."""
+    """Return whether a mark is to be made when the message begins: it has come back, or must never come back."""
     limit = limit_of(job)
     return limit is not None and (limit == 0 or job.retry_count > 0 or begun_before(job) > 0)
 
 
 def is_due(job: ClaimedJob) -> bool:
-    """Whether the message must not begin before it is counted how often it has."""
+    """Return whether the message must not begin before it is counted how often it has."""
     limit = limit_of(job)
     return limit is not None and (job.retry_count > limit or begun_before(job) > limit)
 
@@ -112,7 +112,7 @@ async def count_begun(client: AsyncSpooledClient, queue_name: str, job: ClaimedJ
 
 
 def requeues_when_lost(payload: object) -> bool:
-    """Whether Celery gives back a task of this kind when the child that runs it dies."""
+    """Return whether Celery gives back a task of this kind when the child that runs it dies."""
     state: Any = sys.modules.get("celery._state")
     name = payload.get("job_type") if isinstance(payload, Mapping) else None
     if state is None or not isinstance(name, str):

@@ -74,7 +74,7 @@ def _process() -> Process:
 
 
 def _acquire(process: Process, address: Address) -> ConnectionManager:
-    """The manager of this process for that server; made when it is first wanted."""
+    """Return the manager of this process for that server; made when it is first wanted."""
     key = (*process, address)
     with _lock:
         entry = _managers.setdefault(key, _Entry())
@@ -111,7 +111,7 @@ def _count_down(process: Process, address: Address) -> tuple[ConnectionManager, 
 
 
 def find(tag: str) -> tuple[ConnectionManager, Delivery] | None:
-    """The message with that delivery tag, if this process holds it."""
+    """Return the message with that delivery tag, if this process holds it."""
     for manager in _ours():
         delivery = manager.held(tag)
         if delivery is not None:
@@ -129,7 +129,7 @@ def find_rejected(task_id: str) -> tuple[ConnectionManager, Delivery] | None:
 
 
 def keys_in_use() -> list[str]:
-    """The API keys of the servers that this process uses."""
+    """Return the API keys of the servers that this process uses."""
     return [manager.api_key for manager in _ours() if manager.api_key]
 
 

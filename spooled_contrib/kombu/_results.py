@@ -59,7 +59,7 @@ class ResultRefusedError(EncodeError):  # type: ignore[misc]
 
 
 def is_refusal(error: errors.SpooledError) -> bool:
-    """Whether the server will never take this content, but still takes another in its place."""
+    """Return whether the server will never take this content, but still takes another in its place."""
     return isinstance(error, errors.PayloadTooLargeError | errors.ValidationError)
 
 
@@ -85,7 +85,7 @@ def content_of(value: Mapping[str, Any]) -> tuple[str | bytes, str]:
 
 
 def is_stored(value: object) -> bool:
-    """Whether a job's result is that of a task."""
+    """Return whether a job's result is that of a task."""
     if not isinstance(value, Mapping):
         return False
     inside = value.get("celery")
@@ -157,7 +157,7 @@ def keep(task_id: str) -> None:
 
 
 def wants_result(payload: object) -> bool:
-    """Whether a Celery app of this process keeps results in Spooled, and those of this task."""
+    """Return whether a Celery app of this process keeps results in Spooled, and those of this task."""
     fields = task_fields(payload)
     if not fields.get("id") or fields.get("ignore_result"):
         return False
@@ -251,7 +251,7 @@ async def newest(client: AsyncSpooledClient, tag: str) -> Job | None:
 
 
 def _told_by(summary: JobSummary, job: Job | None, claimed: str) -> dict[str, Any]:
-    """The state of a task without a result of its own."""
+    """Return the state of a task without a result of its own."""
     match summary.status:
         case "processing":
             return told(claimed)

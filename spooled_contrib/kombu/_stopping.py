@@ -17,5 +17,5 @@ def announce(**_: object) -> None:
 
 
 def announced() -> bool:
-    """Whether the worker of this process ends."""
+    """Return whether the worker of this process ends."""
     return _flag[0] == 1

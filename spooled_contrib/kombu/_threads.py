@@ -65,7 +65,7 @@ class Thread(Protocol):
 
 
 def patched_by() -> str | None:
-    """What has put greenlets in the place of this process' threads, if anything has."""
+    """Return what has put greenlets in the place of this process' threads, if anything has."""
     gevent: Any = sys.modules.get("gevent.monkey")
     if gevent is not None and gevent.is_module_patched("threading"):
         return "gevent"
@@ -76,7 +76,7 @@ def patched_by() -> str | None:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop for the thread.
+    """Return a loop for the thread.
 
     Raises:
         ConfigurationError: This process is patched, and has no loop that works in spite of it.
@@ -99,12 +99,12 @@ def new_outcome() -> Outcome[Any]:
 
 
 def new_condition() -> Condition:
-    """A condition for the thread and for everybody else."""
+    """Return a condition for the thread and for everybody else."""
     return threading.Condition() if patched_by() is None else _Condition()
 
 
 def new_thread(target: Callable[[], None], name: str) -> Thread:
-    """A real thread, which does not keep the process from ending."""
+    """Return a real thread, which does not keep the process from ending."""
     if patched_by() is None:
         return threading.Thread(target=target, name=name, daemon=True)
     return _Thread(target)
@@ -130,7 +130,7 @@ def call(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _original(name: str) -> Any:
-    """What a name of `_thread` meant before it was patched."""
+    """Return what a name of `_thread` meant before it was patched."""
     if patched_by() == "gevent":
         return sys.modules["gevent.monkey"].get_original("_thread", name)
     return getattr(sys.modules["eventlet.patcher"].original("_thread"), name)

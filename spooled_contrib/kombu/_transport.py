@@ -175,7 +175,7 @@ class Channel(_BaseChannel):  # type: ignore[misc] # kombu has no types
     # --- exchanges and their bindings, which all processes share ----------------------------------------------
 
     def _route(self, exchange: str, routing_key: str) -> dict[str, bool]:
-        """The queues that get a message, each with whether it outlives its consumer."""
+        """Return the queues that get a message, each with whether it outlives its consumer."""
         found: dict[str, bool] = {}
         for fresh in (False, True):
             bindings = self._manager.bindings.lookup(exchange, fresh=fresh)
@@ -495,7 +495,7 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         return self._share.manager
 
     def address(self) -> Address:
-        """The server, the key and the options.
+        """Return the server, the key and the options.
 
         Raises:
             ValueError: The URL has a mistake.
@@ -591,7 +591,7 @@ class Transport(_BaseTransport):  # type: ignore[misc] # kombu has no types
         return {"hostname": "spooled://"}
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        """The URL for people: without the key, unless it is asked for."""
+        """Return the URL for people: without the key, unless it is asked for."""
         uri = reveal(uri) if uri and "://" in uri else self._url()
         shown = f"spooled+{uri}" if uri.startswith("http") else uri
         return shown if include_password else masked(shown, mask)

@@ -71,7 +71,7 @@ class Address:
     options: Options
 
     def config(self) -> ClientConfig:
-        """The client's configuration; the key may come from SPOOLED_API_KEY.
+        """Return the client's configuration; the key may come from SPOOLED_API_KEY.
 
         Raises:
             ConfigurationError: There is no key, or it cannot be one.

@@ -280,11 +280,11 @@ class TaskApp:
         return lambda decorated: self._declare(decorated, chosen)
 
     def queue_name(self, queue: str | None = None) -> str:
-        """The name of a queue in Spooled, for `SpooledWorker`. Default: the app's own queue."""
+        """Return the name of a queue in Spooled, for `SpooledWorker`. Default: the app's own queue."""
         return to_spooled(f"{self._address.options.prefix}{queue or self.default_queue}")
 
     def handler(self) -> Callable[[JobContext[Any]], object]:
-        """What runs this app's tasks: `worker.process(app.handler())`."""
+        """Return what runs this app's tasks: `worker.process(app.handler())`."""
         return self._run
 
     def close(self) -> None:
@@ -452,7 +452,7 @@ class AsyncResult:
         return str(self._look()["status"])
 
     def ready(self) -> bool:
-        """Whether it has ended."""
+        """Return whether it has ended."""
         return self.status in READY
 
     def get(self, timeout: float | None = None, interval: float = 0.2) -> Any:
@@ -489,7 +489,7 @@ class AsyncResult:
 def shared_task(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
 ) -> Any:
-    """A task of every `TaskApp` of the process; sent by the one that was made last.
+    """Return a task of every `TaskApp` of the process; sent by the one that was made last.
 
     Raises:
         TypeError: An option is unknown.
@@ -590,7 +590,7 @@ def _request(message: Message, fields: Mapping[str, Any]) -> tuple[TaskRequest, 
 
 
 def _meta(request: TaskRequest, status: str, result: Any, traceback: str | None) -> FallbackResult:
-    """A result as Celery's backends write it, so that Celery's `AsyncResult` reads it.
+    """Return a result as Celery's backends write it, so that Celery's `AsyncResult` reads it.
 
     Raises:
         Exception: The result has no JSON form.

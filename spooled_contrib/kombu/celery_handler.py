@@ -45,7 +45,7 @@ class NotATaskError(ValueError):
 
 
 def celery_handler(app: Celery, *, hostname: str | None = None) -> Callable[[JobContext[Any]], object]:
-    """A handler that runs the app's tasks, for `worker.process(...)`.
+    """Return a handler that runs the app's tasks, for `worker.process(...)`.
 
     Retries, `bind=True`, `autoretry_for`, chains, callbacks, signals and the result backend are Celery's own: its
     tracer runs the task. A task that asks for a retry is published again by it, and the job is completed. A task that

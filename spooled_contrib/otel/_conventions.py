@@ -22,12 +22,12 @@ SCOPE = "spooled_contrib.otel"
 
 
 def attributes(queue_name: str, name: str, kind: str) -> dict[str, str]:
-    """What every span and every measurement of an operation carries."""
+    """Return what every span and every measurement of an operation carries."""
     return {SYSTEM: "spooled", DESTINATION: queue_name, OPERATION_NAME: name, OPERATION_TYPE: kind}
 
 
 def error_type(error: BaseException) -> str:
-    """The exception's class, as `error.type` wants it: few values, no message."""
+    """Return the exception's class, as `error.type` wants it: few values, no message."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 

@@ -15,7 +15,7 @@ TRACE_KEY = "_spooled_trace"
 
 
 def inject_trace_context(payload: object, context: Context | None = None) -> object:
-    """The payload with the current trace context in it, written by OpenTelemetry's global propagator.
+    """Return the payload with the current trace context in it, written by OpenTelemetry's global propagator.
 
     Payloads that are JSON objects (mappings, dataclasses, msgspec, attrs and pydantic models) come back as a new dict
     with `TRACE_KEY`. Every other payload has no place for it and comes back as it is, as all do when nothing is

@@ -48,7 +48,7 @@ def traced(
 def traced(
     client: SpooledClient | AsyncSpooledClient, *, tracer_provider: TracerProvider | None = None
 ) -> TracedJobs | AsyncTracedJobs:
-    """What to create jobs with, so that they carry the current trace: `traced(client).create(...)`.
+    """Return what to create jobs with, so that they carry the current trace: `traced(client).create(...)`.
 
     The client itself is not changed. A job that is not a JSON object gets its span, but cannot carry the context.
 

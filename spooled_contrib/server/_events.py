@@ -66,7 +66,7 @@ class Subscription:
             self._wake.set()
 
     def wants(self, event: Event) -> bool:
-        """Whether the key may see it and the filter lets it through."""
+        """Return whether the key may see it and the filter lets it through."""
         return (
             (self.queues is None or event.queue_name in self.queues)
             and (self.queue_name is None or event.queue_name == self.queue_name)
@@ -124,7 +124,7 @@ class Hub:
         return bool(self._by_organization)
 
     def count(self, organization_id: str, carrier: Carrier) -> int:
-        """How many listeners of that kind the organization has."""
+        """Return how many listeners of that kind the organization has."""
         listeners = tuple(self._by_organization.get(organization_id, ()))
         return sum(subscription.carrier == carrier for subscription in listeners)
 

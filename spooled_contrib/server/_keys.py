@@ -18,7 +18,7 @@ def new_webhook_token() -> str:
 
 
 def key_hash(key: str) -> str:
-    """What the database holds instead of the key.
+    """Return what the database holds instead of the key.
 
     A plain SHA-256 is right here: the input is 256 random bits, so there is nothing that a slow hash would protect.
     """

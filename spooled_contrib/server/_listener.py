@@ -40,7 +40,7 @@ UNREAD_SECONDS = 120
 
 
 def bind(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
-    """A bound socket.
+    """Return a bound socket.
 
     Raises:
         OSError: the address is not of this machine, or the port is taken.

@@ -101,7 +101,7 @@ def with_custom_limits(base: Limits, custom: Mapping[str, Any]) -> Limits:
 
 
 def upgrade(limits: Limits, resource: str, needed: int) -> str | None:
-    """The smallest larger plan under which `needed` of a resource would do; None outside the plans."""
+    """Return the smallest larger plan under which `needed` of a resource would do; None outside the plans."""
     names = list(PLANS)
     if limits.plan not in PLANS:
         return None

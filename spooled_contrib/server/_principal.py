@@ -23,7 +23,7 @@ class Principal(Struct, frozen=True):
             raise refuse.out_of_scope(queue_name)
 
     def require_sight(self, queue_name: str) -> None:
-        """What exists in a queue out of scope is hidden: 404."""
+        """Hide what exists in a queue out of scope: 404."""
         if not self.may_use(queue_name):
             raise refuse.not_found()
 
@@ -35,7 +35,7 @@ class Principal(Struct, frozen=True):
             )
 
     def queue_condition(self, column: str = "queue_name") -> tuple[str, list[object]]:
-        """A condition to append to a WHERE, so that lists and statistics silently show allowed queues only."""
+        """Return a condition to append to a WHERE, so that lists and statistics silently show allowed queues only."""
         if self.queues is None:
             return "", []
         names = sorted(self.queues)

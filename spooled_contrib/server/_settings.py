@@ -109,7 +109,7 @@ class ServerSettings:
 
 
 def is_postgres(db: str) -> bool:
-    """Whether a `db` setting names a PostgreSQL database. Everything else is a SQLite file."""
+    """Return whether a `db` setting names a PostgreSQL database. Everything else is a SQLite file."""
     return db.startswith(("postgresql://", "postgres://"))
 
 
@@ -134,7 +134,7 @@ def is_loopback(host: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
-    """The addresses of `host`, in the resolver's order.
+    """Return the addresses of `host`, in the resolver's order.
 
     Raises:
         AddressUnavailableError: the name does not resolve.

@@ -21,7 +21,7 @@ def moment(micros: None) -> None: ...
 @overload
 def moment(micros: int | None) -> datetime | None: ...
 def moment(micros: int | None) -> datetime | None:
-    """The UTC time that the encoder writes with a `Z`."""
+    """Return the UTC time that the encoder writes with a `Z`."""
     return None if micros is None else _EPOCH + timedelta(microseconds=micros)
 
 

@@ -198,7 +198,7 @@ def missing_packages(command: str) -> int:
 
 
 def port_number(text: str) -> int:
-    """A port from the command line."""
+    """Return a port from the command line."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
     return int(text)

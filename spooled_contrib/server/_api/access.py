@@ -96,7 +96,7 @@ class Gate:
         self._revoked.update(row[0] for row in rows)
 
     async def authenticate(self, bearer: str) -> KnownKey:
-        """The key behind an API key or an access token.
+        """Return the key behind an API key or an access token.
 
         Raises:
             RefusalError: 401 for anything that is not valid now.

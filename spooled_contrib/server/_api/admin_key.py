@@ -9,7 +9,7 @@ from spooled_contrib.server._api.call import Call
 
 
 def admin_key_matches(call: Call) -> bool:
-    """Whether the request carries the server's admin key. Never, when the server has none."""
+    """Return whether the request carries the server's admin key. Never, when the server has none."""
     wanted, sent = call.services.settings.admin_key, call.header(b"x-admin-key")
     return wanted is not None and sent is not None and hmac.compare_digest(wanted.encode(), sent)
 

@@ -67,7 +67,7 @@ class Call:
         return await self.services.storage.read(operation)
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of that (lower-case) name."""
+        """Return the first header of that (lower-case) name."""
         for header, value in self.headers:
             if header == name:
                 return value
@@ -91,7 +91,7 @@ class Call:
         return self._query
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:
-        """A query parameter as an integer, moved into its range."""
+        """Return a query parameter as an integer, moved into its range."""
         text = self.query.get(name)
         if text is None or text == "":
             return default
@@ -100,7 +100,7 @@ class Call:
         return max(least, min(most, int(text)))
 
     def text(self, name: str, longest: int) -> str | None:
-        """A query parameter as text; None when absent or empty."""
+        """Return a query parameter as text; None when absent or empty."""
         value = self.query.get(name)
         if not value:
             return None
@@ -111,7 +111,7 @@ class Call:
         return value
 
     def time(self, name: str) -> int | None:
-        """A query parameter as a time, in microseconds since the epoch; None when absent or empty."""
+        """Return a query parameter as a time, in microseconds since the epoch; None when absent or empty."""
         text = self.text(name, 1024)
         if text is None:
             return None
@@ -156,7 +156,7 @@ class Call:
         return decode(decoder, body)
 
     async def body(self) -> bytes | None:
-        """The whole body; None when it is larger than `MAX_BODY`. One that says so is not waited for."""
+        """Return the whole body; None when it is larger than `MAX_BODY`. One that says so is not waited for."""
         length = self.header(b"content-length")
         if length is not None and int(length) > MAX_BODY:
             return None

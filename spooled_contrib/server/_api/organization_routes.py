@@ -128,7 +128,7 @@ async def get_organization(call: Call) -> Reply:
 
 
 def organization_object(row: Row, tier: str) -> dict[str, Any]:
-    """An organization as responses show it.
+    """Return an organization as responses show it.
 
     Args:
         row: `organizations.COLUMNS`.
@@ -183,7 +183,7 @@ async def list_members(call: Call) -> Reply:
 
 
 def _own(call: Call) -> str:
-    """The organization in the path, when it is the caller's and the key may administer it."""
+    """Return the organization in the path, when it is the caller's and the key may administer it."""
     call.principal.require_unrestricted()
     if call.parameters[0] != call.principal.organization_id:
         raise refuse.not_found()

@@ -60,7 +60,7 @@ def page_files() -> dict[str, PageFile]:
 
 
 def file_reply(call: Call, file: PageFile) -> Reply:
-    """The file, or 304 when the browser has it. It asks each time, so a new version shows at once."""
+    """Return the file, or 304 when the browser has it. It asks each time, so a new version shows at once."""
     headers = [*SECURITY, (b"etag", file.etag), (b"cache-control", b"no-cache"), (b"vary", b"cookie")]
     known = call.header(b"if-none-match")
     if known is not None and file.etag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:

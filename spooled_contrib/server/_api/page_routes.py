@@ -26,7 +26,7 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 async def index(call: Call) -> Reply:
-    """The shell, for whoever is logged in; the others are sent to the log-in."""
+    """Return the shell, for whoever is logged in; the others are sent to the log-in."""
     token = page_session.cookie(call)
     if token is not None:
         try:
@@ -84,7 +84,7 @@ async def logout(call: Call) -> Reply:
 
 
 async def session(call: Call) -> Reply:
-    """Who is logged in, what they may see, and the token that changes need."""
+    """Return who is logged in, what they may see, and the token that changes need."""
     claims = call.services.gate.claims(call.bearer)
     key = await call.services.gate.key_of(claims)
     row = await call.read(lambda tx: organizations.get(tx, claims.org_id))

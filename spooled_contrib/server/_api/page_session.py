@@ -20,7 +20,7 @@ _SAFE = ("GET", "HEAD")
 
 
 def bearer_of_cookie(call: Call) -> str | None:
-    """The access token of the cookie, for a request that may use it; None without a cookie.
+    """Return the access token of the cookie, for a request that may use it; None without a cookie.
 
     Raises:
         RefusalError: 403 when the request comes from another site, or changes something without the session's token;
@@ -39,7 +39,7 @@ def bearer_of_cookie(call: Call) -> str | None:
 
 
 def cookie(call: Call) -> str | None:
-    """What the session cookie holds, unchecked."""
+    """Return what the session cookie holds, unchecked."""
     if not call.services.settings.page:
         return None
     wanted = cookie_name(call)
@@ -55,7 +55,7 @@ def cookie(call: Call) -> str | None:
 
 
 def csrf_token(call: Call, token: str) -> str:
-    """What a page of this session has to send along with changes.
+    """Return what a page of this session has to send along with changes.
 
     Raises:
         RefusalError: 401 when the login has ended.

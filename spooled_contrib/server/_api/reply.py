@@ -31,7 +31,7 @@ def json_reply(value: Any, status: int = 200, headers: Sequence[Header] = ()) ->
 
 
 def page_reply(value: Any, more: bool) -> Reply:
-    """A bare array, and whether there is a next page."""
+    """Return a bare array, and whether there is a next page."""
     return json_reply(value, headers=[(b"x-has-more", b"true" if more else b"false")])
 
 

@@ -68,7 +68,7 @@ class Router:
             node.methods[route.method] = route
 
     def find(self, method: str, raw_path: bytes) -> tuple[Route, list[str]]:
-        """The route and its path parameters.
+        """Return the route and its path parameters.
 
         The path is split before it is decoded, so an encoded slash belongs to its segment.
 

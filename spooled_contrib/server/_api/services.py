@@ -33,7 +33,7 @@ class Services:
     """`clock.monotonic()` at the start."""
 
     def limits_of(self, organization_id: str) -> Limits:
-        """What an organization may use."""
+        """Return what an organization may use."""
         return self.plans.of(organization_id)
 
     @property

@@ -36,7 +36,7 @@ WantedNames = frozenset[str] | None
 
 
 def requested(call: Call, carrier: Carrier) -> tuple[Subscription, WantedNames]:
-    """The subscription that the URL asks for. It is the caller's to open, before anything is awaited.
+    """Return the subscription that the URL asks for. It is the caller's to open, before anything is awaited.
 
     Raises:
         RefusalError: 400 for a queue that cannot be, 403 for one out of the key's scope, 429 when the organization
@@ -63,7 +63,7 @@ def requested(call: Call, carrier: Carrier) -> tuple[Subscription, WantedNames]:
 
 
 def may_be_asked_for(queue_name: str) -> bool:
-    """A queue name, or `*`, which is a name like any other here: matched literally, and no queue has it."""
+    """Return a queue name, or `*`, which is a name like any other here: matched literally, and no queue has it."""
     return queue_name == "*" or is_queue_name(queue_name)
 
 
@@ -76,7 +76,7 @@ def _wanted_names(call: Call) -> WantedNames:
 
 
 async def may_go_on(call: Call, subscription: Subscription | None) -> bool:
-    """Whether the credential is still good; its present scope replaces the one from the start."""
+    """Return whether the credential is still good; its present scope replaces the one from the start."""
     try:
         key = await call.services.gate.authenticate(call.bearer)
     except refuse.RefusalError:

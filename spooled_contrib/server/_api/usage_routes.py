@@ -27,7 +27,7 @@ async def get_usage(call: Call) -> Reply:
 
 
 def usage_report(counts: dict[str, int], limits: Limits) -> dict[str, Any]:
-    """What is used of each cap, and warnings for the ones that are close."""
+    """Return what is used of each cap, and warnings for the ones that are close."""
     caps = {
         "jobs_today": limits.jobs_per_day,
         "active_jobs": limits.active_jobs,
@@ -59,7 +59,7 @@ def usage_report(counts: dict[str, int], limits: Limits) -> dict[str, Any]:
 
 
 def limits_object(limits: Limits) -> dict[str, Any]:
-    """A plan's limits under the API's names. None is unlimited."""
+    """Return a plan's limits under the API's names. None is unlimited."""
     found = {name: getattr(limits, field) for name, field in REPORTED.items()}
     return {
         "tier": limits.tier,

@@ -52,7 +52,7 @@ _change = Decoder(ChangeBody)
 
 
 async def new(call: Call) -> webhooks.Change:
-    """The body of a creation, checked.
+    """Return the body of a creation, checked.
 
     Raises:
         RefusalError: a field is missing or wrong, or the address is one that is not called.
@@ -62,7 +62,7 @@ async def new(call: Call) -> webhooks.Change:
 
 
 async def change(call: Call) -> webhooks.Change:
-    """The body of a change, checked."""
+    """Return the body of a change, checked."""
     body = await call.json(_change)
     return await _checked(call, body)
 

@@ -183,7 +183,7 @@ def _progress(total: int, found: list[str]) -> dict[str, int]:
 
 
 def _member(member: Job) -> dict[str, Any]:
-    """A job as workflows show it: another shape than everywhere else."""
+    """Return a job as workflows show it: another shape than everywhere else."""
     error = member.last_error
     return {
         "id": member.id,

@@ -28,14 +28,14 @@ _FENCE = (
 
 
 def backoff_seconds(retry_count: int) -> int:
-    """How long a job waits after a reported failure, before jitter, by its retry count before that failure."""
+    """Return how long a job waits after a reported failure, before jitter, by its retry count before that failure."""
     return min(1 << min(retry_count, 6), 60)
 
 
 def explain_miss(
     row: tuple[str, str | None, str | None, int | None] | None, worker_id: str, lease_id: str, now: int
 ) -> refuse.RefusalError:
-    """Why an ack did not match, in the contract's order.
+    """Return why an ack did not match, in the contract's order.
 
     Args:
         row: status, assigned worker, lease id and lease expiry of the job; None when unknown, foreign or out of scope.

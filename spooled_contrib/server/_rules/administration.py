@@ -121,7 +121,7 @@ def reset_usage(tx: Tx, organization_id: str) -> None:
 
 
 def stats(tx: Tx) -> dict[str, Any]:
-    """The server's organizations, jobs and workers in numbers; plans are for the caller to count."""
+    """Return the server's organizations, jobs and workers in numbers; plans are for the caller to count."""
     today = tx.now - tx.now % DAY
     total, created_today, created_this_week = tx.select(
         "SELECT COUNT(*), COALESCE(SUM(CASE WHEN created_at >= ? THEN 1 ELSE 0 END), 0), "

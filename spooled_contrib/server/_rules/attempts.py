@@ -145,7 +145,7 @@ def _give_up(tx: Tx, delivery_id: str, error: str) -> None:
 
 
 def after_attempt(outcome: Outcome, attempt: int, *, once: bool) -> tuple[str, int]:
-    """The delivery's status, and for a pending one the seconds until it is tried again."""
+    """Return the delivery's status, and for a pending one the seconds until it is tried again."""
     if outcome.error is None:
         return SUCCESS, 0
     if once or outcome.final or attempt > len(WAITS):

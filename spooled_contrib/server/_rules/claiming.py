@@ -43,7 +43,7 @@ _READY = """
 
 @cache
 def _statements(dialect: Dialect) -> tuple[str, str]:
-    """How to wake and how to claim. Rows that somebody else holds are left to them, so claimers never wait."""
+    """Return how to wake and how to claim. Rows that somebody else holds are left to them, so claimers never wait."""
     asleep, ready = (
         dialect.any_of.format(column="seq", select=select.format(skip_locked=dialect.skip_locked))
         for select in (_ASLEEP, _READY)

@@ -133,7 +133,7 @@ def insert_jobs(
 
 
 def created_data(job_id: str, job: NewJob, now: int, origin: events.Origin) -> dict[str, Any]:
-    """What webhooks are told about a new job."""
+    """Return what webhooks are told about a new job."""
     data: dict[str, Any] = {
         "job_id": job_id,
         "queue_name": job.queue_name,
@@ -178,7 +178,7 @@ def _create(tx: Tx, organization_id: str, job: NewJob, max_retries: int, timeout
 def _row(
     now: int, organization_id: str, job: NewJob, max_retries: int, timeout: int, *, gated: bool
 ) -> tuple[object, ...]:
-    """The values of `_COLUMNS`; the first is the new id."""
+    """Return the values of `_COLUMNS`; the first is the new id."""
     status = status_at_birth(job.scheduled_at, now)
     return (
         new_id(),

@@ -122,7 +122,7 @@ class Cron(Struct, frozen=True):
 
 
 def parse(expression: str) -> Cron:
-    """The expression's meaning.
+    """Return the expression's meaning.
 
     Raises:
         CronError: it is not of the dialect.

@@ -66,7 +66,7 @@ def enqueue(
 
 
 def result_json(result: str | None) -> Raw | None:
-    """A job's stored result as it goes into `data`."""
+    """Return a job's stored result as it goes into `data`."""
     return None if result is None else Raw(result.encode())
 
 

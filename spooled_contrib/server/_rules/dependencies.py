@@ -22,7 +22,7 @@ _ORPHANED_AFTER = 3600 * SECOND
 
 
 def is_met(mode: str, dependency_statuses: Sequence[str]) -> bool:
-    """Whether a job may run: it waits for nothing, for any one, or for all of its dependencies."""
+    """Return whether a job may run: it waits for nothing, for any one, or for all of its dependencies."""
     if not dependency_statuses:
         return True
     completed = [status == COMPLETED for status in dependency_statuses]
@@ -30,7 +30,7 @@ def is_met(mode: str, dependency_statuses: Sequence[str]) -> bool:
 
 
 def is_hopeless(mode: str, dependency_statuses: Sequence[str]) -> bool:
-    """Whether an unmet job can never run: one of all has failed, or none of any can still complete."""
+    """Return whether an unmet job can never run: one of all has failed, or none of any can still complete."""
     if not dependency_statuses:
         return False
     lost = [status in NEVER_COMPLETES for status in dependency_statuses]
@@ -106,7 +106,7 @@ def dependents_of(tx: Tx, job_id: str) -> list[Row]:
 
 
 def verdict(mode: str, parent_status: str | None, dependency_statuses: Sequence[str], age: int) -> str | None:
-    """What the sweep does with a gated job.
+    """Return what the sweep does with a gated job.
 
     Args:
         mode: `all` or `any`.
@@ -198,7 +198,7 @@ def _open(tx: Tx, job_id: str) -> None:
 
 
 def _hold_gated(tx: Tx, job_id: str) -> str | None:
-    """The dependency mode of a job that waits; None when it does not any more."""
+    """Return the dependency mode of a job that waits; None when it does not any more."""
     row = tx.select_one(
         f"SELECT dependency_mode FROM jobs WHERE id = ? AND dependencies_met = 0{tx.dialect.for_update}",  # noqa: S608
         (job_id,),
@@ -219,7 +219,7 @@ def _visible(tx: Tx, principal: Principal, job_id: str) -> None:
 
 
 def _reaches(tx: Tx, start: str, target: str) -> bool:
-    """Whether `start` waits, directly or through others, for `target`."""
+    """Return whether `start` waits, directly or through others, for `target`."""
     row = tx.select_one(
         "WITH RECURSIVE above(id) AS (SELECT id FROM jobs WHERE id = ? "
         "UNION SELECT d.parent_job_id FROM job_dependencies d "

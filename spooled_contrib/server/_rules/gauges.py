@@ -15,7 +15,7 @@ _PARTS = (
 
 
 def measure(tx: Tx) -> dict[str, float]:
-    """The gauges by name, without the prefix that they all have."""
+    """Return the gauges by name, without the prefix that they all have."""
     pending, oldest = 0, tx.now
     for part in _PARTS:
         count, first = tx.select(f"SELECT COUNT(*), MIN(created_at) FROM jobs WHERE {part}")[0]  # noqa: S608

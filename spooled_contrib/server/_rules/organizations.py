@@ -68,7 +68,7 @@ def create(
     webhook_token: str,
     plan: str | None = None,
 ) -> tuple[Row, Row]:
-    """An organization and its first key; (organization as `COLUMNS`, key as `api_keys.COLUMNS`).
+    """Return an organization and its first key; (organization as `COLUMNS`, key as `api_keys.COLUMNS`).
 
     Raises:
         RefusalError: 409 when the slug or the e-mail address is taken.
@@ -115,7 +115,7 @@ def get(tx: Tx, organization_id: str) -> Row:
 
 
 def usage(tx: Tx, organization_id: str) -> dict[str, int]:
-    """What counts against each cap now."""
+    """Return what counts against each cap now."""
     return {
         "jobs_today": quotas.jobs_today(tx, organization_id),
         "active_jobs": quotas.active_jobs(tx, organization_id),
@@ -129,7 +129,7 @@ def usage(tx: Tx, organization_id: str) -> dict[str, int]:
 
 
 def webhook_token(tx: Tx, organization_id: str) -> str | None:
-    """The token that opens the organization's inbound webhook; None when there was never one."""
+    """Return the token that opens the organization's inbound webhook; None when there was never one."""
     token = json.loads(get(tx, organization_id)[5]).get(WEBHOOK_TOKEN)
     return token if isinstance(token, str) and token else None
 
@@ -224,7 +224,7 @@ def free_slug(tx: Tx, wanted: str) -> str:
 
 
 def slug_of(name: str) -> str:
-    """A slug made of a name; `organization` when nothing of the name can be in one."""
+    """Return a slug made of a name; `organization` when nothing of the name can be in one."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:90].strip("-") or "organization"
 

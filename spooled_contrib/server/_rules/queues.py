@@ -161,7 +161,7 @@ def stats(tx: Tx, principal: Principal, queue_name: str) -> dict[str, Any]:
 
 
 def live_counts(tx: Tx, principal: Principal, queue_name: str) -> dict[str, int]:
-    """The counters of the queue's stream: pending with scheduled, failed with dead letters."""
+    """Return the counters of the queue's stream: pending with scheduled, failed with dead letters."""
     counts: dict[str, int] = dict(
         tx.select(
             "SELECT status, COUNT(*) FROM jobs WHERE organization_id = ? AND queue_name = ? GROUP BY status",

@@ -129,7 +129,7 @@ def like_literal(text: str) -> str:
 
 
 def count_by_status(tx: Tx, principal: Principal, queue_name: str | None) -> dict[str, int]:
-    """How many jobs are in each state, all states present, plus `total`."""
+    """Return how many jobs are in each state, all states present, plus `total`."""
     scope, params = principal.queue_condition()
     where = "organization_id = ?" + scope
     if queue_name is not None:

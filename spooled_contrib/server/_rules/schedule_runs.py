@@ -142,7 +142,7 @@ def _job(template: Sequence[Any]) -> creation.NewJob:
 def _refusal(
     tx: Tx, organization_id: str, limits: Limits, job: creation.NewJob
 ) -> refuse.RefusalError | None:
-    """Why the plan does not allow one more such job, if it does not."""
+    """Return why the plan does not allow one more such job, if it does not."""
     try:
         quotas.check_payload(len(job.payload.encode()), limits)
         quotas.check_new_jobs(tx, organization_id, limits, 1)

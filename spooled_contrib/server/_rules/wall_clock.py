@@ -29,7 +29,7 @@ class TimeZoneError(ValueError):
 
 
 def parse_zone(name: str) -> tzinfo:
-    """An IANA zone, or a fixed offset such as `+05:30`.
+    """Return an IANA zone, or a fixed offset such as `+05:30`.
 
     Raises:
         TimeZoneError: it is neither.
@@ -54,7 +54,7 @@ def _parse(expression: str) -> Cron:
 
 
 def next_run(expression: str, zone_name: str, after: int) -> int | None:
-    """The first due time strictly after `after`, both in microseconds since the epoch; None when there is none.
+    """Return the first due time strictly after `after`, both in microseconds since the epoch; None when there is none.
 
     A stored zone that is no longer known counts as UTC, and an expression that cannot be read is never due: neither may
     stop the sweep that asks.
@@ -72,7 +72,7 @@ def next_run(expression: str, zone_name: str, after: int) -> int | None:
 
 
 def next_instant(cron: Cron, zone: tzinfo, after: datetime) -> datetime | None:
-    """The first instant strictly after `after` at which a clock in `zone` shows a matching time; in UTC."""
+    """Return the first instant strictly after `after` at which a clock in `zone` shows a matching time; in UTC."""
     after = after.astimezone(UTC)
     try:
         wall = after.astimezone(zone).replace(tzinfo=None, microsecond=0) + _ONE
@@ -93,7 +93,7 @@ def next_instant(cron: Cron, zone: tzinfo, after: datetime) -> datetime | None:
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
-    """What a wall-clock time means the first time it is shown."""
+    """Return what a wall-clock time means the first time it is shown."""
     return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
@@ -111,7 +111,7 @@ def _shift(wall: datetime, zone: tzinfo) -> int:
 
 
 def _first(wall: datetime, seconds: int, condition: Callable[[datetime], bool]) -> datetime:
-    """The first time after `wall` that meets a condition which, once met within `seconds`, stays so."""
+    """Return the first time after `wall` that meets a condition which, once met within `seconds`, stays so."""
     return wall + _ONE * (
         1 + bisect_left(range(1, seconds + 1), True, key=lambda n: condition(wall + _ONE * n))
     )

@@ -73,7 +73,7 @@ class Tx(Protocol):
         """Rows of a statement that changes nothing."""
 
     def select_one(self, sql: str, params: Sequence[object] = ()) -> Row | None:
-        """The first row of a statement that changes nothing."""
+        """Return the first row of a statement that changes nothing."""
 
     def change(self, sql: str, params: Sequence[object] = ()) -> list[Row]:
         """Rows of a changing statement with `RETURNING`."""

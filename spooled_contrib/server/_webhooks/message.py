@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def body(delivery: Delivery) -> bytes:
-    """The request's body in the webhook's format. `json` is the stored envelope, byte for byte."""
+    """Return the request's body in the webhook's format. `json` is the stored envelope, byte for byte."""
     if delivery.format == "json":
         return delivery.payload.encode()
     envelope = json.loads(delivery.payload)
@@ -70,7 +70,7 @@ def _slack(text: str) -> str:
 
 
 def headers(delivery: Delivery, content: bytes, now: int) -> dict[str, str]:
-    """The headers of an attempt made at `now` (seconds since the epoch)."""
+    """Return the headers of an attempt made at `now` (seconds since the epoch)."""
     found = {
         "content-type": "application/json",
         "user-agent": USER_AGENT,
@@ -86,6 +86,6 @@ def headers(delivery: Delivery, content: bytes, now: int) -> dict[str, str]:
 
 
 def signature(secret: str, timestamp: int, content: bytes) -> str:
-    """What a receiver computes from its secret, the timestamp header and the raw body, and compares."""
+    """Return what a receiver computes from its secret, the timestamp header and the raw body, and compares."""
     signed = str(timestamp).encode() + b"." + content
     return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()

@@ -38,7 +38,7 @@ class UnresolvedError(Exception):
 
 
 def is_public(address: str) -> bool:
-    """Whether everybody on the internet means the same machine by this IP address, and it is one machine."""
+    """Return whether everybody on the internet means the same machine by this IP address, and it is one machine."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         carried = _carried(ip)
@@ -50,7 +50,7 @@ def is_public(address: str) -> bool:
 
 
 def _carried(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to by way of a translator."""
+    """Return the IPv4 address that an IPv6 one leads to by way of a translator."""
     if ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
     if ip.sixtofour is not None:
@@ -84,7 +84,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
 
 
 def _literal(host: str) -> str | None:
-    """The IP address that a host spells out, in any of the ways in which a resolver would take it for one."""
+    """Return the IP address that a host spells out, in any of the ways in which a resolver would take it for one."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
@@ -98,7 +98,7 @@ def _literal(host: str) -> str | None:
 
 
 async def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
-    """The IP addresses of a host, all of them checked. One bad address refuses the host.
+    """Return the IP addresses of a host, all of them checked. One bad address refuses the host.
 
     Raises:
         RefusedTargetError: the host has an address that is not public.

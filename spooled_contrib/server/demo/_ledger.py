@@ -177,7 +177,7 @@ def _recount(modules: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _why(client: SpooledClient, job: JobSummary) -> str:
-    """The job's file, and what its history says about the runs that did not count."""
+    """Return the job's file, and what its history says about the runs that did not count."""
     reasons = [
         f"{event.event_type}: {event.details.get('error', '')}"
         for event in client.jobs.iterate_history(job.id)

@@ -19,7 +19,7 @@ _NOT_STANDARD = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
 def standard_library_files() -> list[str]:
-    """The standard library's source files, relative to it, in the order of their names.
+    """Return the standard library's source files, relative to it, in the order of their names.
 
     Left out are the test suite's own specimens, such as `test/tokenizedata/badsyntax_3131.py` or
     `lib2to3/tests/data/py2_test_grammar.py`: they are broken on purpose or written for Python 2, and in the demo

@@ -37,7 +37,7 @@ class Outcome:
         return (len(self.ledger.completed) + len(self.ledger.dead)) / self.seconds
 
     def largest(self) -> list[tuple[str, dict[str, int]]]:
-        """The modules with the most lines."""
+        """Return the modules with the most lines."""
         return sorted(self.ledger.modules.items(), key=lambda item: (-item[1]["lines"], item[0]))[:LARGEST]
 
 

@@ -170,5 +170,5 @@ def _worker(target: str, watching: bool, folders: Sequence[Path]) -> list[str]:
 
 
 def _attached(words: Sequence[str]) -> list[str]:
-    """The command for any program, which does not know of us."""
+    """Return the command for any program, which does not know of us."""
     return python_command("spooled.cli.attached", *words)

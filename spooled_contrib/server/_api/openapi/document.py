@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"{(\w+)}")
 
 
 def name_of(route: Route) -> str:
-    """How a route is called in the tables: `POST /api/v1/jobs`."""
+    """Return how a route is called in the tables: `POST /api/v1/jobs`."""
     return f"{route.method} {route.path}"
 
 
@@ -33,7 +33,7 @@ def undescribed(routes: Iterable[Route]) -> list[str]:
 
 
 def build(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The document. A route that nobody described is left out; a test names it."""
+    """Return the document. A route that nobody described is left out; a test names it."""
     described = [(route, OPERATIONS[name_of(route)]) for route in routes if name_of(route) in OPERATIONS]
     schemas = _Schemas(operation for _, operation in described)
     names = Counter(_handler_name(route) for route, _ in described)

@@ -15,7 +15,7 @@ PATH = "/openapi.json"
 
 
 def document_route(routes: Sequence[Route]) -> Route:
-    """A public route that describes `routes`. The document is built when it is first asked for."""
+    """Return a public route that describes `routes`. The document is built when it is first asked for."""
     built: list[bytes] = []
 
     async def openapi(_: Call) -> Reply:

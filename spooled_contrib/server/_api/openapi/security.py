@@ -55,7 +55,7 @@ SCHEMES: Final[dict[str, dict[str, str]]] = {
 
 
 def security_of(route: Route, operation: Operation) -> list[dict[str, list[str]]]:
-    """What a caller must show for a route: one of these. An empty one means nothing at all."""
+    """Return what a caller must show for a route: one of these. An empty one means nothing at all."""
     if operation.security:
         return [{name: []} for name in operation.security]
     if operation.extra_security:

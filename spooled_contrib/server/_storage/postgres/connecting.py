@@ -43,7 +43,7 @@ class Address:
         return f"Address({self.shown!r})"
 
     def conninfo(self) -> str:
-        """What the driver takes.
+        """Return what the driver takes.
 
         Raises:
             StorageUnavailableError: the URL is not one.
@@ -60,7 +60,7 @@ class Address:
             ) from None
 
     def connect(self, patience: Patience | None = None) -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection for one thread, which begins and ends its transactions itself.
+        """Return a connection for one thread, which begins and ends its transactions itself.
 
         Args:
             patience: Watches the connection from now on. Statements are then limited to `STATEMENT_SECONDS`.
@@ -85,7 +85,7 @@ class Address:
         return connection
 
     async def connect_async(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-        """A connection for the event loop.
+        """Return a connection for the event loop.
 
         Raises:
             psycopg.Error: see `explain`.
@@ -100,7 +100,7 @@ class Address:
         return connection
 
     def explain(self, error: psycopg.Error) -> StorageUnavailableError:
-        """What to tell whoever starts the server."""
+        """Return what to tell whoever starts the server."""
         reason = " ".join(str(error).split())
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             advice = "Let its user create tables, with GRANT CREATE ON SCHEMA public, or give it a schema of its own"

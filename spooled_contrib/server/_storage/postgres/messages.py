@@ -35,7 +35,7 @@ _decode = msgspec.json.Decoder(_Message).decode
 
 
 def pack(sender: str, told: list[tuple[str, str]], events: list[Event]) -> list[str]:
-    """The notifications for a transaction: `sender part/parts text`."""
+    """Return the notifications for a transaction: `sender part/parts text`."""
     whole = _encode([told, [[e.organization_id, e.queue_name, e.job_id, e.type, e.data] for e in events]])
     pieces = list(_pieces(whole))
     return [f"{sender} {number}/{len(pieces)} {piece}" for number, piece in enumerate(pieces, 1)]
@@ -60,7 +60,7 @@ class Inbox:
         self._parts: dict[str, list[str]] = {}
 
     def take(self, payload: str) -> tuple[list[tuple[str, str]], list[Event]] | None:
-        """What was told, and the events, when this part is the last one of a message.
+        """Return what was told, and the events, when this part is the last one of a message.
 
         Raises:
             ValueError: it is none of our messages.

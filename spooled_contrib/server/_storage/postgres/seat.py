@@ -54,7 +54,7 @@ READING = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
 
 
 def writing(patience: str) -> tuple[str, ...]:
-    """How a writing transaction begins."""
+    """Return how a writing transaction begins."""
     return "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", f"SET LOCAL lock_timeout = '{patience}'"
 
 
@@ -195,7 +195,7 @@ class Seat:
                 done.told += tx.told
 
     def _write_shared(self, server: Server, tx: PostgresTx, done: Done) -> None:
-        """What all operations write together, right before the commit."""
+        """Return what all operations write together, right before the commit."""
         for sql, params in tx.tallies.statements():
             tx.send(to_driver(sql), params)
         # What is for the server itself has no organization, and is nobody else's business.
@@ -246,13 +246,13 @@ class _FailedError(Exception):
         self.hopeless = hopeless
 
     def without_commit(self) -> _FailedError:
-        """The same for operations that were not begun."""
+        """Return the same for operations that were not begun."""
         return _FailedError(
             self.cause, lost=self.lost, uncertain=False, silent=self.silent, hopeless=self.hopeless
         )
 
     def told(self, *, reader: bool) -> Exception:
-        """What the waiter gets."""
+        """Return what the waiter gets."""
         if not isinstance(self.cause, psycopg.Error):
             return self.cause
         told = classify(

@@ -22,7 +22,7 @@ class SharedClock:
         return self._own.monotonic()
 
     def own_now(self) -> float:
-        """The machine's own time."""
+        """Return the machine's own time."""
         return self._own.now()
 
     def compare(self, asked_at: float, database: float, answered_at: float) -> None:

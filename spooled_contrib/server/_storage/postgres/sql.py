@@ -38,7 +38,7 @@ def _translate(match: re.Match[str]) -> str:
 
 
 def to_ddl(statements: str) -> str:
-    """A schema step: 64 bits for every integer, columns that count, and text that is compared byte by byte.
+    """Return a schema step: 64 bits for every integer, columns that count, and text that is compared byte by byte.
 
     The collation matters: names sort as they do in SQLite, whatever the database's language, and prefixes use indexes.
     """
