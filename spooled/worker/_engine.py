@@ -22,7 +22,6 @@ from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
 from spooled.worker._acks import AckLane
 from spooled.worker._claims import WorkerClaims
-from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
 from spooled.worker._lease_table import Lease
@@ -34,6 +33,7 @@ from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import Finished, Runner
+from spooled.worker._time_limits import TimeLimits
 from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker_heartbeat import WorkerHeartbeat
 from spooled.worker.claimer import Claimer
@@ -41,7 +41,6 @@ from spooled.worker.events import (
     JobClaimedEvent,
     JobLeaseLostEvent,
     JobStartedEvent,
-    JobStuckEvent,
     StartedEvent,
     StoppedEvent,
 )
@@ -65,12 +64,6 @@ _RELEASED = Reenqueue("released", None, costs_attempt=False, reason=_ABORTED, er
 
 _TIMED_OUT = "Job timeout exceeded"
 """The error text of a job that ran longer than its `timeout_seconds` (contract lifecycle §8)."""
-
-_WHEN_STUCK = {
-    "keep": "its lease is kept",
-    "fail": "the job fails although it runs",
-    "exit": "the worker ends",
-}
 
 _ORDERLY = ("aborted", "CancelledError", "JobAbortedError")
 """Beginnings of the errors with which an aborted handler ends as it should."""
@@ -122,7 +115,14 @@ class Engine:
         self._stopping = asyncio.Event()
         self._stop_at: float | None = None
         self._changed = asyncio.Event()
-        self._timeouts = DeadlineTimer()
+        self._time_limits = TimeLimits(
+            options,
+            runner,
+            self._handlers,
+            dispatcher,
+            time_out=self._time_out,
+            stuck=self._found_stuck,
+        )
         self._fatal: BaseException | None = None
         self._tempo = Tempo(options.concurrency, options.lease_duration)
         self._requests = WorkerRequests(options, self._tempo)
@@ -171,7 +171,7 @@ class Engine:
             self._claimer.failures,
             claims.last_error,
             self._dead_threads,
-            self._count_stuck(),
+            self._time_limits.count_stuck(),
             self._options.concurrency,
         )
 
@@ -184,7 +184,7 @@ class Engine:
             SpooledError: Going on was pointless: the key is refused, or the server refuses the arguments.
         """
         loop = asyncio.get_running_loop()
-        self._runner.bind(loop, self._finished, self._begun, self._claimer.freed)
+        self._runner.bind(loop, self._finished, self._time_limits.begin, self._claimer.freed)
         session = self._open_session()
         self._requests.open(session)
         duties: list[asyncio.Task[None]] = []
@@ -196,7 +196,7 @@ class Engine:
 
         try:
             begin(self._keeper.run())
-            begin(self._watch_timeouts())
+            begin(self._time_limits.watch())
             begin(self._watch_threads())
             if await self._open_runner() and await self._register():
                 self._started()
@@ -348,6 +348,7 @@ class Engine:
     def _cut_off(self) -> None:
         """The deadline has passed: abort what still runs. The jobs are given back when their handlers have ended."""
         self._cut = True
+        self._time_limits.reports_stuck = False
         if self._waiting:
             logger.info("handing back %d claimed jobs that have not begun", len(self._waiting))
         while self._waiting:
@@ -448,24 +449,16 @@ class Engine:
     def _start(self, execution: Execution) -> None:
         job, queue_name = execution.job, execution.context.queue_name
         execution.running = True
-        execution.started_at = asyncio.get_running_loop().time()
-        execution.deadline = execution.started_at + job.timeout_seconds
+        self._time_limits.begin(execution)
         self._handlers.add(execution)
         if self._event_dispatcher.wants(JobStartedEvent):
             self._event_dispatcher.emit(JobStartedEvent(job.id, queue_name))
-        self._timeouts.ring_at(execution.deadline)
         try:
             self._runner.submit(execution)
         except Exception as error:
             logger.exception("job %s on %s cannot be run", job.id, queue_name)
             text = f"the worker could not run the job: {describe_error(error)}"
             self._finished((execution, Failure(fit_error(text))))
-
-    def _begun(self, execution: Execution) -> None:
-        """Count a job's time from now on."""
-        execution.started_at = asyncio.get_running_loop().time()
-        execution.deadline = execution.started_at + execution.job.timeout_seconds
-        self._timeouts.ring_at(execution.deadline)
 
     def _release_unbegun(self, execution: Execution) -> None:
         self._cut_off_jobs += 1
@@ -505,13 +498,8 @@ class Engine:
         """Abort a running handler. What it returns is ignored."""
         if not execution.abandoned:
             execution.abandoned = True
-            execution.aborted_at = asyncio.get_running_loop().time()
-            self._timeouts.ring_at(execution.aborted_at + self._grace_of(execution))
+            self._time_limits.abort(execution)
             self._runner.abort(execution)
-
-    def _grace_of(self, execution: Execution) -> float:
-        """Return the seconds after its abort after which a handler is stuck: one that will be killed is not."""
-        return max(self._options.timeout_grace, self._runner.time_to_force(execution))
 
     def _settled(self, execution: Execution) -> None:
         if self._executions.pop(execution.lease, None) is not None:
@@ -522,31 +510,6 @@ class Engine:
 
     def _count(self) -> int:
         return len(self._executions)
-
-    async def _watch_timeouts(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                await self._timeouts.wait()
-                now = loop.time()
-                for execution in tuple(self._handlers):
-                    due = self._next_limit(execution)
-                    if due is None:
-                        continue
-                    if due > now:
-                        self._timeouts.ring_at(due)
-                    elif execution.abandoned:
-                        self._report_stuck(execution, now)
-                    else:
-                        self._time_out(execution)
-        finally:
-            self._timeouts.close()
-
-    def _next_limit(self, execution: Execution) -> float | None:
-        """Return the time by which a running handler should have ended; None when nothing more follows."""
-        if execution.aborted_at is None:
-            return execution.deadline
-        return None if execution.stuck or self._cut else execution.aborted_at + self._grace_of(execution)
 
     async def _watch_threads(self) -> None:
         while True:
@@ -561,34 +524,17 @@ class Engine:
         execution.decided = Failure(_TIMED_OUT)
         self._abandon(execution)
 
-    def _report_stuck(self, execution: Execution, now: float) -> None:
-        assert execution.aborted_at is not None
-        execution.stuck = True
-        options, job_id, queue_name = self._options, execution.job.id, execution.context.queue_name
-        seconds = now - execution.aborted_at
-        stuck = self._count_stuck()
-        logger.error(
-            "job %s on %s still runs %.0f s after it was aborted: it is stuck, and %s (stuck slots: %d of %d)",
-            job_id,
-            queue_name,
-            seconds,
-            _WHEN_STUCK[options.on_stuck],
-            stuck,
-            options.concurrency,
-        )
-        self._event_dispatcher.emit(JobStuckEvent(job_id, queue_name, seconds, options.on_stuck))
-        match options.on_stuck:
+    def _found_stuck(self, execution: Execution) -> None:
+        match self._options.on_stuck:
             case "fail":
                 self._give_back(execution)
             case "exit":
                 self._fatal = self._fatal or StuckWorkerError(
-                    f"job {job_id} on {queue_name} still runs {seconds:.2g} s after it was aborted (on_stuck='exit')"
+                    f"job {execution.job.id} on {execution.context.queue_name} still runs, "
+                    f"{self._options.timeout_grace:g} s after it was aborted (on_stuck='exit')"
                 )
                 self.request_stop()
         self._changed.set()
-
-    def _count_stuck(self) -> int:
-        return sum(execution.stuck for execution in tuple(self._handlers))
 
     # --- leases ---------------------------------------------------------------------------------------------
 

@@ -123,6 +123,24 @@ def test_a_page_of_a_proxy_is_no_answer_to_an_ack(
 
 
 @pytest.mark.parametrize("lost", [1, 8])
+def test_an_ack_whose_answers_are_lost_is_one_ack(
+    server: EmbeddedServer,
+    outside: Outside,
+    proxy: FaultProxy,
+    lost: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The server then says "already completed", which counts as done, by the core's rule."""
+    with Connection(through(proxy, server)) as connection:
+        message = only_message(connection)
+        rule = proxy.on("complete", Cut(), times=lost)
+        message.ack()
+        wait_until(lambda: rule.hits == lost)
+    assert outside.counts("lossy") == {**outside.counts("lossy"), "completed": 1, "pending": 0}
+    assert "too late" not in caplog.text
+
+
+@pytest.mark.parametrize("lost", [1, 8])
 def test_giving_back_whose_answers_are_lost_loses_no_message(
     server: EmbeddedServer, outside: Outside, proxy: FaultProxy, lost: int
 ) -> None:

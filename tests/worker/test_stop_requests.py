@@ -24,6 +24,7 @@ from spooled.worker import (
     _io_thread,
     _launch,
     _worker_run,
+    group,
 )
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
