@@ -7,7 +7,7 @@ from spooled.worker import SpooledWorker
 from spooled.codec import PayloadError
 from spooled.worker._async_worker import AsyncSpooledWorker
 from spooled.worker._engine_transport import worker_client
-from spooled.worker._io_loop import engine_loop
+from spooled.worker._io_thread import engine_loop
 from spooled.worker._results import FallbackResult
 from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker import SpooledWorker

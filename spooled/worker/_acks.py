@@ -35,7 +35,7 @@ REVIVALS = 5
 """How often to try to take a job out of the dead-letter queue that must not be there."""
 
 
-class AckLane:
+class JobAcks:
     """Turns outcomes into acks. The job's lease is renewed until its ack was accepted.
 
     Args:
@@ -83,12 +83,12 @@ class AckLane:
         """Whether acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
         return self._acker.limited > 0
 
-    def settle(self, execution: Execution, outcome: Outcome) -> None:
+    def ack(self, execution: Execution, outcome: Outcome) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
         execution.settling = True
         if isinstance(outcome, Success):
             self.results += len(outcome.encoded)
-        task = asyncio.get_running_loop().create_task(self._settle(execution, outcome))
+        task = asyncio.get_running_loop().create_task(self._ack(execution, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -98,7 +98,7 @@ class AckLane:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _settle(self, execution: Execution, outcome: Outcome) -> None:
+    async def _ack(self, execution: Execution, outcome: Outcome) -> None:
         try:
             match outcome:
                 case Success():

@@ -20,7 +20,7 @@ from spooled._async._session import AsyncSession
 from spooled.errors import SpooledError
 from spooled.models import ClaimedJob
 from spooled.worker._ack_policy import Operation
-from spooled.worker._acks import AckLane
+from spooled.worker._acks import JobAcks
 from spooled.worker._claims import WorkerClaims
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
@@ -133,7 +133,7 @@ class Engine:
             on_trouble=self._beat_failed,
             fraction=options.heartbeat_fraction,
         )
-        self._acks = AckLane(self._requests, self._keeper, dispatcher, self._settled, longest_wait)
+        self._acks = JobAcks(self._requests, self._keeper, dispatcher, self._settled, longest_wait)
         self._claims = WorkerClaims(
             self._requests.claim,
             lambda: self._requests.worker_id,
@@ -382,7 +382,7 @@ class Engine:
     def _give_back(self, execution: Execution) -> None:
         """Send what was decided for an aborted job, unless its lease is lost."""
         if execution.decided is not None and not execution.settling and execution.lease in self._executions:
-            self._acks.settle(execution, execution.decided)
+            self._acks.ack(execution, execution.decided)
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -432,7 +432,7 @@ class Engine:
         if route is None:
             text = self._routes.explain(job.payload)
             logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
-            self._acks.settle(execution, Failure(fit_error(text)))
+            self._acks.ack(execution, Failure(fit_error(text)))
         elif self._cut:
             # The answer to a claim has taken longer than the shutdown.
             self._release_unbegun(execution)
@@ -462,7 +462,7 @@ class Engine:
 
     def _release_unbegun(self, execution: Execution) -> None:
         self._cut_off_jobs += 1
-        self._acks.settle(execution, _RELEASED)
+        self._acks.ack(execution, _RELEASED)
 
     def _finished(self, finished: Finished) -> None:
         execution, outcome = finished
@@ -475,7 +475,7 @@ class Engine:
         if execution.abandoned:
             self._ended_late(execution, outcome)
         else:
-            self._acks.settle(execution, outcome)
+            self._acks.ack(execution, outcome)
         self._begin_waiting()
         self._claimer.freed()
         self._changed.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -15,6 +16,20 @@ from spooled.worker._log import WorkerLogger
 logger = WorkerLogger("spooled.worker")
 
 Main = Callable[[], Coroutine[Any, Any, None]]
+
+
+def engine_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop for a thread of one's own, as the engines of workers have it: the fastest that is installed."""
+    return new_io_loop(fast=True)
+
+
+def new_io_loop(*, fast: bool) -> asyncio.AbstractEventLoop:
+    """Return uvloop's where it is installed and speed is wanted, else asyncio's own. The user's loop stays as it is."""
+    if fast and importlib.util.find_spec("uvloop") is not None:
+        from spooled.worker._fast_loop import FastLoop
+
+        return FastLoop()
+    return asyncio.new_event_loop()
 
 
 class IoThread:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from spooled.worker._base_worker import BaseWorker
 from spooled.worker._engine_transport import Client, EngineTransport, wants_fast
-from spooled.worker._io_loop import new_io_loop
-from spooled.worker._io_thread import IoThread
+from spooled.worker._io_thread import IoThread, new_io_loop
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._worker_run import WorkerRun
 

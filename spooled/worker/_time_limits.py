@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._event_dispatcher import EventDispatcher
@@ -38,7 +39,7 @@ class TimeLimits:
         self,
         options: WorkerOptions,
         runner: Runner,
-        handlers: Set[Execution],
+        handlers: AbstractSet[Execution],
         dispatcher: EventDispatcher,
         *,
         time_out: Callable[[Execution], None],

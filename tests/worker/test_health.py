@@ -12,10 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-import spooled.worker._async_worker
-import spooled.worker._worker
 from spooled import SpooledClient
-from spooled.worker import JobContext, Middleware, SpooledWorker, WorkerHealth, WorkerState
+from spooled.worker import JobContext, Middleware, SpooledWorker, WorkerHealth, WorkerState, _launch
 from spooled.worker.middleware import AckInfo, ClaimInfo
 from spooled_contrib.server import EmbeddedServer
 from tests.waiting import HOPELESS, wait_until
@@ -230,8 +228,7 @@ class FastLoop(asyncio.SelectorEventLoop):
 
 @both
 def test_a_handler_that_blocks_for_three_leases_runs_once(kind: str, monkeypatch: pytest.MonkeyPatch):
-    for module in (spooled.worker._worker, spooled.worker._async_worker):
-        monkeypatch.setattr(module, "new_io_loop", lambda *, fast: FastLoop())
+    monkeypatch.setattr(_launch, "new_io_loop", lambda *, fast: FastLoop())
     clock = FastClock()
     runs: list[str] = []
 
