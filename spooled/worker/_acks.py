@@ -12,16 +12,16 @@ from spooled.errors import SpooledError
 from spooled.worker._ack_policy import Operation
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
-from spooled.worker._log import WorkerLogger
-from spooled.worker._outcome import (
+from spooled.worker._job_result import (
     Control,
     Discarded,
     Failure,
-    Outcome,
+    JobResult,
     Reenqueue,
     describe_error,
     fit_error,
 )
+from spooled.worker._log import WorkerLogger
 from spooled.worker._reenqueue import cancel_copy, make_copy, note
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
@@ -83,7 +83,7 @@ class JobAcks:
         """Whether acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
         return self._acker.limited > 0
 
-    def ack(self, execution: Execution, outcome: Outcome) -> None:
+    def ack(self, execution: Execution, outcome: JobResult) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
         execution.settling = True
         if isinstance(outcome, Success):
@@ -98,7 +98,7 @@ class JobAcks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ack(self, execution: Execution, outcome: Outcome) -> None:
+    async def _ack(self, execution: Execution, outcome: JobResult) -> None:
         try:
             match outcome:
                 case Success():

@@ -24,10 +24,10 @@ from spooled.worker._acks import JobAcks
 from spooled.worker._claims import WorkerClaims
 from spooled.worker._event_dispatcher import EventDispatcher
 from spooled.worker._execution import Execution
+from spooled.worker._job_result import Failure, JobResult, Reenqueue, describe_error, fit_error
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
-from spooled.worker._outcome import Failure, Outcome, Reenqueue, describe_error, fit_error
 from spooled.worker._pacing import Load, Tempo, claim_size, should_batch
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
@@ -480,7 +480,7 @@ class Engine:
         self._claimer.freed()
         self._changed.set()
 
-    def _ended_late(self, execution: Execution, outcome: Outcome) -> None:
+    def _ended_late(self, execution: Execution, outcome: JobResult) -> None:
         assert execution.aborted_at is not None
         assert execution.ended_at is not None
         how = outcome.error if isinstance(outcome, Failure) else ""

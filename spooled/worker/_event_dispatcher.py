@@ -7,8 +7,8 @@ from typing import Literal
 
 from spooled.errors import SpooledError
 from spooled.worker._execution import Execution
+from spooled.worker._job_result import Control
 from spooled.worker._log import WorkerLogger
-from spooled.worker._outcome import Control
 from spooled.worker._routing import job_type_of
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._sinks import EventSink

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spooled.models import ClaimedJob
+from spooled.worker._job_result import JobResult
 from spooled.worker._lease_table import Lease
-from spooled.worker._outcome import Outcome
 from spooled.worker._routing import Route
 from spooled.worker.context import JobContext
 
@@ -46,7 +46,7 @@ class Execution:
     running: bool = False
     abandoned: bool = False
     aborted_at: float | None = None
-    decided: Outcome | None = None
+    decided: JobResult | None = None
     stuck: bool = False
     settling: bool = False
     told: bool = False

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spooled.worker._isolation import JobScopes
-from spooled.worker._outcome import describe_error, run_handler
+from spooled.worker._job_result import describe_error, run_handler
 from spooled.worker._process_messages import (
     AbortJob,
     Finish,

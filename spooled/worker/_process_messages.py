@@ -18,8 +18,8 @@ import msgspec
 from spooled._http._json import encode
 from spooled.errors import SpooledError
 from spooled.worker._execution import Execution
+from spooled.worker._job_result import Discarded, Failure, JobResult, Reenqueue, describe_error
 from spooled.worker._log import WorkerLogger
-from spooled.worker._outcome import Discarded, Failure, Outcome, Reenqueue, describe_error
 from spooled.worker._results import Success
 
 logger = WorkerLogger("spooled.worker")
@@ -142,7 +142,7 @@ class JobEnded(msgspec.Struct, tag=True):
     retire: bool = False
 
     @classmethod
-    def of(cls, run: int, outcome: Outcome) -> JobEnded:
+    def of(cls, run: int, outcome: JobResult) -> JobEnded:
         """Return what is sent of an outcome."""
         match outcome:
             case Success():
@@ -155,7 +155,7 @@ class JobEnded(msgspec.Struct, tag=True):
                 kind: Literal["retried", "snoozed"] = "retried" if outcome.costs_attempt else "snoozed"
                 return cls(run, kind, reason=str(outcome.reason), error=outcome.error, due=outcome.due)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> JobResult:
         """Return what was sent."""
         match self.kind:
             case "completed":

@@ -21,8 +21,8 @@ import msgspec
 from spooled.models import ClaimedJob
 from spooled.worker._backoff import Backoff
 from spooled.worker._execution import Execution
+from spooled.worker._job_result import Failure, JobResult, fit_error
 from spooled.worker._log import WorkerLogger
-from spooled.worker._outcome import Failure, Outcome, fit_error
 from spooled.worker._process_control import ChildProcess
 from spooled.worker._process_messages import (
     AbortJob,
@@ -235,7 +235,7 @@ class ProcessRunner:
         self._begun(execution)
         child.process.send(RunJob.of(child.run, execution))
 
-    def _release(self, child: _Child, outcome: Outcome) -> None:
+    def _release(self, child: _Child, outcome: JobResult) -> None:
         """Take a child's job away from it, and deliver how it ended."""
         execution = child.execution
         assert execution is not None

@@ -8,7 +8,7 @@ import msgspec
 
 from spooled.errors import ConflictError, NotFoundError, SpooledError
 from spooled.models import ClaimedJob, Job
-from spooled.worker._outcome import Reenqueue
+from spooled.worker._job_result import Reenqueue
 from spooled.worker._requests import WorkerRequests
 
 KEY_LIMIT = 255

@@ -17,12 +17,12 @@ from typing import Any, Protocol, cast
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
 from spooled.worker._isolation import JobScopes
+from spooled.worker._job_result import Failure, JobResult, outcome_of_error, outcome_of_value, run_handler
 from spooled.worker._loop_queue import LoopQueue
-from spooled.worker._outcome import Failure, Outcome, outcome_of_error, outcome_of_value, run_handler
 from spooled.worker._routing import Route
 from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, running_as
 
-Finished = tuple[Execution, Outcome]
+Finished = tuple[Execution, JobResult]
 Deliver = Callable[[Finished], None]
 """Called on the I/O loop with an execution that has ended and how."""
 Begun = Callable[[Execution], None]
@@ -172,7 +172,7 @@ class CallerThreadRunner:
                 interruption = error
                 raise
 
-        outcome: Outcome = Failure("interrupted")
+        outcome: JobResult = Failure("interrupted")
         try:
             outcome = self._scopes.new().run(run_handler, watched, execution.context)
         finally:
@@ -226,7 +226,7 @@ class LoopRunner:
         self._scopes = JobScopes(on_loop=True)
         self._waiting = _Waiting()
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
-        self._tasks: dict[Execution, asyncio.Task[Outcome]] = {}
+        self._tasks: dict[Execution, asyncio.Task[JobResult]] = {}
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = LoopQueue(loop, deliver)
@@ -294,7 +294,7 @@ class LoopRunner:
         if task is not None:
             task.cancel()
 
-    async def _run(self, execution: Execution) -> Outcome:
+    async def _run(self, execution: Execution) -> JobResult:
         ctx, route = execution.context, execution.route
         assert route is not None
         # Everything is caught here, because a SystemExit that leaves a task stops the user's whole loop.
@@ -307,12 +307,12 @@ class LoopRunner:
                 # cancelled it, and the job must not be left without an ack.
                 return outcome_of_error(error, ctx)
 
-    def _ended(self, execution: Execution, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, execution: Execution, task: asyncio.Task[JobResult]) -> None:
         self._tasks.pop(execution, None)
         # One that is cancelled before its first step never gets into `_run`.
         self._report(execution, Failure("aborted") if task.cancelled() else task.result())
 
-    def _report(self, execution: Execution, outcome: Outcome) -> None:
+    def _report(self, execution: Execution, outcome: JobResult) -> None:
         assert self._done is not None
         self._done.put((execution, outcome))
 

@@ -16,9 +16,9 @@ from typing import Any
 from spooled.models import ClaimedJob
 from spooled.worker._execution import Execution
 from spooled.worker._isolation import JobScopes
+from spooled.worker._job_result import Failure, JobResult, describe_error, run_handler
 from spooled.worker._log import WorkerLogger
 from spooled.worker._loop_queue import LoopQueue
-from spooled.worker._outcome import Failure, Outcome, describe_error, run_handler
 from spooled.worker._routing import Route
 from spooled.worker._runners import Deliver, new_context
 from spooled.worker.context import JobContext
@@ -51,7 +51,7 @@ class _Slot:
         self.wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.closed = False
         self.begun = self.reported = 0
-        self.outcome: Outcome | None = None
+        self.outcome: JobResult | None = None
         self.interruption = ""
 
 
@@ -70,7 +70,7 @@ class ThreadRunner:
         self._idle: list[_Slot] = []
         self._turns = 0
         self._scopes = JobScopes(on_loop=False)
-        self._done: LoopQueue[tuple[_Slot, int, Outcome]] | None = None
+        self._done: LoopQueue[tuple[_Slot, int, JobResult]] | None = None
         self._deliver: Deliver | None = None
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
@@ -156,7 +156,7 @@ class ThreadRunner:
         slot.thread = thread
         thread.start()
 
-    def _finished(self, finished: tuple[_Slot, int, Outcome]) -> None:
+    def _finished(self, finished: tuple[_Slot, int, JobResult]) -> None:
         assert self._deliver is not None
         slot, turn, outcome = finished
         if slot.assigned is None or slot.assigned[0] != turn:

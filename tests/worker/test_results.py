@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from spooled.worker._outcome import ERROR_LIMIT, describe_error, fit_error
+from spooled.worker._job_result import ERROR_LIMIT, describe_error, fit_error
 from spooled.worker._results import UnserialisableResultError, encode_result
 
 json_values = st.recursive(

@@ -1,4 +1,4 @@
-"""How a handler ended, in the words of the wire."""
+"""Convert what a handler did to a complete or fail request."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Discarded:
     error: str
 
 
-Outcome = Success | Failure | Reenqueue | Discarded
+JobResult = Success | Failure | Reenqueue | Discarded
 
 
 def describe_error(error: BaseException) -> str:
@@ -107,7 +107,7 @@ def fit_error(text: str) -> str:
     return clean if len(clean) <= ERROR_LIMIT else clean[: ERROR_LIMIT - 1] + "…"
 
 
-def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
+def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> JobResult:
     """Return what a handler's exception means; a failure is logged with its traceback. Never raises."""
     try:
         return _read_error(error, ctx)
@@ -118,7 +118,7 @@ def outcome_of_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
         return Failure(text)
 
 
-def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
+def outcome_of_value(value: object, ctx: JobContext[Any]) -> JobResult:
     """Encode a return value where the handler ran, so that the I/O thread does not have to. Never raises."""
     try:
         return prepare_result(value)
@@ -126,7 +126,7 @@ def outcome_of_value(value: object, ctx: JobContext[Any]) -> Outcome:
         return outcome_of_error(error, ctx)
 
 
-def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outcome:
+def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> JobResult:
     """Call a plain function and report how it ended.
 
     Raises nothing, but for what another thread or a signal handler raises in here.
@@ -139,7 +139,7 @@ def run_handler(handler: Callable[[Any], object], ctx: JobContext[Any]) -> Outco
         return outcome_of_value(value, ctx)
 
 
-def _read_error(error: BaseException, ctx: JobContext[Any]) -> Outcome:
+def _read_error(error: BaseException, ctx: JobContext[Any]) -> JobResult:
     if isinstance(error, UnserialisableResultError):
         # A traceback would show no line of the handler.
         text = fit_error(str(error))
