@@ -11,7 +11,6 @@ import msgspec
 from spooled.errors import SpooledError
 from spooled.worker._ack_policy import Operation
 from spooled.worker._event_dispatcher import EventDispatcher
-from spooled.worker._execution import Execution
 from spooled.worker._job_result import (
     Control,
     Discarded,
@@ -25,6 +24,7 @@ from spooled.worker._log import WorkerLogger
 from spooled.worker._reenqueue import cancel_copy, make_copy, note
 from spooled.worker._requests import WorkerRequests
 from spooled.worker._results import Success, encode_result
+from spooled.worker._running_job import RunningJob
 from spooled.worker.acker import Acker
 from spooled.worker.events import JobCompletedEvent, JobFailedEvent, JobLeaseLostEvent
 from spooled.worker.leases import LeaseKeeper
@@ -51,7 +51,7 @@ class JobAcks:
         requests: WorkerRequests,
         keeper: LeaseKeeper,
         dispatcher: EventDispatcher,
-        settled: Callable[[Execution], None],
+        settled: Callable[[RunningJob], None],
         longest_wait: float,
     ) -> None:
         self._requests = requests
@@ -83,12 +83,12 @@ class JobAcks:
         """Whether acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
         return self._acker.limited > 0
 
-    def ack(self, execution: Execution, outcome: JobResult) -> None:
+    def ack(self, running_job: RunningJob, outcome: JobResult) -> None:
         """Begin to send the outcome. Called once for each execution, on the I/O loop."""
-        execution.settling = True
+        running_job.settling = True
         if isinstance(outcome, Success):
             self.results += len(outcome.encoded)
-        task = asyncio.get_running_loop().create_task(self._ack(execution, outcome))
+        task = asyncio.get_running_loop().create_task(self._ack(running_job, outcome))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -98,95 +98,97 @@ class JobAcks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _ack(self, execution: Execution, outcome: JobResult) -> None:
+    async def _ack(self, running_job: RunningJob, outcome: JobResult) -> None:
         try:
             match outcome:
                 case Success():
-                    await self._complete(execution, outcome)
+                    await self._complete(running_job, outcome)
                 case Failure():
-                    await self._fail(execution, outcome.error)
+                    await self._fail(running_job, outcome.error)
                 case Reenqueue():
-                    await self._replace(execution, outcome)
+                    await self._replace(running_job, outcome)
                 case Discarded():
                     result = {"spooled": {"outcome": "discarded", "reason": outcome.reason}}
-                    await self._close_with(execution, result, outcome.error, "discarded")
+                    await self._close_with(running_job, result, outcome.error, "discarded")
         except Exception:
-            logger.exception("settling job %s failed; its lease will run out", execution.job.id)
-        self._keeper.release(execution.lease)
+            logger.exception("settling job %s failed; its lease will run out", running_job.job.id)
+        self._keeper.release(running_job.lease)
         # Out of the list before anyone counts: a callback of the task would come a turn of the loop later.
         task = asyncio.current_task()
         assert task is not None
         self._tasks.discard(task)
         if isinstance(outcome, Success):
             self.results -= len(outcome.encoded)
-        self._settled(execution)
+        self._settled(running_job)
 
     # --- the kinds of outcome -------------------------------------------------------------------------------
 
-    async def _complete(self, execution: Execution, outcome: Success) -> None:
-        sent = await self._send(execution, Operation.COMPLETE, outcome.encoded)
+    async def _complete(self, running_job: RunningJob, outcome: Success) -> None:
+        sent = await self._send(running_job, Operation.COMPLETE, outcome.encoded)
         if sent == "accepted":
             self._event_dispatcher.emit(
-                JobCompletedEvent(execution.job.id, execution.context.queue_name, outcome.result)
+                JobCompletedEvent(running_job.job.id, running_job.context.queue_name, outcome.result)
             )
         elif isinstance(sent, SpooledError):
             # The server will never take this result, but it still takes another, or a failure, which says why.
-            logger.error("the result of job %s was refused: %s", execution.job.id, sent)
+            logger.error("the result of job %s was refused: %s", running_job.job.id, sent)
             if outcome.fallback is not None:
                 try:
                     value = outcome.fallback(sent)
                     instead = Success(value, encode_result(value))
                 except Exception:
-                    logger.exception("the fallback of job %s failed", execution.job.id)
+                    logger.exception("the fallback of job %s failed", running_job.job.id)
                 else:
-                    return await self._complete(execution, instead)
+                    return await self._complete(running_job, instead)
             await self._fail(
-                execution, fit_error(f"the job ran, but its result was refused: {describe_error(sent)}")
+                running_job, fit_error(f"the job ran, but its result was refused: {describe_error(sent)}")
             )
         return None
 
-    async def _fail(self, execution: Execution, error: str) -> bool:
+    async def _fail(self, running_job: RunningJob, error: str) -> bool:
         """Return whether the server has taken the failure."""
-        sent = await self._send(execution, Operation.FAIL, error, error)
+        sent = await self._send(running_job, Operation.FAIL, error, error)
         if sent == "accepted":
-            will_retry = execution.job.retry_count < execution.job.max_retries
-            self._tell_failed(execution, error, will_retry=will_retry)
+            will_retry = running_job.job.retry_count < running_job.job.max_retries
+            self._tell_failed(running_job, error, will_retry=will_retry)
         elif isinstance(sent, SpooledError):
-            self._gave_up(execution, sent)
+            self._gave_up(running_job, sent)
         return sent == "accepted"
 
-    async def _replace(self, execution: Execution, wanted: Reenqueue) -> None:
-        successor = await self._make_copy(execution, wanted)
+    async def _replace(self, running_job: RunningJob, wanted: Reenqueue) -> None:
+        successor = await self._make_copy(running_job, wanted)
         if successor is not None:
             result = note(wanted, successor)
-            if await self._close_with(execution, result, wanted.error, wanted.outcome):
+            if await self._close_with(running_job, result, wanted.error, wanted.outcome):
                 return
             # The original belongs to somebody else now, and will be run by them.
             error = await cancel_copy(self._requests, successor)
             if error is not None:
                 self._event_dispatcher.trouble(
-                    error, f"job {successor}, a copy of {execution.job.id}, is one too many"
+                    error, f"job {successor}, a copy of {running_job.job.id}, is one too many"
                 )
             return
-        job = execution.job
-        failed = await self._fail(execution, wanted.error)
+        job = running_job.job
+        failed = await self._fail(running_job, wanted.error)
         if failed and wanted.revive and job.retry_count >= job.max_retries:
-            await self._revive(execution)
+            await self._revive(running_job)
 
-    async def _close_with(self, execution: Execution, result: object, error: str, control: Control) -> bool:
+    async def _close_with(
+        self, running_job: RunningJob, result: object, error: str, control: Control
+    ) -> bool:
         """Complete a job that was not done, with a result that says what became of it."""
-        sent = await self._send(execution, Operation.COMPLETE, msgspec.json.encode(result), error, control)
+        sent = await self._send(running_job, Operation.COMPLETE, msgspec.json.encode(result), error, control)
         if sent == "accepted":
-            self._tell_failed(execution, error, will_retry=control != "discarded")
+            self._tell_failed(running_job, error, will_retry=control != "discarded")
         elif isinstance(sent, SpooledError):
-            self._gave_up(execution, sent)
+            self._gave_up(running_job, sent)
         return sent == "accepted"
 
     # --- requests -------------------------------------------------------------------------------------------
 
     async def _send(
         self,
-        execution: Execution,
+        running_job: RunningJob,
         operation: Operation,
         content: bytes | str,
         told: str | None = None,
@@ -195,24 +197,24 @@ class JobAcks:
         """Send until it is decided. The error is that of an outcome which the server refuses for good.
 
         Args:
-            execution: Whose outcome this is.
+            running_job: Whose outcome this is.
             operation: Complete or fail.
             content: The result as JSON, or the error text.
             told: The error to tell middleware, if the job was not done.
             control: Why the job was not done, if that was decided and not suffered.
         """
-        acked = await self._acker.ack(execution.lease, content)
+        acked = await self._acker.ack(running_job.lease, content)
         if acked.outcome == "refused":
             assert acked.error is not None
             return acked.error
         answer = None
         if acked.outcome == "lost":
             assert acked.error is not None
-            self._lost(execution, operation, acked.error)
+            self._lost(running_job, operation, acked.error)
             answer, control = str(acked.error), None
         kind: Literal["complete", "fail"] = "complete" if operation is Operation.COMPLETE else "fail"
         self._event_dispatcher.acked(
-            execution,
+            running_job,
             asyncio.get_running_loop().time(),
             kind,
             acked.outcome,
@@ -223,9 +225,9 @@ class JobAcks:
         )
         return acked.outcome
 
-    async def _make_copy(self, execution: Execution, wanted: Reenqueue) -> str | None:
-        job, lease = execution.job, execution.lease
-        payload = execution.context.reenqueue_payload
+    async def _make_copy(self, running_job: RunningJob, wanted: Reenqueue) -> str | None:
+        job, lease = running_job.job, running_job.lease
+        payload = running_job.context.reenqueue_payload
         loop = asyncio.get_running_loop()
         try:
             return await self._acker.repeat(
@@ -237,9 +239,9 @@ class JobAcks:
             self._event_dispatcher.trouble(error, f"job {job.id} cannot be copied, so it fails instead")
             return None
 
-    async def _revive(self, execution: Execution) -> None:
+    async def _revive(self, running_job: RunningJob) -> None:
         """Take a job out of the dead-letter queue that was cut off by a shutdown."""
-        job_id = execution.job.id
+        job_id = running_job.job.id
         tries = iter(range(REVIVALS - 1))
         try:
             await self._acker.repeat(
@@ -252,20 +254,20 @@ class JobAcks:
 
     # --- events ---------------------------------------------------------------------------------------------
 
-    def _tell_failed(self, execution: Execution, error: str, *, will_retry: bool) -> None:
+    def _tell_failed(self, running_job: RunningJob, error: str, *, will_retry: bool) -> None:
         self._event_dispatcher.emit(
-            JobFailedEvent(execution.job.id, execution.context.queue_name, error, will_retry)
+            JobFailedEvent(running_job.job.id, running_job.context.queue_name, error, will_retry)
         )
 
-    def _gave_up(self, execution: Execution, error: SpooledError) -> None:
+    def _gave_up(self, running_job: RunningJob, error: SpooledError) -> None:
         self._event_dispatcher.trouble(
-            error, f"job {execution.job.id} could not be settled; its lease will run out"
+            error, f"job {running_job.job.id} could not be settled; its lease will run out"
         )
         now = asyncio.get_running_loop().time()
-        self._event_dispatcher.acked(execution, now, "fail", "refused", answer=str(error))
+        self._event_dispatcher.acked(running_job, now, "fail", "refused", answer=str(error))
 
-    def _lost(self, execution: Execution, operation: Operation, error: SpooledError) -> None:
-        lease, queue_name = execution.lease, execution.context.queue_name
+    def _lost(self, running_job: RunningJob, operation: Operation, error: SpooledError) -> None:
+        lease, queue_name = running_job.lease, running_job.context.queue_name
         logger.warning("job %s was no longer ours when its %s was sent: %s", lease.job_id, operation, error)
         self._event_dispatcher.emit(
             JobLeaseLostEvent(lease.job_id, queue_name, lease.lease_id, operation.value, str(error))

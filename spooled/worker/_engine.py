@@ -23,7 +23,6 @@ from spooled.worker._ack_policy import Operation
 from spooled.worker._acks import JobAcks
 from spooled.worker._claims import WorkerClaims
 from spooled.worker._event_dispatcher import EventDispatcher
-from spooled.worker._execution import Execution
 from spooled.worker._job_result import Failure, JobResult, Reenqueue, describe_error, fit_error
 from spooled.worker._lease_table import Lease
 from spooled.worker._log import WorkerLogger
@@ -33,6 +32,7 @@ from spooled.worker._requests import WorkerRequests
 from spooled.worker._routing import BoundRoutes
 from spooled.worker._run_limits import RunLimits
 from spooled.worker._runners import Finished, Runner
+from spooled.worker._running_job import RunningJob
 from spooled.worker._time_limits import TimeLimits
 from spooled.worker._wakeups import Wakeups
 from spooled.worker._worker_heartbeat import WorkerHeartbeat
@@ -103,12 +103,12 @@ class Engine:
         self._run_limits = limits
         self._open_wakeups = open_wakeups
         self._open_session = open_session
-        self._executions: dict[Lease, Execution] = {}
+        self._running_jobs: dict[Lease, RunningJob] = {}
         self._held: set[tuple[str, str | None]] = set()
         # Claimed ahead of the slots; each begins when a handler has ended.
-        self._waiting: deque[Execution] = deque()
+        self._waiting: deque[RunningJob] = deque()
         # Those whose handler has not returned yet, also when nothing waits for what it returns any more.
-        self._handlers: set[Execution] = set()
+        self._handlers: set[RunningJob] = set()
         self._dead_threads = 0
         self._cut = False
         self._cut_off_jobs = 0
@@ -157,7 +157,7 @@ class Engine:
     @property
     def active_job_count(self) -> int:
         """Jobs that are claimed and not settled."""
-        return len(self._executions)
+        return len(self._running_jobs)
 
     def health(self) -> WorkerHealth:
         """Return a picture of this moment; may be taken from any thread."""
@@ -165,7 +165,7 @@ class Engine:
         return WorkerHealth(
             self.state,
             self.worker_id,
-            len(self._executions),
+            len(self._running_jobs),
             moment(claims.last_answer_at),
             moment(worker_heartbeat.last_beat_at),
             self._claimer.failures,
@@ -210,7 +210,7 @@ class Engine:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
             await self._runner.wait_closed()
-            self._run_limits.leave(self, len(self._executions), loop.time())
+            self._run_limits.leave(self, len(self._running_jobs), loop.time())
             await self._worker_heartbeat.deregister()
             await self._requests.close_session()
             self._stopped()
@@ -227,7 +227,7 @@ class Engine:
         self._stop_at = stop_at if self._stop_at is None else min(self._stop_at, stop_at)
         if self.state in (WorkerState.STARTING, WorkerState.RUNNING):
             self.state = WorkerState.STOPPING
-            logger.info("worker %s is stopping with %d active jobs", self.worker_id, len(self._executions))
+            logger.info("worker %s is stopping with %d active jobs", self.worker_id, len(self._running_jobs))
         self._stopping.set()
         self._claimer.stop()
         self._worker_heartbeat.stop()
@@ -292,7 +292,7 @@ class Engine:
         self.state = WorkerState.STOPPED if self._fatal is None else WorkerState.ERROR
         if self._fatal is not None:
             reason = "stuck" if isinstance(self._fatal, StuckWorkerError) else "error"
-        elif self._executions:
+        elif self._running_jobs:
             reason = "forced"
         else:
             reason = "deadline" if self._cut_off_jobs else "graceful"
@@ -318,19 +318,19 @@ class Engine:
             await self._acks.close()
             await self._requests.close()
         now = asyncio.get_running_loop().time()
-        for execution in self._executions.values():
+        for running_job in self._running_jobs.values():
             logger.error(
                 "job %s could not be settled before the worker stopped; "
                 "its lease will run out and it will run again",
-                execution.job.id,
+                running_job.job.id,
             )
-            self._event_dispatcher.acked(execution, now, "fail", "unsettled", answer="the worker stopped")
+            self._event_dispatcher.acked(running_job, now, "fail", "unsettled", answer="the worker stopped")
 
     def _all_but_stuck_ended(self) -> bool:
-        return all(execution.stuck for execution in self._executions.values())
+        return all(running_job.stuck for running_job in self._running_jobs.values())
 
     def _all_acks_accepted(self) -> bool:
-        return not any(execution.settling for execution in self._executions.values())
+        return not any(running_job.settling for running_job in self._running_jobs.values())
 
     def _deadline(self) -> float:
         assert self._stop_at is not None
@@ -353,36 +353,40 @@ class Engine:
             logger.info("handing back %d claimed jobs that have not begun", len(self._waiting))
         while self._waiting:
             self._release_unbegun(self._waiting.popleft())
-        for execution in tuple(self._executions.values()):
-            if execution.running and not execution.abandoned:
+        for running_job in tuple(self._running_jobs.values()):
+            if running_job.running and not running_job.abandoned:
                 logger.warning(
-                    "job %s did not finish before the shutdown deadline; handing it back", execution.job.id
+                    "job %s did not finish before the shutdown deadline; handing it back", running_job.job.id
                 )
-                execution.decided = _RELEASED
+                running_job.decided = _RELEASED
                 self._cut_off_jobs += 1
-                self._abandon(execution)
+                self._abandon(running_job)
 
     async def _wait_for_clean_up(self) -> None:
         """Let aborted handlers end, for at most `cleanup_grace` seconds."""
         grace = self._options.cleanup_grace
         give_up_at = asyncio.get_running_loop().time() + grace + self._runner.overtime
         await self._wait_until(lambda: not self._handlers, lambda: give_up_at)
-        for execution in tuple(self._handlers):
+        for running_job in tuple(self._handlers):
             logger.error(
                 "job %s: its handler was aborted and has not ended within %g s (cleanup_grace); leaving it behind",
-                execution.job.id,
+                running_job.job.id,
                 grace,
             )
             # It may go on in this process. The job must not run a second time for as long as a lease would last.
-            if execution.decided is _RELEASED:
+            if running_job.decided is _RELEASED:
                 due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self._options.lease_duration)
-                execution.decided = dataclasses.replace(_RELEASED, due=due)
-                self._give_back(execution)
+                running_job.decided = dataclasses.replace(_RELEASED, due=due)
+                self._give_back(running_job)
 
-    def _give_back(self, execution: Execution) -> None:
+    def _give_back(self, running_job: RunningJob) -> None:
         """Send what was decided for an aborted job, unless its lease is lost."""
-        if execution.decided is not None and not execution.settling and execution.lease in self._executions:
-            self._acks.ack(execution, execution.decided)
+        if (
+            running_job.decided is not None
+            and not running_job.settling
+            and running_job.lease in self._running_jobs
+        ):
+            self._acks.ack(running_job, running_job.decided)
 
     # --- running --------------------------------------------------------------------------------------------
 
@@ -400,7 +404,7 @@ class Engine:
                 results=self._acks.results,
                 failing=self._acks.failing,
             ),
-            ahead=self._tempo.ahead(now - execution.started_at for execution in self._handlers),
+            ahead=self._tempo.ahead(now - running_job.started_at for running_job in self._handlers),
             acks_under_way=self._tempo.acks_under_way(),
         )
         return self._run_limits.allowed(size)
@@ -425,19 +429,19 @@ class Engine:
         )
         route = self._routes.find(job.payload)
         context = self._runner.context(job, self._options.queue_name, route)
-        execution = Execution(job, lease, context, route, claimed_at, now)
-        self._executions[lease] = execution
+        running_job = RunningJob(job, lease, context, route, claimed_at, now)
+        self._running_jobs[lease] = running_job
         if self._event_dispatcher.wants(JobClaimedEvent):
             self._event_dispatcher.emit(JobClaimedEvent(job.id, context.queue_name))
         if route is None:
             text = self._routes.explain(job.payload)
             logger.error("job %s on %s cannot be run: %s", job.id, context.queue_name, text)
-            self._acks.ack(execution, Failure(fit_error(text)))
+            self._acks.ack(running_job, Failure(fit_error(text)))
         elif self._cut:
             # The answer to a claim has taken longer than the shutdown.
-            self._release_unbegun(execution)
+            self._release_unbegun(running_job)
         else:
-            self._waiting.append(execution)
+            self._waiting.append(running_job)
             self._begin_waiting()
         return True
 
@@ -446,91 +450,93 @@ class Engine:
         while self._waiting and len(self._handlers) < self._options.concurrency:
             self._start(self._waiting.popleft())
 
-    def _start(self, execution: Execution) -> None:
-        job, queue_name = execution.job, execution.context.queue_name
-        execution.running = True
-        self._time_limits.begin(execution)
-        self._handlers.add(execution)
+    def _start(self, running_job: RunningJob) -> None:
+        job, queue_name = running_job.job, running_job.context.queue_name
+        running_job.running = True
+        self._time_limits.begin(running_job)
+        self._handlers.add(running_job)
         if self._event_dispatcher.wants(JobStartedEvent):
             self._event_dispatcher.emit(JobStartedEvent(job.id, queue_name))
         try:
-            self._runner.submit(execution)
+            self._runner.submit(running_job)
         except Exception as error:
             logger.exception("job %s on %s cannot be run", job.id, queue_name)
             text = f"the worker could not run the job: {describe_error(error)}"
-            self._finished((execution, Failure(fit_error(text))))
+            self._finished((running_job, Failure(fit_error(text))))
 
-    def _release_unbegun(self, execution: Execution) -> None:
+    def _release_unbegun(self, running_job: RunningJob) -> None:
         self._cut_off_jobs += 1
-        self._acks.ack(execution, _RELEASED)
+        self._acks.ack(running_job, _RELEASED)
 
     def _finished(self, finished: Finished) -> None:
-        execution, outcome = finished
-        if execution not in self._handlers:
+        running_job, outcome = finished
+        if running_job not in self._handlers:
             return
-        self._handlers.discard(execution)
-        execution.running = False
-        execution.ended_at = asyncio.get_running_loop().time()
-        self._tempo.ran(execution.ended_at - execution.started_at)
-        if execution.abandoned:
-            self._ended_late(execution, outcome)
+        self._handlers.discard(running_job)
+        running_job.running = False
+        running_job.ended_at = asyncio.get_running_loop().time()
+        self._tempo.ran(running_job.ended_at - running_job.started_at)
+        if running_job.abandoned:
+            self._ended_late(running_job, outcome)
         else:
-            self._acks.ack(execution, outcome)
+            self._acks.ack(running_job, outcome)
         self._begin_waiting()
         self._claimer.freed()
         self._changed.set()
 
-    def _ended_late(self, execution: Execution, outcome: JobResult) -> None:
-        assert execution.aborted_at is not None
-        assert execution.ended_at is not None
+    def _ended_late(self, running_job: RunningJob, outcome: JobResult) -> None:
+        assert running_job.aborted_at is not None
+        assert running_job.ended_at is not None
         how = outcome.error if isinstance(outcome, Failure) else ""
         level = logging.INFO if not how or how.startswith(_ORDERLY) else logging.WARNING
         logger.log(
             level,
             "job %s ended %.2f s after it was aborted; its outcome is ignored%s",
-            execution.job.id,
-            execution.ended_at - execution.aborted_at,
+            running_job.job.id,
+            running_job.ended_at - running_job.aborted_at,
             how and f": {how}",
         )
-        self._give_back(execution)
+        self._give_back(running_job)
 
-    def _abandon(self, execution: Execution) -> None:
+    def _abandon(self, running_job: RunningJob) -> None:
         """Abort a running handler. What it returns is ignored."""
-        if not execution.abandoned:
-            execution.abandoned = True
-            self._time_limits.abort(execution)
-            self._runner.abort(execution)
+        if not running_job.abandoned:
+            running_job.abandoned = True
+            self._time_limits.abort(running_job)
+            self._runner.abort(running_job)
 
-    def _settled(self, execution: Execution) -> None:
-        if self._executions.pop(execution.lease, None) is not None:
-            self._held.discard((execution.job.id, execution.job.lease_id))
-            self._run_limits.ended(execution.job.id, asyncio.get_running_loop().time())
+    def _settled(self, running_job: RunningJob) -> None:
+        if self._running_jobs.pop(running_job.lease, None) is not None:
+            self._held.discard((running_job.job.id, running_job.job.lease_id))
+            self._run_limits.ended(running_job.job.id, asyncio.get_running_loop().time())
         self._claimer.freed()
         self._changed.set()
 
     def _count(self) -> int:
-        return len(self._executions)
+        return len(self._running_jobs)
 
     async def _watch_threads(self) -> None:
         while True:
             await asyncio.sleep(THREAD_CHECK)
             self._dead_threads = self._runner.replace_dead_threads()
 
-    def _time_out(self, execution: Execution) -> None:
+    def _time_out(self, running_job: RunningJob) -> None:
         """Abort a handler. The job fails when that has ended: until then it must not run anywhere else."""
         logger.error(
-            "job %s ran longer than its %d s; aborting it", execution.job.id, execution.job.timeout_seconds
+            "job %s ran longer than its %d s; aborting it",
+            running_job.job.id,
+            running_job.job.timeout_seconds,
         )
-        execution.decided = Failure(_TIMED_OUT)
-        self._abandon(execution)
+        running_job.decided = Failure(_TIMED_OUT)
+        self._abandon(running_job)
 
-    def _found_stuck(self, execution: Execution) -> None:
+    def _found_stuck(self, running_job: RunningJob) -> None:
         match self._options.on_stuck:
             case "fail":
-                self._give_back(execution)
+                self._give_back(running_job)
             case "exit":
                 self._fatal = self._fatal or StuckWorkerError(
-                    f"job {execution.job.id} on {execution.context.queue_name} still runs, "
+                    f"job {running_job.job.id} on {running_job.context.queue_name} still runs, "
                     f"{self._options.timeout_grace:g} s after it was aborted (on_stuck='exit')"
                 )
                 self.request_stop()
@@ -548,21 +554,21 @@ class Engine:
         )
 
     def _lease_lost(self, lease: Lease, error: SpooledError | None) -> None:
-        execution = self._executions.get(lease)
-        if execution is None or execution.settling:
+        running_job = self._running_jobs.get(lease)
+        if running_job is None or running_job.settling:
             # An ack is on its way: a heartbeat that finds the job settled or gone may well be the proof that it
             # has arrived. The answer to the ack itself decides.
             return
         text = str(error) if error else "the lease ran out while the server could not be reached"
-        if execution in self._waiting:
+        if running_job in self._waiting:
             logger.warning("lost the lease of job %s before it began: %s", lease.job_id, text)
-            self._waiting.remove(execution)
+            self._waiting.remove(running_job)
         else:
             logger.warning("lost the lease of job %s; aborting it: %s", lease.job_id, text)
-            self._abandon(execution)
-        self._settled(execution)
+            self._abandon(running_job)
+        self._settled(running_job)
         self._event_dispatcher.emit(
-            JobLeaseLostEvent(lease.job_id, execution.context.queue_name, lease.lease_id, "heartbeat", text)
+            JobLeaseLostEvent(lease.job_id, running_job.context.queue_name, lease.lease_id, "heartbeat", text)
         )
         now = asyncio.get_running_loop().time()
-        self._event_dispatcher.acked(execution, now, "heartbeat", "lost", answer=text)
+        self._event_dispatcher.acked(running_job, now, "heartbeat", "lost", answer=text)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from spooled.errors import SpooledError
-from spooled.worker._execution import Execution
 from spooled.worker._job_result import Control
 from spooled.worker._log import WorkerLogger
 from spooled.worker._routing import job_type_of
 from spooled.worker._run_limits import RunLimits
+from spooled.worker._running_job import RunningJob
 from spooled.worker._sinks import EventSink
 from spooled.worker.events import ErrorEvent, EventHandlers, WorkerEvent
 from spooled.worker.middleware import AckInfo, ClaimInfo, Middleware, notify, wants
@@ -78,7 +78,7 @@ class EventDispatcher:
 
     def acked(
         self,
-        execution: Execution,
+        running_job: RunningJob,
         now: float,
         operation: Literal["complete", "fail", "heartbeat"],
         outcome: Literal["accepted", "lost", "refused", "unsettled"],
@@ -89,21 +89,21 @@ class EventDispatcher:
         control: Control | None = None,
     ) -> None:
         """It is decided how the execution ended for the server; told once for each."""
-        if not self._acks_wanted or execution.told:
+        if not self._acks_wanted or running_job.told:
             return
-        execution.told = True
-        ran = None if execution.ended_at is None else execution.ended_at - execution.started_at
+        running_job.told = True
+        ran = None if running_job.ended_at is None else running_job.ended_at - running_job.started_at
         info = AckInfo(
-            context=execution.context,
+            context=running_job.context,
             operation=operation,
             outcome=outcome,
             attempts=attempts,
-            seconds=now - execution.claimed_at,
+            seconds=now - running_job.claimed_at,
             run_seconds=ran,
             error=error,
             answer=answer,
             control=control,
-            job_type=job_type_of(execution.job.payload),
+            job_type=job_type_of(running_job.job.payload),
         )
         notify(self._middlewares, "acked", info)
 

@@ -17,10 +17,10 @@ import msgspec
 
 from spooled._http._json import encode
 from spooled.errors import SpooledError
-from spooled.worker._execution import Execution
 from spooled.worker._job_result import Discarded, Failure, JobResult, Reenqueue, describe_error
 from spooled.worker._log import WorkerLogger
 from spooled.worker._results import Success
+from spooled.worker._running_job import RunningJob
 
 logger = WorkerLogger("spooled.worker")
 
@@ -62,9 +62,9 @@ class RunJob(msgspec.Struct, tag=True):
     lease_id: str
 
     @classmethod
-    def of(cls, run: int, execution: Execution) -> RunJob:
+    def of(cls, run: int, running_job: RunningJob) -> RunJob:
         """Return what a child needs to know of an execution."""
-        ctx = execution.context
+        ctx = running_job.context
         return cls(
             run,
             ctx.job_id,

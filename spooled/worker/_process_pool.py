@@ -20,7 +20,6 @@ import msgspec
 
 from spooled.models import ClaimedJob
 from spooled.worker._backoff import Backoff
-from spooled.worker._execution import Execution
 from spooled.worker._job_result import Failure, JobResult, fit_error
 from spooled.worker._log import WorkerLogger
 from spooled.worker._process_control import ChildProcess
@@ -38,6 +37,7 @@ from spooled.worker._process_messages import (
 from spooled.worker._process_references import main_module
 from spooled.worker._routing import Route
 from spooled.worker._runners import Begun, Deliver, Recovered, new_context
+from spooled.worker._running_job import RunningJob
 from spooled.worker.context import JobContext
 
 logger = WorkerLogger("spooled.worker")
@@ -64,7 +64,7 @@ class _Child:
         process: The process.
         state: `starting`: it loads the handlers. `ending`: it takes no more jobs.
         run: The number of its job.
-        execution: Its job, or None.
+        running_job: Its job, or None.
         killer: Kills it when it does not get ready, or its aborted job does not end.
         killed: Whether we have killed it while it ran a job.
         slow: Whether we have killed it because it did not get ready.
@@ -74,7 +74,7 @@ class _Child:
         self.process: ChildProcess
         self.state: Literal["starting", "idle", "busy", "ending"] = "starting"
         self.run = 0
-        self.execution: Execution | None = None
+        self.running_job: RunningJob | None = None
         self.killer: asyncio.TimerHandle | None = None
         self.killed = False
         self.slow = False
@@ -112,8 +112,8 @@ class ProcessRunner:
         self._setup = Setup(handlers, main_module(), list(sys.argv), os.getpid(), max_jobs, memory)
         self._children: list[_Child] = []
         self._idle: list[_Child] = []
-        self._waiting: deque[Execution] = deque()
-        self._by_execution: dict[Execution, _Child] = {}
+        self._waiting: deque[RunningJob] = deque()
+        self._by_running_job: dict[RunningJob, _Child] = {}
         self._runs = 0
         self._closed = False
         self._failures = 0
@@ -152,26 +152,26 @@ class ProcessRunner:
             self._size if not self._failures else sum(one.state in ("idle", "busy") for one in self._children)
         )
 
-    def submit(self, execution: Execution) -> None:
+    def submit(self, running_job: RunningJob) -> None:
         if self._idle:
-            self._assign(self._idle.pop(), execution)
+            self._assign(self._idle.pop(), running_job)
         else:
             # The time that a child takes to start is not the job's.
-            execution.deadline += START_TIME
-            self._waiting.append(execution)
+            running_job.deadline += START_TIME
+            self._waiting.append(running_job)
             self._grow()
 
-    def abort(self, execution: Execution) -> None:
-        execution.context.signal.set()
-        child = self._by_execution.get(execution)
+    def abort(self, running_job: RunningJob) -> None:
+        running_job.context.signal.set()
+        child = self._by_running_job.get(running_job)
         if child is not None:
             child.process.send(AbortJob(child.run))
             child.killer = self._loop.call_later(self._grace, self._kill, child, child.run)
-        elif execution in self._waiting:
-            self._waiting.remove(execution)
-            self._loop.call_soon(self._deliver, (execution, Failure("aborted: it had not begun")))
+        elif running_job in self._waiting:
+            self._waiting.remove(running_job)
+            self._loop.call_soon(self._deliver, (running_job, Failure("aborted: it had not begun")))
 
-    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+    def time_to_force(self, running_job: RunningJob) -> float:  # noqa: ARG002
         return self._grace + KILL_TIME
 
     def replace_dead_threads(self) -> int:
@@ -228,23 +228,23 @@ class ProcessRunner:
         child.slow = True
         child.process.kill()
 
-    def _assign(self, child: _Child, execution: Execution) -> None:
+    def _assign(self, child: _Child, running_job: RunningJob) -> None:
         self._runs += 1
-        child.state, child.run, child.execution = "busy", self._runs, execution
-        self._by_execution[execution] = child
-        self._begun(execution)
-        child.process.send(RunJob.of(child.run, execution))
+        child.state, child.run, child.running_job = "busy", self._runs, running_job
+        self._by_running_job[running_job] = child
+        self._begun(running_job)
+        child.process.send(RunJob.of(child.run, running_job))
 
     def _release(self, child: _Child, outcome: JobResult) -> None:
         """Take a child's job away from it, and deliver how it ended."""
-        execution = child.execution
-        assert execution is not None
-        del self._by_execution[execution]
-        child.execution = None
+        running_job = child.running_job
+        assert running_job is not None
+        del self._by_running_job[running_job]
+        child.running_job = None
         if child.killer is not None:
             child.killer.cancel()
             child.killer = None
-        self._deliver((execution, outcome))
+        self._deliver((running_job, outcome))
 
     def _feed(self, child: _Child) -> None:
         """Give a child that is free the next job."""
@@ -268,11 +268,11 @@ class ProcessRunner:
             case LoadFailed():
                 child.load_error = message
             case JobAborted():
-                if child.execution is not None and child.run == message.run:
-                    _keep_reenqueue(child.execution, message.reenqueue)
+                if child.running_job is not None and child.run == message.run:
+                    _keep_reenqueue(child.running_job, message.reenqueue)
             case JobEnded():
-                if child.execution is not None and child.run == message.run:
-                    _keep_reenqueue(child.execution, message.reenqueue)
+                if child.running_job is not None and child.run == message.run:
+                    _keep_reenqueue(child.running_job, message.reenqueue)
                     child.state = "ending"
                     self._release(child, message.outcome())
                     if message.retire:
@@ -293,10 +293,10 @@ class ProcessRunner:
         child.process.kill()
 
     def _kill(self, child: _Child, run: int) -> None:
-        if child.execution is not None and child.run == run:
+        if child.running_job is not None and child.run == run:
             logger.warning(
                 "job %s has not ended %g s after it was aborted; killing its process %s",
-                child.execution.job.id,
+                child.running_job.job.id,
                 self._grace,
                 child.process.pid,
             )
@@ -317,13 +317,13 @@ class ProcessRunner:
         logger.debug("child process %s of the worker %s", child.process.pid, how)
         if child.state == "starting":
             self._start_failed(child, how)
-        elif child.execution is not None:
+        elif child.running_job is not None:
             if child.killed:
-                _tell_killed(child.execution)
+                _tell_killed(child.running_job)
                 self._release(child, Failure("its process was killed"))
             else:
                 text = f"the process that ran the job {how}"
-                logger.error("job %s: %s", child.execution.job.id, text)
+                logger.error("job %s: %s", child.running_job.job.id, text)
                 self._release(child, Failure(fit_error(text)))
         elif child.state == "idle":
             logger.warning("child process %s of the worker %s while it had no job", child.process.pid, how)
@@ -376,18 +376,18 @@ class ProcessRunner:
             self._start_child()
 
 
-def _keep_reenqueue(execution: Execution, payload: bytes | None) -> None:
+def _keep_reenqueue(running_job: RunningJob, payload: bytes | None) -> None:
     if payload is not None:
-        execution.context.reenqueue_payload = msgspec.json.decode(payload)
+        running_job.context.reenqueue_payload = msgspec.json.decode(payload)
 
 
-def _tell_killed(execution: Execution) -> None:
+def _tell_killed(running_job: RunningJob) -> None:
     """Have the failure of an aborted job say that its process was killed."""
-    decided = execution.decided
+    decided = running_job.decided
     if isinstance(decided, Failure):
-        seconds = execution.job.timeout_seconds
+        seconds = running_job.job.timeout_seconds
         text = f"{decided.error}: timed out after {seconds} s; its process was killed"
-        execution.decided = dataclasses.replace(decided, error=text)
+        running_job.decided = dataclasses.replace(decided, error=text)
 
 
 def _how_ended(process: ChildProcess) -> str:

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from spooled.models import ClaimedJob
-from spooled.worker._execution import Execution
 from spooled.worker._isolation import JobScopes
 from spooled.worker._job_result import Failure, JobResult, outcome_of_error, outcome_of_value, run_handler
 from spooled.worker._loop_queue import LoopQueue
 from spooled.worker._routing import Route
+from spooled.worker._running_job import RunningJob
 from spooled.worker.context import AsyncJobContext, AsyncSignal, JobContext, running_as
 
-Finished = tuple[Execution, JobResult]
+Finished = tuple[RunningJob, JobResult]
 Deliver = Callable[[Finished], None]
 """Called on the I/O loop with an execution that has ended and how."""
-Begun = Callable[[Execution], None]
+Begun = Callable[[RunningJob], None]
 """Called on the I/O loop with an execution whose handler begins now, which may be later than it was submitted."""
 Recovered = Callable[[], None]
 """Called on the I/O loop when the capacity has grown."""
@@ -55,13 +55,13 @@ class Runner(Protocol):
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
         """Make the context that fits the handler."""
 
-    def submit(self, execution: Execution) -> None:
+    def submit(self, running_job: RunningJob) -> None:
         """Start the handler. The engine never has more running than the runner has room for."""
 
-    def abort(self, execution: Execution) -> None:
+    def abort(self, running_job: RunningJob) -> None:
         """Set the signal, and cancel what can be cancelled. The outcome is delivered all the same."""
 
-    def time_to_force(self, execution: Execution) -> float:
+    def time_to_force(self, running_job: RunningJob) -> float:
         """Return the seconds after an abort within which the handler is ended by force; 0 when it never is."""
 
     def replace_dead_threads(self) -> int:
@@ -85,14 +85,14 @@ class _Waiting:
     """Handlers that have not begun. Exactly one of those who take a handler gets it; may be used in any thread."""
 
     def __init__(self) -> None:
-        self._executions: dict[Execution, None] = {}
+        self._running_jobs: dict[RunningJob, None] = {}
 
-    def add(self, execution: Execution) -> None:
-        self._executions[execution] = None
+    def add(self, running_job: RunningJob) -> None:
+        self._running_jobs[running_job] = None
 
-    def take(self, execution: Execution) -> bool:
+    def take(self, running_job: RunningJob) -> bool:
         """Return whether it was waiting until now."""
-        return self._executions.pop(execution, execution) is None
+        return self._running_jobs.pop(running_job, running_job) is None
 
 
 class CallerThreadRunner:
@@ -121,15 +121,15 @@ class CallerThreadRunner:
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(JobContext, job, queue_name, threading.Event())
 
-    def submit(self, execution: Execution) -> None:
-        self._waiting.add(execution)
-        self._desk.put(self, execution)
+    def submit(self, running_job: RunningJob) -> None:
+        self._waiting.add(running_job)
+        self._desk.put(self, running_job)
 
-    def abort(self, execution: Execution) -> None:
-        execution.context.signal.set()
-        self.decline(execution)
+    def abort(self, running_job: RunningJob) -> None:
+        running_job.context.signal.set()
+        self.decline(running_job)
 
-    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+    def time_to_force(self, running_job: RunningJob) -> float:  # noqa: ARG002
         return 0.0
 
     def replace_dead_threads(self) -> int:
@@ -144,22 +144,22 @@ class CallerThreadRunner:
     def is_current(self) -> bool:
         return False
 
-    def decline(self, execution: Execution) -> None:
+    def decline(self, running_job: RunningJob) -> None:
         """Report a handler that will not be run any more, unless it runs already."""
         assert self._done is not None
-        if self._waiting.take(execution):
-            self._done.put((execution, Failure("aborted")))
+        if self._waiting.take(running_job):
+            self._done.put((running_job, Failure("aborted")))
 
-    def run(self, execution: Execution) -> None:
+    def run(self, running_job: RunningJob) -> None:
         """Run one handler, here.
 
         What is raised to end the whole program or test, such as KeyboardInterrupt, fails the job and goes on.
         """
         assert self._done is not None
-        assert execution.route is not None
-        if not self._waiting.take(execution):
+        assert running_job.route is not None
+        if not self._waiting.take(running_job):
             return  # timed out or given back while others had their turn
-        call = execution.route.call
+        call = running_job.route.call
         interruption: BaseException | None = None
 
         def watched(ctx: JobContext[Any]) -> object:
@@ -174,9 +174,9 @@ class CallerThreadRunner:
 
         outcome: JobResult = Failure("interrupted")
         try:
-            outcome = self._scopes.new().run(run_handler, watched, execution.context)
+            outcome = self._scopes.new().run(run_handler, watched, running_job.context)
         finally:
-            self._done.put((execution, outcome))
+            self._done.put((running_job, outcome))
         if interruption is not None:
             raise interruption
 
@@ -185,12 +185,12 @@ class CallerThreadQueue:
     """Passes handlers to the thread that serves."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[tuple[CallerThreadRunner, Execution] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[CallerThreadRunner, RunningJob] | None] = queue.SimpleQueue()
         self._closed = False
 
-    def put(self, runner: CallerThreadRunner, execution: Execution) -> None:
+    def put(self, runner: CallerThreadRunner, running_job: RunningJob) -> None:
         """Have a handler run. Called on the I/O loop."""
-        self._queue.put((runner, execution))
+        self._queue.put((runner, running_job))
         if self._closed:
             self.close()
 
@@ -201,8 +201,8 @@ class CallerThreadQueue:
     def serve(self) -> None:
         """Run what is put here, until `finish`."""
         while (item := self._queue.get()) is not None:
-            runner, execution = item
-            runner.run(execution)
+            runner, running_job = item
+            runner.run(running_job)
 
     def close(self) -> None:
         """Decline what was put here, and what will be: no thread serves any more."""
@@ -221,12 +221,12 @@ class LoopRunner:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._start: LoopQueue[Execution] = LoopQueue(loop, self._start_task)
+        self._start: LoopQueue[RunningJob] = LoopQueue(loop, self._start_task)
         self._done: LoopQueue[Finished] | None = None
         self._scopes = JobScopes(on_loop=True)
         self._waiting = _Waiting()
         # Touched on the user's loop only. The loop itself keeps weak references to tasks.
-        self._tasks: dict[Execution, asyncio.Task[JobResult]] = {}
+        self._tasks: dict[RunningJob, asyncio.Task[JobResult]] = {}
 
     def bind(self, loop: asyncio.AbstractEventLoop, deliver: Deliver, *_: object) -> None:
         self._done = LoopQueue(loop, deliver)
@@ -240,24 +240,26 @@ class LoopRunner:
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(AsyncJobContext, job, queue_name, AsyncSignal())
 
-    def submit(self, execution: Execution) -> None:
-        self._waiting.add(execution)
-        if not self._start.put(execution) and self._waiting.take(execution):
-            self._report(execution, Failure("the worker's event loop was closed before the job could start"))
+    def submit(self, running_job: RunningJob) -> None:
+        self._waiting.add(running_job)
+        if not self._start.put(running_job) and self._waiting.take(running_job):
+            self._report(
+                running_job, Failure("the worker's event loop was closed before the job could start")
+            )
 
-    def abort(self, execution: Execution) -> None:
-        cast("AsyncSignal", execution.context.signal).abort(self._loop)  # `context` has put it there
-        if self._waiting.take(execution):
+    def abort(self, running_job: RunningJob) -> None:
+        cast("AsyncSignal", running_job.context.signal).abort(self._loop)  # `context` has put it there
+        if self._waiting.take(running_job):
             # The loop has not got to it, and may be blocked for long.
-            self._report(execution, Failure("aborted"))
+            self._report(running_job, Failure("aborted"))
             return
         try:
-            self._loop.call_soon_threadsafe(self._cancel, execution)
+            self._loop.call_soon_threadsafe(self._cancel, running_job)
         except RuntimeError:
             # A closed loop has nothing left to cancel, and will not say how the handler ended.
-            self._report(execution, Failure("the worker's event loop was closed while the job ran"))
+            self._report(running_job, Failure("the worker's event loop was closed while the job ran"))
 
-    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+    def time_to_force(self, running_job: RunningJob) -> float:  # noqa: ARG002
         return 0.0
 
     def replace_dead_threads(self) -> int:
@@ -275,27 +277,27 @@ class LoopRunner:
         except RuntimeError:
             return False
 
-    def _start_task(self, execution: Execution) -> None:
-        if not self._waiting.take(execution):
+    def _start_task(self, running_job: RunningJob) -> None:
+        if not self._waiting.take(running_job):
             return
-        coroutine = self._run(execution)
+        coroutine = self._run(running_job)
         try:
             # By way of `run`, because a task factory of the user's need not know about contexts.
-            task = self._scopes.new().run(self._loop.create_task, coroutine, name=f"job {execution.job.id}")
+            task = self._scopes.new().run(self._loop.create_task, coroutine, name=f"job {running_job.job.id}")
         except BaseException as error:
             coroutine.close()
-            self._report(execution, outcome_of_error(error, execution.context))
+            self._report(running_job, outcome_of_error(error, running_job.context))
             return
-        self._tasks[execution] = task
-        task.add_done_callback(lambda task: self._ended(execution, task))
+        self._tasks[running_job] = task
+        task.add_done_callback(lambda task: self._ended(running_job, task))
 
-    def _cancel(self, execution: Execution) -> None:
-        task = self._tasks.get(execution)
+    def _cancel(self, running_job: RunningJob) -> None:
+        task = self._tasks.get(running_job)
         if task is not None:
             task.cancel()
 
-    async def _run(self, execution: Execution) -> JobResult:
-        ctx, route = execution.context, execution.route
+    async def _run(self, running_job: RunningJob) -> JobResult:
+        ctx, route = running_job.context, running_job.route
         assert route is not None
         # Everything is caught here, because a SystemExit that leaves a task stops the user's whole loop.
         with running_as(ctx):
@@ -307,14 +309,14 @@ class LoopRunner:
                 # cancelled it, and the job must not be left without an ack.
                 return outcome_of_error(error, ctx)
 
-    def _ended(self, execution: Execution, task: asyncio.Task[JobResult]) -> None:
-        self._tasks.pop(execution, None)
+    def _ended(self, running_job: RunningJob, task: asyncio.Task[JobResult]) -> None:
+        self._tasks.pop(running_job, None)
         # One that is cancelled before its first step never gets into `_run`.
-        self._report(execution, Failure("aborted") if task.cancelled() else task.result())
+        self._report(running_job, Failure("aborted") if task.cancelled() else task.result())
 
-    def _report(self, execution: Execution, outcome: JobResult) -> None:
+    def _report(self, running_job: RunningJob, outcome: JobResult) -> None:
         assert self._done is not None
-        self._done.put((execution, outcome))
+        self._done.put((running_job, outcome))
 
 
 class MixedRunner:
@@ -341,14 +343,14 @@ class MixedRunner:
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:
         return self._for(route).context(job, queue_name, route)
 
-    def submit(self, execution: Execution) -> None:
-        self._for(execution.route).submit(execution)
+    def submit(self, running_job: RunningJob) -> None:
+        self._for(running_job.route).submit(running_job)
 
-    def abort(self, execution: Execution) -> None:
-        self._for(execution.route).abort(execution)
+    def abort(self, running_job: RunningJob) -> None:
+        self._for(running_job.route).abort(running_job)
 
-    def time_to_force(self, execution: Execution) -> float:
-        return self._for(execution.route).time_to_force(execution)
+    def time_to_force(self, running_job: RunningJob) -> float:
+        return self._for(running_job.route).time_to_force(running_job)
 
     def replace_dead_threads(self) -> int:
         return self._plain.replace_dead_threads()

@@ -14,18 +14,18 @@ import threading
 from typing import Any
 
 from spooled.models import ClaimedJob
-from spooled.worker._execution import Execution
 from spooled.worker._isolation import JobScopes
 from spooled.worker._job_result import Failure, JobResult, describe_error, run_handler
 from spooled.worker._log import WorkerLogger
 from spooled.worker._loop_queue import LoopQueue
 from spooled.worker._routing import Route
 from spooled.worker._runners import Deliver, new_context
+from spooled.worker._running_job import RunningJob
 from spooled.worker.context import JobContext
 
 logger = WorkerLogger("spooled.worker")
 
-Assigned = tuple[int, Execution]
+Assigned = tuple[int, RunningJob]
 """A job's run, and its number among those of its thread."""
 
 
@@ -86,7 +86,7 @@ class ThreadRunner:
     def context(self, job: ClaimedJob, queue_name: str, route: Route | None) -> JobContext[Any]:  # noqa: ARG002
         return new_context(JobContext, job, queue_name, threading.Event())
 
-    def submit(self, execution: Execution) -> None:
+    def submit(self, running_job: RunningJob) -> None:
         """Assign a handler to a thread.
 
         Raises:
@@ -98,13 +98,13 @@ class ThreadRunner:
             self._start_thread(self._idle[-1])
         slot = self._idle.pop()
         self._turns += 1
-        slot.assigned = self._turns, execution
+        slot.assigned = self._turns, running_job
         slot.wake.put(None)
 
-    def abort(self, execution: Execution) -> None:
-        execution.context.signal.set()
+    def abort(self, running_job: RunningJob) -> None:
+        running_job.context.signal.set()
 
-    def time_to_force(self, execution: Execution) -> float:  # noqa: ARG002
+    def time_to_force(self, running_job: RunningJob) -> float:  # noqa: ARG002
         return 0.0
 
     def replace_dead_threads(self) -> int:
@@ -161,10 +161,10 @@ class ThreadRunner:
         slot, turn, outcome = finished
         if slot.assigned is None or slot.assigned[0] != turn:
             return  # told twice, by a thread that was interrupted
-        _, execution = slot.assigned
+        _, running_job = slot.assigned
         slot.assigned = None
         self._idle.append(slot)
-        self._deliver((execution, outcome))
+        self._deliver((running_job, outcome))
 
     # --- in the threads -------------------------------------------------------------------------------------
 
@@ -189,13 +189,13 @@ class ThreadRunner:
                 del assigned  # an idle thread must not keep the last payload alive
                 slot.wake.get()
 
-    def _run(self, slot: _Slot, turn: int, execution: Execution) -> None:
+    def _run(self, slot: _Slot, turn: int, running_job: RunningJob) -> None:
         assert self._done is not None
-        assert execution.route is not None
+        assert running_job.route is not None
         if slot.begun != turn:
             slot.outcome = None
             slot.begun = turn
-            slot.outcome = self._scopes.new().run(run_handler, execution.route.call, execution.context)
+            slot.outcome = self._scopes.new().run(run_handler, running_job.route.call, running_job.context)
         # Without an outcome, it was interrupted outside of the handler.
         outcome = slot.outcome or Failure(f"the thread that ran the job was interrupted: {slot.interruption}")
         self._done.put((slot, turn, outcome))

@@ -8,10 +8,10 @@ from collections.abc import Set as AbstractSet
 
 from spooled.worker._deadline_timer import DeadlineTimer
 from spooled.worker._event_dispatcher import EventDispatcher
-from spooled.worker._execution import Execution
 from spooled.worker._log import WorkerLogger
 from spooled.worker._options import WorkerOptions
 from spooled.worker._runners import Runner
+from spooled.worker._running_job import RunningJob
 from spooled.worker.events import JobStuckEvent
 
 logger = WorkerLogger("spooled.worker")
@@ -39,11 +39,11 @@ class TimeLimits:
         self,
         options: WorkerOptions,
         runner: Runner,
-        handlers: AbstractSet[Execution],
+        handlers: AbstractSet[RunningJob],
         dispatcher: EventDispatcher,
         *,
-        time_out: Callable[[Execution], None],
-        stuck: Callable[[Execution], None],
+        time_out: Callable[[RunningJob], None],
+        stuck: Callable[[RunningJob], None],
     ) -> None:
         self._options = options
         self._runner = runner
@@ -55,20 +55,20 @@ class TimeLimits:
         self.reports_stuck = True
         """False when the shutdown's deadline has passed, which has limits of its own."""
 
-    def begin(self, execution: Execution) -> None:
+    def begin(self, running_job: RunningJob) -> None:
         """Count a job's time from now on."""
-        execution.started_at = asyncio.get_running_loop().time()
-        execution.deadline = execution.started_at + execution.job.timeout_seconds
-        self._timer.ring_at(execution.deadline)
+        running_job.started_at = asyncio.get_running_loop().time()
+        running_job.deadline = running_job.started_at + running_job.job.timeout_seconds
+        self._timer.ring_at(running_job.deadline)
 
-    def abort(self, execution: Execution) -> None:
+    def abort(self, running_job: RunningJob) -> None:
         """Count the time since a handler's abort from now on."""
-        execution.aborted_at = asyncio.get_running_loop().time()
-        self._timer.ring_at(execution.aborted_at + self._grace_of(execution))
+        running_job.aborted_at = asyncio.get_running_loop().time()
+        self._timer.ring_at(running_job.aborted_at + self._grace_of(running_job))
 
     def count_stuck(self) -> int:
         """Return how many handlers are stuck. May be called from any thread."""
-        return sum(execution.stuck for execution in tuple(self._handlers))
+        return sum(running_job.stuck for running_job in tuple(self._handlers))
 
     async def watch(self) -> None:
         """Watch until cancelled."""
@@ -77,34 +77,34 @@ class TimeLimits:
             while True:
                 await self._timer.wait()
                 now = loop.time()
-                for execution in tuple(self._handlers):
-                    due = self._next_limit(execution)
+                for running_job in tuple(self._handlers):
+                    due = self._next_limit(running_job)
                     if due is None:
                         continue
                     if due > now:
                         self._timer.ring_at(due)
-                    elif execution.aborted_at is None:
-                        self._time_out(execution)
+                    elif running_job.aborted_at is None:
+                        self._time_out(running_job)
                     else:
-                        self._report_stuck(execution, now - execution.aborted_at)
+                        self._report_stuck(running_job, now - running_job.aborted_at)
         finally:
             self._timer.close()
 
-    def _next_limit(self, execution: Execution) -> float | None:
+    def _next_limit(self, running_job: RunningJob) -> float | None:
         """Return the time by which a running handler should have ended; None when nothing more follows."""
-        if execution.aborted_at is None:
-            return execution.deadline
-        if execution.stuck or not self.reports_stuck:
+        if running_job.aborted_at is None:
+            return running_job.deadline
+        if running_job.stuck or not self.reports_stuck:
             return None
-        return execution.aborted_at + self._grace_of(execution)
+        return running_job.aborted_at + self._grace_of(running_job)
 
-    def _grace_of(self, execution: Execution) -> float:
+    def _grace_of(self, running_job: RunningJob) -> float:
         """Return the seconds after its abort after which a handler is stuck: one that will be killed is not."""
-        return max(self._options.timeout_grace, self._runner.time_to_force(execution))
+        return max(self._options.timeout_grace, self._runner.time_to_force(running_job))
 
-    def _report_stuck(self, execution: Execution, seconds: float) -> None:
-        execution.stuck = True
-        options, job_id, queue_name = self._options, execution.job.id, execution.context.queue_name
+    def _report_stuck(self, running_job: RunningJob, seconds: float) -> None:
+        running_job.stuck = True
+        options, job_id, queue_name = self._options, running_job.job.id, running_job.context.queue_name
         logger.error(
             "job %s on %s still runs %.0f s after it was aborted: it is stuck, and %s (stuck slots: %d of %d)",
             job_id,
@@ -115,4 +115,4 @@ class TimeLimits:
             options.concurrency,
         )
         self._dispatcher.emit(JobStuckEvent(job_id, queue_name, seconds, options.on_stuck))
-        self._stuck(execution)
+        self._stuck(running_job)

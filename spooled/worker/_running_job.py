@@ -14,7 +14,7 @@ from spooled.worker.context import JobContext
 
 
 @dataclass(slots=True, eq=False)
-class Execution:
+class RunningJob:
     """Compared by identity: the same job may be claimed again while an abandoned run of it still lingers.
 
     All times are the I/O loop's.
