@@ -239,7 +239,7 @@ def test_acks_that_nothing_answers_hold_no_slot(proxy: FaultProxy, far: SpooledC
         wait_until(lambda: silent.hits and outside.status(first) == "completed")
         second = outside.enqueue()
         wait_until(lambda: outside.status(second) == "completed")
-        assert running.worker.active_job_count == 1
+        wait_until(lambda: running.worker.active_job_count == 1)
         running.request_stop()
 
 

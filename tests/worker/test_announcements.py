@@ -84,7 +84,7 @@ def test_what_becomes_due_by_time_is_found_by_asking(
     outside: Outside,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(_pacing, "RELAXED_PAUSE", 3600.0)
+    monkeypatch.setattr(_pacing, "PUSH_PAUSE", 3600.0)
     job_id = outside.enqueue(scheduled_at="2099-01-01T00:00:00Z")
     with Running("threads", through, nothing):
         wait_until(lambda: proxy.seen["events"])
