@@ -61,7 +61,6 @@ def main() -> int:
     rows = [
         Row(one, target)
         for one in chosen
-        if one.works
         for target in (*one.targets, *(() if options.quick else one.further))
     ]
     producers = [Row(one, one.publishes) for one in chosen if one.publishes]

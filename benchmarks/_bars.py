@@ -92,6 +92,11 @@ def bars(rows: list[Row], producers: list[Row], *, steady: bool) -> list[Bar]:
     created = best("official best threaded", "stub", "publish_rate")
     text = "jobs.create, one thread: jobs/s over the official SDK"
     result.append(at_least(text, ours("threaded plain", "stub", "publish_rate"), created, 3))
+    text = "celery on spooled: jobs/s over celery with Redis"
+    rate, on_redis = best("ours celery", "server", "rate"), best("celery", "redis", "rate")
+    result.append(at_least(text, rate, on_redis, 1, decides=False))
+    waited = best("ours celery", "server", "pickup_p50", min)
+    result.append(at_most("celery on spooled: pick-up p50 ms", waited, 15, decides=False))
     for row in rows:
         if row.target == "far" and row.contender.name.startswith("ours"):
             rate = row.get("rate")

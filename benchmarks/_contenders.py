@@ -24,7 +24,6 @@ class Contender:
         quick: Whether it is part of `--quick`.
         memory: Whether its memory is measured in a full run.
         publishes: The server to measure producers against; none if empty.
-        works: Whether its worker is measured.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Contender:
     quick: bool = False
     memory: bool = False
     publishes: str = ""
-    works: bool = True
 
 
 def _spooled(name: str, environment: str, kind: str, options: dict[str, Any], **more: Any) -> Contender:
@@ -128,8 +126,8 @@ CONTENDERS = (
         "celery_worker",
         {"pool": "threads", "concurrency": 10},
         targets=("server",),
+        calm=True,
         publishes="server",
-        works=False,
     ),
     Contender(
         "celery threads",
