@@ -1,4 +1,4 @@
-"""What the answer to an ack means: accepted, or refused because an earlier attempt landed without its answer."""
+"""Read the answer to an ack: accepted, or refused because an earlier attempt landed without its answer."""
 
 from __future__ import annotations
 

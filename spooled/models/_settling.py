@@ -35,7 +35,7 @@ class ClaimItem(msgspec.Struct, frozen=True):
 
 
 class SettledItem(Model, frozen=True):
-    """What the endpoint for one job would have answered."""
+    """The answer that the endpoint for one job would have given."""
 
     status: int
     code: str | None = None
@@ -45,7 +45,7 @@ class SettledItem(Model, frozen=True):
 
 
 class SettledClaim(SettledItem, frozen=True):
-    """What `jobs.claim` would have answered."""
+    """The answer that `jobs.claim` would have given."""
 
     jobs: list[ClaimedJob] = []
 

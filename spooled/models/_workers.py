@@ -24,7 +24,7 @@ class WorkerRegistration(Model, frozen=True):
 
     @property
     def settle_max(self) -> int:
-        """How many acks the server takes in one request; 0 when it takes single ones only."""
+        """The number of acks that the server takes in one request; 0 when it takes single ones only."""
         most = self.settle.get("max") if isinstance(self.settle, dict) else None
         return max(0, most) if isinstance(most, int) else 0
 

@@ -1,4 +1,4 @@
-"""What the server's answer to an ack or a heartbeat means. Pure: no I/O and no clock.
+"""Classify the server's answer to an ack or a heartbeat. Pure: no I/O and no clock.
 
 The rules are those of contract api-v1 §3.7: which misses mean that the lease is gone, and which mean that an
 earlier attempt, whose answer was lost on the way, did arrive.

@@ -80,7 +80,7 @@ class JobAcks:
 
     @property
     def limited(self) -> bool:
-        """Whether acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
+        """True while acks wait because the server limits rates: nothing else should be asked of it meanwhile."""
         return self._acker.limited > 0
 
     def ack(self, running_job: RunningJob, outcome: JobResult) -> None:

@@ -50,7 +50,7 @@ class AckSender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """What became of an ack.
+    """The end of an ack.
 
     Attributes:
         outcome: `accepted`; `lost`: the lease is gone, so the job is run again or is done; or `refused`: the server
