@@ -65,11 +65,11 @@ async def keeping() -> AsyncIterator[Bench]:
 
 
 async def test_many_leases_are_renewed_by_one_task_and_no_thread():
-    threads = threading.active_count()
+    threads = set(threading.enumerate())  # some may be about to end
     async with keeping() as bench:
         leases = [bench.hold(str(number)) for number in range(200)]
         await bench.until(lambda: len(bench.beats) == 200 and min(bench.beats.values()) >= 3)
-        assert threading.active_count() == threads
+        assert set(threading.enumerate()) <= threads
         assert all(lease.state is LeaseState.HELD for lease in leases)
     assert bench.lost == []
     assert max(bench.timeouts) < DURATION / 2
